@@ -1,0 +1,2 @@
+//! x86 page tables for rtmm.
+#![no_std]

@@ -1,0 +1,2 @@
+//! rtmm without an MMU.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The host: the same manager in a process
+#![no_std]

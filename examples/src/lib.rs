@@ -1,0 +1,2 @@
+//! Example programs
+#![no_std]

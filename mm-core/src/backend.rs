@@ -1,0 +1,215 @@
+//! The seam to the machine: page size, the direct map, page tables.
+
+use crate::addr::{PageRange, Pfn, VirtAddr, VirtRange};
+use crate::platform::Platform;
+use crate::prot::{CacheMode, Prot};
+use crate::vmalloc::AreaFamily;
+
+/// What the machine gives the manager.
+///
+/// # Safety
+/// - `direct_ptr` returns, for every physical address below `lowmem_end` inside the RAM handed to `Mm::init`, a
+///   pointer valid for reads and writes up to the end of its contiguous run of RAM; pointers into one run share a
+///   provenance.
+/// - `direct_frame(direct_ptr(p).addr()) == p >> PAGE_SHIFT` for those addresses; for every other address it is some
+///   number that is no frame of that RAM.
+/// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
+pub unsafe trait Backend: Sized + Send + Sync + 'static {
+    /// log2 of the page size in bytes.
+    const PAGE_SHIFT: u32;
+    /// The largest order of the buddy, at most 13.
+    const MAX_ORDER: usize = 10;
+    /// Width of a physical address in bits.
+    const PHYS_BITS: u32;
+    /// True when vmalloc maps scattered frames, and guards, protections and faults are real.
+    const HAS_MMU: bool;
+    /// True when the protection of an area can be set and changed.
+    const HAS_PROTECT: bool = Self::HAS_MMU;
+    /// True when a stray access beside an area faults.
+    const HAS_GUARD: bool = Self::HAS_MMU;
+
+    /// The vmalloc family on this machine: `mm_core::vmalloc::Mapped` over page tables, or the backend's own.
+    type Areas<P: Platform>: AreaFamily<P, Self>;
+
+    /// The page size in bytes.
+    const PAGE_SIZE: usize = 1 << Self::PAGE_SHIFT;
+
+    /// The kernel pointer to physical address `phys`, which is below `lowmem_end`.
+    fn direct_ptr(&self, phys: usize) -> *mut u8;
+
+    /// The frame number a kernel address in the direct map belongs to; garbage that is no frame for any other.
+    fn direct_frame(&self, addr: usize) -> usize;
+
+    /// Physical addresses from here on have no kernel address (HIGHMEM).
+    #[inline]
+    fn lowmem_end(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Runs `f` with a pointer to the frame, which may be HIGHMEM. The pointer is dead when `f` returns.
+    ///
+    /// # Safety
+    /// `pfn` is a frame of the RAM handed to `Mm::init`.
+    #[inline]
+    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
+        f(self.direct_ptr((pfn.0 as usize) << Self::PAGE_SHIFT))
+    }
+}
+
+/// Where a walker gets frames for tables, counts their live entries, and leaves the emptied ones.
+pub trait TableFrames {
+    /// How many zeroed frames are in hand.
+    fn in_hand(&self) -> usize;
+    /// One of them. Called at most `in_hand()` times.
+    fn take(&mut self) -> Pfn;
+    /// `entries` more entries of `table` are in use (present, guard, or a lower table).
+    fn add_entries(&mut self, table: Pfn, entries: u32);
+    /// `entries` of `table` are no longer in use; returns how many still are.
+    fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32;
+    /// `table` was unlinked from its parent. A CPU may still walk it: it is reused only after a flush.
+    fn retire(&mut self, table: Pfn);
+}
+
+/// Why entries could not be written. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum MapError {
+    /// That many zeroed table frames must be in hand.
+    NeedTables(usize),
+    /// An entry is in use already.
+    AlreadyMapped,
+    /// An entry is not mapped.
+    NotMapped,
+    /// The address is not canonical, or outside what the kernel may map.
+    BadAddress,
+    /// The frame is past the physical address width.
+    BadFrame,
+}
+
+/// What the tables say of a virtual address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Walk {
+    /// A present entry.
+    Mapped(Mapping),
+    /// A guard entry, with the tag it was set with.
+    Guard(u32),
+    /// Nothing.
+    Absent,
+}
+
+/// A present entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Mapping {
+    /// The frame behind the address asked for (not the entry's first, when the entry is large).
+    pub pfn: Pfn,
+    /// How many pages the entry covers.
+    pub pages: u32,
+    /// What it allows.
+    pub prot: Prot,
+    /// How it is cached.
+    pub cache: CacheMode,
+}
+
+/// A machine with page tables: entries, the walker and the TLB, and no policy.
+///
+/// Every method takes the root table, so that later address spaces can share the code. None allocates, locks or
+/// keeps state: the caller holds the lock of the tables and brings zeroed frames. Each entry is stored by one
+/// store that another CPU's walker may see at any moment, so every state in between is valid.
+///
+/// # Safety
+/// After `map` returned `Ok(n)`, exactly the `n` pages from `at` translate to the frames of `run` with `prot` and
+/// `cache`; `unmap`, `protect` and the guard calls change no entry outside their range; `flush` leaves no
+/// translation of the range, and no cached upper-level entry on the way to it, in this CPU's TLB.
+pub unsafe trait PageTable: Backend {
+    /// The most table frames one `map` or `set_guard` call can need.
+    const MAX_TABLES: usize;
+    /// Pages covered by one large entry (512 on x86-64).
+    const LARGE_PAGES: u32;
+    /// Above this many pages a flush drops the whole TLB.
+    const FLUSH_ALL_PAGES: usize = 32;
+
+    /// The root table of the kernel.
+    fn kernel_root(&self) -> Pfn;
+
+    /// Maps frames of `run` from `at` on, as far as the leaf table under `at` reaches, with one large entry when
+    /// `run` has the length and alignment for it. Returns how many pages were mapped, at least one.
+    ///
+    /// # Errors
+    /// [`MapError`]; nothing was changed, and frames in hand stay there.
+    ///
+    /// # Safety
+    /// The caller holds the lock of the tables under `root` and owns the address range and the frames.
+    unsafe fn map(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        run: PageRange,
+        prot: Prot,
+        cache: CacheMode,
+        tables: &mut impl TableFrames,
+    ) -> Result<u32, MapError>;
+
+    /// Clears up to `pages` present entries from `at` on, as far as the leaf table reaches and entries are present.
+    ///
+    /// For the first entry of each block `block(pfn, most)` is called, with `most` the pages left in this call; it
+    /// returns how many pages (1 to `most`) belong to that block, and the following entries of the block are
+    /// cleared unread. Tables that become empty are unlinked and retired. Returns how many pages were cleared; 0
+    /// when the first entry is not present.
+    ///
+    /// # Safety
+    /// As for [`map`](PageTable::map). Nothing cleared or retired may be reused before a flush of the range.
+    unsafe fn unmap(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        pages: u32,
+        tables: &mut impl TableFrames,
+        block: &mut impl FnMut(Pfn, u32) -> u32,
+    ) -> u32;
+
+    /// What the tables say of `at`. Never faults, whatever `at` is.
+    fn walk(&self, root: Pfn, at: VirtAddr) -> Walk;
+
+    /// Changes the protection of up to `pages` present entries from `at` on, as far as the leaf table reaches.
+    /// Returns how many pages were changed. A large entry is changed whole or split (which can need a table).
+    ///
+    /// # Errors
+    /// [`MapError`]; nothing was changed.
+    ///
+    /// # Safety
+    /// As for [`map`](PageTable::map).
+    unsafe fn protect(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        pages: u32,
+        prot: Prot,
+        tables: &mut impl TableFrames,
+    ) -> Result<u32, MapError>;
+
+    /// Writes a non-present guard entry that carries `tag` at `at`.
+    ///
+    /// # Errors
+    /// [`MapError`]; nothing was changed.
+    ///
+    /// # Safety
+    /// As for [`map`](PageTable::map).
+    unsafe fn set_guard(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        tag: u32,
+        tables: &mut impl TableFrames,
+    ) -> Result<(), MapError>;
+
+    /// Clears the guard entry at `at`, and retires tables that become empty.
+    ///
+    /// # Safety
+    /// As for [`unmap`](PageTable::unmap).
+    unsafe fn clear_guard(&self, root: Pfn, at: VirtAddr, tables: &mut impl TableFrames);
+
+    /// Drops `range` from this CPU's TLB: page by page, or whole above [`Self::FLUSH_ALL_PAGES`].
+    fn flush(&self, range: VirtRange);
+}

@@ -1,0 +1,169 @@
+//! What can go wrong, one variant per thing a caller could do about it.
+
+use core::fmt;
+
+macro_rules! errors {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal, $errno:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// The error as Linux's positive errno value.
+            pub const fn errno(self) -> i32 {
+                match self { $($name::$variant => $errno,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($name::$variant => $text,)* })
+            }
+        }
+
+        impl core::error::Error for $name {}
+    };
+}
+
+errors! {
+    /// Why an allocation was refused. Nothing was taken.
+    AllocError {
+        /// The manager is not initialised.
+        NotReady = "the memory manager is not initialised", 11;
+        /// No memory that fits; retry later or free something.
+        NoMemory = "out of memory", 12;
+        /// There is memory, but no contiguous run of it.
+        NoContig = "no contiguous block of that size", 12;
+        /// No room in the vmalloc address space.
+        NoAddressSpace = "out of vmalloc address space", 12;
+        /// A size of zero.
+        ZeroSize = "size is zero", 22;
+        /// Larger than this manager can ever serve.
+        TooBig = "size is over the limit", 12;
+        /// An order above the largest.
+        BadOrder = "order is over the limit", 22;
+        /// An alignment that is zero, no power of two, or above the largest block.
+        BadAlign = "alignment is not a power of two in range", 22;
+        /// An unknown flag bit, or flags that contradict each other.
+        BadFlags = "unknown or contradicting flags", 22;
+        /// The pointer handed in is not a live allocation of this kind.
+        BadPointer = "not a live allocation", 22;
+        /// This backend cannot do that.
+        Unsupported = "not supported by this backend", 95;
+    }
+}
+
+errors! {
+    /// Why a free was refused. Nothing was changed.
+    FreeError {
+        /// The manager is not initialised.
+        NotReady = "the memory manager is not initialised", 11;
+        /// It is free already.
+        DoubleFree = "already free", 22;
+        /// It points inside an allocation, not at its start.
+        Interior = "points inside an allocation", 22;
+        /// No memory of this manager.
+        Foreign = "not memory of this manager", 22;
+        /// A reserved, boot or metadata page.
+        Reserved = "reserved memory", 22;
+        /// Not aligned as anything allocated would be.
+        Misaligned = "not aligned to a page", 22;
+        /// Allocated with another order or page count.
+        WrongOrder = "allocated with another order", 22;
+        /// Allocated by another call (kmalloc against vmalloc against pages).
+        WrongAllocator = "allocated by another call", 22;
+        /// An object of another cache.
+        WrongCache = "an object of another cache", 22;
+    }
+}
+
+/// Why a set-up, mapping or cache operation was refused. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum MmError {
+    /// An allocation it needs was refused.
+    Alloc(AllocError),
+    /// A free it needs was refused.
+    Free(FreeError),
+    /// `init` was called before.
+    AlreadyInit,
+    /// The boot map has no usable memory, or too little to manage.
+    NoUsableMemory,
+    /// More regions than the boot map can hold.
+    TooManyRegions,
+    /// A name, size or argument that makes no sense.
+    Inval,
+    /// Address or length past the physical address width, or wrapping.
+    BadRange,
+    /// The range is RAM of this manager.
+    IsRam,
+    /// The range is mapped with another cache mode.
+    AliasConflict,
+    /// Something is mapped there.
+    AlreadyMapped,
+    /// Nothing is mapped there.
+    NotMapped,
+    /// Objects are still live; the count is theirs.
+    Busy(usize),
+    /// A cache of that name exists.
+    Exists,
+    /// No region guard is left.
+    NoGuard,
+    /// This backend cannot do that.
+    Unsupported,
+}
+
+impl MmError {
+    /// The error as Linux's positive errno value.
+    pub const fn errno(self) -> i32 {
+        match self {
+            MmError::Alloc(e) => e.errno(),
+            MmError::Free(e) => e.errno(),
+            MmError::AlreadyInit | MmError::Exists | MmError::AlreadyMapped => 17,
+            MmError::NoUsableMemory | MmError::TooManyRegions => 12,
+            MmError::Inval | MmError::BadRange | MmError::IsRam | MmError::NotMapped => 22,
+            MmError::AliasConflict | MmError::Busy(_) => 16,
+            MmError::NoGuard => 28,
+            MmError::Unsupported => 95,
+        }
+    }
+}
+
+impl fmt::Display for MmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MmError::Alloc(e) => return e.fmt(f),
+            MmError::Free(e) => return e.fmt(f),
+            MmError::Busy(n) => return write!(f, "busy: {n} objects are live"),
+            MmError::AlreadyInit => "already initialised",
+            MmError::NoUsableMemory => "no usable memory in the boot map",
+            MmError::TooManyRegions => "too many memory regions",
+            MmError::Inval => "invalid argument",
+            MmError::BadRange => "range wraps or passes the physical address width",
+            MmError::IsRam => "range is RAM",
+            MmError::AliasConflict => "range is mapped with another cache mode",
+            MmError::AlreadyMapped => "already mapped",
+            MmError::NotMapped => "not mapped",
+            MmError::Exists => "a cache of that name exists",
+            MmError::NoGuard => "no region guard is left",
+            MmError::Unsupported => "not supported by this backend",
+        })
+    }
+}
+
+impl core::error::Error for MmError {}
+
+impl From<AllocError> for MmError {
+    fn from(e: AllocError) -> Self {
+        MmError::Alloc(e)
+    }
+}
+
+impl From<FreeError> for MmError {
+    fn from(e: FreeError) -> Self {
+        MmError::Free(e)
+    }
+}

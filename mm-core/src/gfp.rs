@@ -1,0 +1,69 @@
+//! Allocation flags: how hard to try, and where the memory may lie.
+
+use crate::error::AllocError;
+
+/// Allocation flags, in the manner of Linux's `gfp_t`.
+///
+/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(transparent)]
+pub struct Gfp(pub u32);
+
+bitflags::bitflags! {
+    impl Gfp: u32 {
+        /// `__GFP_DMA`: only memory below the DMA limit.
+        const DMA = 1 << 0;
+        /// `__GFP_HIGHMEM`: memory without a kernel address will do.
+        const HIGHMEM = 1 << 1;
+        /// `__GFP_DMA32`: only memory below 4 GiB.
+        const DMA32 = 1 << 2;
+        /// `__GFP_HIGH`: may use part of the reserve.
+        const HIGH = 1 << 5;
+        /// `__GFP_ZERO`: hand the memory out zeroed.
+        const ZERO = 1 << 8;
+        /// `__GFP_DIRECT_RECLAIM`: the caller may wait.
+        const WAIT = 1 << 10;
+        /// `__GFP_NOWARN`: no report on failure.
+        const NOWARN = 1 << 13;
+        /// `__GFP_NORETRY`: one round of reclaim at most.
+        const NORETRY = 1 << 16;
+        /// `__GFP_COMP`: the block's tail frames point at its head.
+        const COMP = 1 << 18;
+        /// `__GFP_HARDWALL`: memory for a user.
+        const USER = 1 << 20;
+    }
+}
+
+/// May wait; the usual choice of a task. Never in an interrupt.
+pub const GFP_KERNEL: Gfp = Gfp::WAIT;
+/// As [`GFP_KERNEL`], for memory a user will see.
+pub const GFP_USER: Gfp = Gfp::WAIT.union(Gfp::USER);
+/// Never waits and may use part of the reserve; right in an interrupt.
+pub const GFP_ATOMIC: Gfp = Gfp::HIGH;
+/// Never waits and leaves the reserve alone.
+pub const GFP_NOWAIT: Gfp = Gfp::empty();
+/// Memory below the DMA limit; combine with [`GFP_KERNEL`] or [`GFP_ATOMIC`].
+pub const GFP_DMA: Gfp = Gfp::DMA;
+/// Memory below 4 GiB; combine with [`GFP_KERNEL`] or [`GFP_ATOMIC`].
+pub const GFP_DMA32: Gfp = Gfp::DMA32;
+/// Memory a kernel address is not needed for.
+pub const GFP_HIGHUSER: Gfp = GFP_USER.union(Gfp::HIGHMEM);
+
+impl Gfp {
+    /// Every bit this build knows.
+    pub const KNOWN: Gfp = Gfp::all();
+
+    /// Refuses unknown bits and combinations that contradict themselves.
+    ///
+    /// # Errors
+    /// [`AllocError::BadFlags`] for an unknown bit, or `DMA` together with `HIGHMEM`.
+    #[inline]
+    pub const fn validate(self) -> Result<Gfp, AllocError> {
+        let dma_high = Gfp::DMA.bits() | Gfp::HIGHMEM.bits();
+        if self.bits() & !Gfp::KNOWN.bits() != 0 || self.bits() & dma_high == dma_high {
+            return Err(AllocError::BadFlags);
+        }
+        Ok(self)
+    }
+}

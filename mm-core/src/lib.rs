@@ -1,0 +1,50 @@
+//! The portable core of rtmm: frames, the buddy, slabs, `kmalloc` and the `vmalloc` family.
+//!
+//! # Principles
+//! Code and reviews cite them by number.
+//!
+//! 1. **One contract, two backends.** What a call means is written once. A backend that cannot do a thing says so by
+//!    a capability constant and a clear error; it never pretends.
+//! 2. **A backend is only what differs.** Page-table entries, the walker, the TLB, registers, or the contiguous
+//!    fallback: no list, tree, lock or policy.
+//! 3. **Metadata lies out of line.** No allocator state inside memory handed to a caller. An overflow can damage
+//!    data, never the allocator.
+//! 4. **Every free is checked, always, in every build.** Frees return `Result<(), FreeError>`; a refused free changes
+//!    nothing. Callers that cannot return it (Drop, `GlobalAlloc`, C) pass it to `Platform::bug`, after unlocking.
+//! 5. **Bounded.** One lock hold takes at most one block, or one fixed batch of 32 entries; longer work re-enters. No
+//!    loop under a lock depends on how much memory there is or how long the system ran. Diagnostics such as `check`
+//!    are exempt, and named so.
+//! 6. **All or nothing.** After a failure there are the same live objects, areas and mappings as before and, after
+//!    `drain`, the same free blocks. One fault point on each fallible step makes it testable.
+//! 7. **Flush before free.** Unmapping yields an `Unflushed` that owns the frames, the emptied tables and the range.
+//!    Nothing in it can be taken out unflushed; forgetting it leaks and never reuses.
+//! 8. **No writable and executable frame.** `Prot` has no such value.
+//! 9. **`&self`, never hidden statics.** Two managers can live in one process.
+//! 10. **Safe policy over a small unsafe floor.** `Backend::direct_ptr` and `Backend::with_frame` are the only places
+//!     where an address becomes a pointer; frees use only the pointer's address.
+//! 11. **Hooks outside the lock.** No callback runs with a lock held; hooks may allocate and free.
+//! 12. **No panic is reachable from bad input or exhaustion.** Damage goes to `Platform::bug`.
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(test)]
+extern crate std;
+
+mod addr;
+mod backend;
+mod error;
+mod gfp;
+mod lock;
+mod platform;
+mod prot;
+pub mod vmalloc;
+
+pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
+pub use backend::{Backend, MapError, Mapping, PageTable, TableFrames, Walk};
+pub use error::{AllocError, FreeError, MmError};
+pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, GFP_USER, Gfp};
+#[cfg(feature = "critical-section")]
+pub use lock::CriticalSectionLock;
+pub use lock::{Guard, Locked};
+pub use platform::{Bug, Context, Platform, RawLock};
+pub use prot::{CacheMode, Prot};

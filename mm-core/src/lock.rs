@@ -1,0 +1,83 @@
+//! A value behind a [`RawLock`], and the single-core lock.
+
+use crate::platform::RawLock;
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+
+/// A value that is only reached with its lock held.
+pub struct Locked<L: RawLock, T> {
+    lock: L,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is only reached through a guard, and `RawLock` admits one holder at a time.
+unsafe impl<L: RawLock, T: Send> Sync for Locked<L, T> {}
+
+impl<L: RawLock, T> Locked<L, T> {
+    /// An open lock around `value`.
+    pub const fn new(value: T) -> Self {
+        Locked { lock: L::NEW, value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the lock until the guard is dropped.
+    #[inline(always)]
+    pub fn lock(&self) -> Guard<'_, L, T> {
+        let token = self.lock.acquire();
+        Guard { owner: self, token }
+    }
+}
+
+/// The value of a [`Locked`], with the lock held.
+#[must_use = "the lock opens when the guard is dropped"]
+pub struct Guard<'a, L: RawLock, T> {
+    owner: &'a Locked<L, T>,
+    token: L::Token,
+}
+
+impl<L: RawLock, T> Deref for Guard<'_, L, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held until the guard is dropped.
+        unsafe { &*self.owner.value.get() }
+    }
+}
+
+impl<L: RawLock, T> DerefMut for Guard<'_, L, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the lock is held until the guard is dropped, and `self` is borrowed exclusively.
+        unsafe { &mut *self.owner.value.get() }
+    }
+}
+
+impl<L: RawLock, T> Drop for Guard<'_, L, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the token is the one `lock` got, and guards are dropped in the reverse order of their making.
+        unsafe { self.owner.lock.release(self.token) }
+    }
+}
+
+/// The single-core lock: a critical section of the `critical-section` crate. It takes no room.
+#[cfg(feature = "critical-section")]
+pub struct CriticalSectionLock(());
+
+// SAFETY: a critical section excludes every other one; nesting restores in stack order by that crate's contract.
+#[cfg(feature = "critical-section")]
+unsafe impl RawLock for CriticalSectionLock {
+    const NEW: Self = CriticalSectionLock(());
+    type Token = critical_section::RestoreState;
+
+    #[inline(always)]
+    fn acquire(&self) -> Self::Token {
+        // SAFETY: `release` is called with the state this returns, in stack order, by the contract of `RawLock`.
+        unsafe { critical_section::acquire() }
+    }
+
+    #[inline(always)]
+    unsafe fn release(&self, token: Self::Token) {
+        // SAFETY: the caller hands back the token of the matching `acquire`.
+        unsafe { critical_section::release(token) }
+    }
+}

@@ -1,0 +1,121 @@
+//! The seam to the RTOS: locks, the CPU number, the context, reports.
+
+use crate::addr::VirtRange;
+use crate::error::FreeError;
+use core::fmt;
+use core::panic::Location;
+
+/// A lock that masks interrupts on this CPU while it is held.
+///
+/// On one core it is a critical section; on several it also spins (and answers shootdowns while it does).
+///
+/// # Safety
+/// Between `acquire` and the matching `release` no other context, interrupts of this CPU included, may be between
+/// its own `acquire` and `release` of the same lock. Sections nest in stack order.
+pub unsafe trait RawLock: Send + Sync {
+    /// An open lock.
+    const NEW: Self;
+    /// What `release` needs to restore the state before `acquire`.
+    type Token: Copy;
+
+    /// Takes the lock. Never called by a context that holds it.
+    fn acquire(&self) -> Self::Token;
+
+    /// Opens the lock and restores the interrupt state of the matching `acquire`.
+    ///
+    /// # Safety
+    /// `token` comes from the matching `acquire`, and sections end in the reverse order of their start.
+    unsafe fn release(&self, token: Self::Token);
+}
+
+/// Where the caller runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Context {
+    /// Start-up, before tasks: never waits, and a may-wait flag is not reported.
+    Boot,
+    /// A task with interrupts on: may wait.
+    Task,
+    /// An interrupt handler, or interrupts are off: never waits.
+    Atomic,
+}
+
+/// Something a board should hear of: a wrong free nobody can be told of, damage, a broken rule.
+///
+/// The manager is consistent when it reports, and holds no lock.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Bug {
+    /// A free that Drop, `GlobalAlloc` or C could not return was refused.
+    BadFree {
+        /// What was to be freed.
+        addr: usize,
+        /// Why it was refused.
+        error: FreeError,
+    },
+    /// A flag that may wait was used where waiting is impossible; told once per call site, the call went on.
+    MayWaitInAtomic {
+        /// The call site.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        caller: &'static Location<'static>,
+    },
+    /// A cache was dropped while objects were live; it stays.
+    CacheBusy {
+        /// How many objects are live.
+        objects: usize,
+    },
+    /// The manager's own data contradicts itself.
+    Damage {
+        /// Which rule is broken.
+        what: &'static str,
+        /// The frame number, address or index it was seen at.
+        at: usize,
+    },
+    /// Another CPU did not acknowledge a TLB shootdown in time; the frames stay in quarantine.
+    NoAcknowledgement {
+        /// The CPU that was silent.
+        cpu: usize,
+    },
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bug::BadFree { addr, error } => write!(f, "bad free of {addr:#x}: {error}"),
+            Bug::MayWaitInAtomic { caller } => write!(f, "may-wait flag in atomic context at {caller}"),
+            Bug::CacheBusy { objects } => write!(f, "cache dropped with {objects} live objects"),
+            Bug::Damage { what, at } => write!(f, "damaged metadata at {at:#x}: {what}"),
+            Bug::NoAcknowledgement { cpu } => write!(f, "cpu {cpu} did not acknowledge a TLB shootdown"),
+        }
+    }
+}
+
+/// What the RTOS gives the manager.
+pub trait Platform: Sized + Send + Sync + 'static {
+    /// The lock of each structure.
+    type Lock: RawLock;
+
+    /// True when a task can be put to sleep until memory comes back.
+    const CAN_WAIT: bool = false;
+
+    /// Where the caller runs.
+    fn context(&self) -> Context;
+
+    /// Hears of a [`Bug`]. No lock is held; it may allocate and free. The board decides whether to stop.
+    fn bug(&self, bug: &Bug);
+
+    /// The number of this CPU, from 0.
+    #[inline]
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    /// Flushes `range` from the TLB of every other CPU and returns when all have; nothing to do on one.
+    ///
+    /// Called with interrupts on and no lock held.
+    #[inline]
+    fn flush_remote(&self, range: VirtRange) {
+        let _ = range;
+    }
+}

@@ -1,0 +1,2 @@
+//! The facade the suites import as embedded_test
+#![no_std]

@@ -1,0 +1,2 @@
+//! On-target suites, one source for every board
+#![no_std]

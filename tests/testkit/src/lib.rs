@@ -1,0 +1,2 @@
+//! The simulated machine of the host
+#![no_std]

@@ -1,0 +1,2 @@
+//! Drives builds, boards, tests and benches
+fn main() {}
