@@ -78,7 +78,7 @@ pub(crate) fn firmware() -> &'static Firmware {
 unsafe fn read<T: Copy>(phys: u64) -> T {
     assert!(phys != 0 && phys + size_of::<T>() as u64 <= 1 << 32, "firmware data at {phys:#x} is out of reach");
     // SAFETY: the boot tables map this address; nothing says that the record is aligned.
-    unsafe { ptr::read_unaligned((DIRECT_MAP + phys as usize) as *const T) }
+    unsafe { ptr::read_unaligned(ptr::with_exposed_provenance(DIRECT_MAP + phys as usize)) }
 }
 
 /// Reads the start info at physical address `start_info`.
@@ -151,10 +151,13 @@ impl GuestFile {
     /// Copies bytes from `offset` on into `buffer` and returns how many; 0 at the end of the file.
     pub fn read_at(&self, offset: usize, buffer: &mut [u8]) -> usize {
         let count = buffer.len().min(self.len().saturating_sub(offset));
-        let from = DIRECT_MAP + self.range.start as usize + offset;
+        if count == 0 {
+            return 0;
+        }
+        let from = ptr::with_exposed_provenance(DIRECT_MAP + self.range.start as usize + offset);
         // SAFETY: the module's pages are RAM, reserved for good and so nobody else's, and the direct map covers them
         // before and after `init`.
-        unsafe { ptr::copy_nonoverlapping(from as *const u8, buffer.as_mut_ptr(), count) };
+        unsafe { ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), count) };
         count
     }
 }

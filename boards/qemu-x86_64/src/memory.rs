@@ -1,7 +1,8 @@
 //! The kernel's address space: where things lie, and the hand-over of memory to the manager.
 
+use crate::{fw, platform};
 use core::fmt;
-use rtmm::VirtRange;
+use rtmm::{BootMap, MmError, RamMap, VirtRange};
 
 /// Where physical address 0 appears in the direct map.
 pub(crate) const DIRECT_MAP: usize = 0xffff_8880_0000_0000;
@@ -102,8 +103,24 @@ impl fmt::Display for Place {
     }
 }
 
+/// RAM as the firmware lists it, minus what is in use already.
+fn boot_map() -> Result<RamMap, MmError> {
+    let firmware = fw::firmware();
+    let mut map: BootMap = BootMap::new();
+    for &(start, size) in &firmware.ram {
+        map.add_ram(start, size)?;
+    }
+    // The first MiB belongs to the firmware, and its page 8 starts other CPUs.
+    map.reserve(0, 1 << 20)?;
+    map.reserve(link::image_start() as u64, (link::image_end() - link::image_start()) as u64)?;
+    if let Some(module) = firmware.module {
+        map.reserve(module.start, module.len())?;
+    }
+    map.finish(PAGE.ilog2(), 46)
+}
+
 /// Brings the manager up; called once, before anything is allocated.
 pub fn init() {
-    let _ = (link::image_start(), link::image_end());
-    crate::platform::start_tasks();
+    let _ram = boot_map().expect("the firmware's memory map is usable");
+    platform::start_tasks();
 }
