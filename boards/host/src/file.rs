@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A file given to the program.
 #[derive(Debug)]
@@ -11,10 +13,24 @@ pub struct GuestFile {
     len: usize,
 }
 
-/// The file named by an argument `file=PATH`, the program's own executable without one; `None` when it does not open.
+/// True for a program, which then always has a file; a suite's test has none unless one is named.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// Gives the program its own executable as its file, when no other is named.
+pub(crate) fn default_to_executable() {
+    IS_PROGRAM.store(true, Ordering::Relaxed);
+}
+
+/// The file named by an argument `file=PATH`; without one the executable of a program made by [`entry!`](crate::entry),
+/// and `None` elsewhere. `None` as well when it does not open.
 pub fn file() -> Option<GuestFile> {
-    let named = std::env::args().skip(1).find_map(|word| word.strip_prefix("file=").map(Into::into));
-    let file = File::open(named.or_else(|| std::env::current_exe().ok())?).ok()?;
+    let named = std::env::args().skip(1).find_map(|word| word.strip_prefix("file=").map(PathBuf::from));
+    let path = match named {
+        Some(path) => path,
+        None if IS_PROGRAM.load(Ordering::Relaxed) => std::env::current_exe().ok()?,
+        None => return None,
+    };
+    let file = File::open(path).ok()?;
     let len = usize::try_from(file.metadata().ok()?.len()).ok()?;
     Some(GuestFile { file, len })
 }

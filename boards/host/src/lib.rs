@@ -64,10 +64,16 @@ macro_rules! entry {
         // What the C runtime calls.
         #[unsafe(export_name = "main")]
         extern "C" fn __board_entry(_: ::core::ffi::c_int, _: *const *const ::core::ffi::c_char) -> ::core::ffi::c_int {
-            $crate::init();
-            let main: fn() = $main;
-            main();
-            $crate::exit($crate::ExitCode::Pass)
+            $crate::run($main)
         }
     };
+}
+
+/// What [`entry!`] does once the process runs.
+#[doc(hidden)]
+pub fn run(main: fn()) -> ! {
+    file::default_to_executable();
+    init();
+    main();
+    exit(ExitCode::Pass)
 }

@@ -29,7 +29,8 @@ pub fn init() {
         Pfn::containing(PhysAddr(page.start), Backend::PAGE_SHIFT)
     };
     // No segments: the program runs by the process's own tables.
-    let root = kernel::build(machine, &[], &spans, WINDOW, &mut take).expect("tables for the boot map");
+    // SAFETY: the boot map gives each frame once, and the machine's memory was mapped just now.
+    let root = unsafe { kernel::build(machine, &[], &spans, WINDOW, &mut take) }.expect("tables for the boot map");
     // SAFETY: these tables map no code or data of this program, and it does not run by them.
     unsafe { kernel::activate(machine, root) }.expect("the machine has what the tables need");
     fault::install();
