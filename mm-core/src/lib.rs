@@ -32,6 +32,7 @@ extern crate std;
 
 mod addr;
 mod backend;
+mod boot;
 mod error;
 mod gfp;
 mod lock;
@@ -41,6 +42,7 @@ pub mod vmalloc;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use backend::{Backend, MapError, Mapping, PageTable, TableFrames, Walk};
+pub use boot::{BootMap, CutReport, RamMap};
 pub use error::{AllocError, FreeError, MmError};
 pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, GFP_USER, Gfp};
 #[cfg(feature = "critical-section")]
