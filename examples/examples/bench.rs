@@ -107,11 +107,18 @@ impl Bench {
         match goal(board, id) {
             Some(goal) => say!(
                 r#"BENCH {{"id":"{}","board":"{}","unit":"instructions per pair","value":{},"worst":{},"goal":{},"peer":null,"peer_value":null}}"#,
-                id, board, value, worst, goal
+                id,
+                board,
+                value,
+                worst,
+                goal
             ),
             None => say!(
                 r#"BENCH {{"id":"{}","board":"{}","unit":"instructions per pair","value":{},"worst":{},"goal":null,"peer":null,"peer_value":null}}"#,
-                id, board, value, worst
+                id,
+                board,
+                value,
+                worst
             ),
         }
         Some(())

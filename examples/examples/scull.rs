@@ -130,7 +130,11 @@ impl Job<'_> {
         let throughput = self.length as u64 * 1000 / instructions;
         say!(
             "{}: {} {} bytes in {} instructions, {} bytes per 1000",
-            device, what, self.length, instructions, throughput
+            device,
+            what,
+            self.length,
+            instructions,
+            throughput
         );
     }
 

@@ -14,10 +14,7 @@ pub mod tables;
 pub use board_mps2_an385 as board;
 #[cfg(all(feature = "board-qemu-x86_64", not(feature = "board-mps2-an385")))]
 pub use board_qemu_x86_64 as board;
-#[cfg(all(
-    feature = "board-virt-aarch64",
-    not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64"))
-))]
+#[cfg(all(feature = "board-virt-aarch64", not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64"))))]
 pub use board_virt_aarch64 as board;
 
 #[cfg(all(

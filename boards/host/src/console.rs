@@ -1,4 +1,7 @@
 //! Text, arguments and the end of the program.
+//!
+//! Standard output carries the program's text, as defmt frames when feature `defmt` is on; standard error is always
+//! plain text and carries what a runner reads: announced faults, fault reports, panics.
 
 use std::fmt;
 use std::io::Write;
@@ -36,13 +39,16 @@ macro_rules! say {
 
 /// Prints a line of text on the console; [`say!`] is the short form.
 pub fn write_line(text: fmt::Arguments<'_>) {
+    #[cfg(feature = "defmt")]
+    defmt::println!("{}", defmt::Display2Format(&text));
     // A closed pipe must not become a panic: whoever closed it does not want the text.
+    #[cfg(not(feature = "defmt"))]
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Announces that this test ends in a fault whose report holds `text`.
 pub fn expect_fault(text: &str) {
-    crate::say!("EXPECT-FAULT: {text}");
+    let _ = writeln!(std::io::stderr().lock(), "EXPECT-FAULT: {text}");
 }
 
 /// The program's arguments, parted by blanks.
@@ -65,14 +71,14 @@ impl RawLine {
         RawLine { text: [0; 512], filled: 0 }
     }
 
-    /// Writes the line to standard output and ends the process as after a fault.
+    /// Writes the line to standard error and ends the process as after a fault.
     pub(crate) fn print_and_die(mut self) -> ! {
         // The last byte is kept free for this.
         self.text[self.filled] = b'\n';
         let mut rest = &self.text[..=self.filled];
         while !rest.is_empty() {
             // SAFETY: the pointer and length are those of a live slice; `write` is safe in a signal handler.
-            let written = unsafe { libc::write(libc::STDOUT_FILENO, rest.as_ptr().cast(), rest.len()) };
+            let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
             match usize::try_from(written) {
                 Ok(written) if written > 0 => rest = &rest[written..],
                 _ => break,

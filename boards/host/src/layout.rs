@@ -9,12 +9,8 @@ pub(crate) const BASE: usize = 0x1000_0000_0000;
 
 /// RAM: base and length. Like a small PC's: below 640 KiB, then up to a hole, more behind it, and some above 4 GiB, so
 /// that every zone has pages and frames have holes between them.
-pub(crate) const RAM: [(u64, u64); 4] = [
-    (0, 0x9_f000),
-    (0x10_0000, (32 << 20) - 0x10_0000),
-    (0x201_0000, (64 << 20) - 0x201_0000),
-    (4 << 30, 64 << 20),
-];
+pub(crate) const RAM: [(u64, u64); 4] =
+    [(0, 0x9_f000), (0x10_0000, (32 << 20) - 0x10_0000), (0x201_0000, (64 << 20) - 0x201_0000), (4 << 30, 64 << 20)];
 
 /// A device: its one page answers reads with what was written there, and starts with [`DEVICE_ID`].
 const DEVICE: (u64, u64) = (0xfed0_0000, 0x1000);

@@ -24,6 +24,8 @@ mod fault;
 mod file;
 mod interrupt;
 mod layout;
+#[cfg(feature = "defmt")]
+mod logger;
 #[cfg(feature = "mmu")]
 mod mirror;
 #[cfg(feature = "mmu")]
@@ -38,9 +40,9 @@ pub use file::{GuestFile, file};
 pub use interrupt::in_interrupt;
 pub use layout::mmio;
 #[cfg(feature = "mmu")]
-pub use mmu::{Backend, IoMapping, KBox, Kernel, MM, Pages, VmArea, init};
-#[cfg(feature = "mmu")]
 use mmu::is_mapped;
+#[cfg(feature = "mmu")]
+pub use mmu::{Backend, IoMapping, KBox, Kernel, MM, Pages, VmArea, init};
 #[cfg(not(feature = "mmu"))]
 use nommu::is_mapped;
 #[cfg(not(feature = "mmu"))]

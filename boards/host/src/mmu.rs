@@ -5,7 +5,7 @@ use crate::layout;
 use crate::mirror::{self, Mirror, WINDOW};
 use crate::platform::BoardPlatform;
 use rtmm::backend::{X86, kernel};
-use rtmm::{Backend as _, Config, Mm, PageTable, PhysAddr, PhysRange, Pfn, VirtAddr, Walk};
+use rtmm::{Backend as _, Config, Mm, PageTable, Pfn, PhysAddr, PhysRange, VirtAddr, Walk};
 
 /// The machine's side of the manager: x86 page tables, mirrored into the process.
 pub type Backend = X86<Mirror>;

@@ -86,8 +86,7 @@ fn map(backend: &Backend, at: usize, start: Pfn, count: u32, prot: Prot, tables:
 
 fn unmap(backend: &Backend, at: usize, count: u32, tables: &mut Tables) {
     // SAFETY: as in `map`; the tests flush before they reuse anything, which is what they are about.
-    let cleared =
-        unsafe { backend.unmap(backend.kernel_root(), VirtAddr(at), count, tables, &mut |_, most| most) };
+    let cleared = unsafe { backend.unmap(backend.kernel_root(), VirtAddr(at), count, tables, &mut |_, most| most) };
     assert_eq!(cleared, count);
 }
 
