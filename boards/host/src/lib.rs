@@ -1,6 +1,6 @@
 //! The host: the same manager in a process.
 //!
-//! The machine is made up: a [`layout`](mod@layout) of RAM and holes like a small PC's, at a fixed address of the
+//! The machine is made up: RAM and holes laid out like a small PC's, at a fixed address of the
 //! process. Without feature `mmu` the manager runs on that memory as it is. With it, the manager keeps real x86 page
 //! tables in that memory, and the process's own mappings play the TLB: a first touch of a vmalloc address is a page
 //! fault of the process, the fault handler walks the tables as the processor would, and mirrors the entry it finds by
