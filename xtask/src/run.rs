@@ -64,7 +64,8 @@ pub fn run(options: &Options) -> Result<()> {
         machine: options.machine.clone(),
         cpus: options.cpus,
         ram: options.ram.clone(),
-        icount: false,
+        // It prints how many instructions a device takes.
+        icount: options.demo == SCULL && board.counts_instructions(),
         defmt: options.defmt,
     };
     if options.demo != SCULL {
@@ -97,8 +98,7 @@ pub fn boot_echoing(
     seconds: u64,
     echo: bool,
 ) -> Result<(process::Exit, Vec<String>)> {
-    // The host's programs print text whatever the features.
-    let table = if boot.defmt && !board.is_host() {
+    let table = if boot.defmt {
         let elf = std::fs::read(program)?;
         Some(
             defmt::table(&elf)?
