@@ -5,9 +5,13 @@
 use board_qemu_x86_64 as board;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use rtmm::backend::{Hw, Machine, kernel};
 use rtmm::{Context, Platform};
 
 board::entry!(main);
+
+const DIRECT_MAP: usize = 0xffff_8880_0000_0000;
+const KERNEL_BASE: usize = 0xffff_ffff_8000_0000;
 
 static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -20,9 +24,10 @@ fn handler() {
     }
 }
 
+/// Never ends. A frame is larger than the guard page, so only the compiler's stack probes can hit it.
 #[inline(never)]
 fn overflow(depth: usize) -> usize {
-    let frame = black_box([depth; 64]);
+    let frame = black_box([depth; 2048]);
     if depth == usize::MAX { frame[0] } else { overflow(depth + 1) + black_box(&frame)[63] }
 }
 
@@ -54,34 +59,55 @@ fn main() {
         board::say!("file: {at} bytes, sum {sum}");
     }
 
+    let (hw, root) = (Hw, Hw.root());
+    // SAFETY: the live root, and nothing changes tables meanwhile.
+    assert_eq!(unsafe { kernel::writable_and_executable(&hw, root) }, None, "a frame that is writable and executable");
+    let (mut low, mut ram) = (0usize, 0u64);
+    // SAFETY: as above.
+    unsafe {
+        kernel::for_each_mapping(&hw, root, |virt, _, bytes, _, _| {
+            low += usize::from(virt < 1 << 47);
+            ram += if virt < DIRECT_MAP + (64 << 40) { bytes } else { 0 };
+        });
+    }
+    assert_eq!(low, 0, "the boot tables' identity map is gone");
+    board::say!("direct map: {} KiB", ram >> 10);
+
     for word in board::args().split_ascii_whitespace() {
+        fault(word);
+    }
+}
+
+/// Raises the fault called `word`, if there is one.
+fn fault(word: &str) {
+    let text = main as *const () as usize;
+    let (address, place) = match word {
+        "null" => (8, "(read, not present) in the null page"),
+        "text" => (text, "(write, present) in kernel text"),
+        "alias" => (text - KERNEL_BASE + DIRECT_MAP, "(write, present) in the direct map of kernel text"),
+        "rodata" => (board::NAME.as_ptr().addr(), "(write, present) in kernel rodata"),
+        "data" => (INTERRUPTS.as_ptr().addr(), "(execute, present) in kernel data"),
+        "device" => (DIRECT_MAP + board::mmio().0.0 as usize, "(write, not present) in the direct map"),
+        "stack" => (0, "(write, not present) in the guard page below the kernel stack"),
+        "invalid" => (0, "Invalid Opcode"),
+        "noncanonical" => (0x8000_0000_0000_0000, "General Protection"),
+        "panic" => panic!("as asked"),
+        _ => return,
+    };
+    board::expect_fault(place);
+    // SAFETY: nothing is touched: each of these faults before it does anything.
+    unsafe {
         match word {
-            "null" => {
-                board::expect_fault("the null page");
-                // SAFETY: not safe at all: it faults, as the line above announces.
-                unsafe { (black_box(8) as *const u8).read_volatile() };
+            "null" | "noncanonical" => {
+                (address as *const u8).read_volatile();
             }
-            "text" => {
-                board::expect_fault("kernel text");
-                // SAFETY: not safe at all: it faults, as the line above announces.
-                unsafe { (main as *const () as *mut u8).write_volatile(0) };
-            }
-            "rodata" => {
-                board::expect_fault("kernel rodata");
-                // SAFETY: not safe at all: it faults, as the line above announces.
-                unsafe { board::NAME.as_ptr().cast_mut().write_volatile(0) };
-            }
+            "data" => core::mem::transmute::<usize, fn()>(address)(),
+            "invalid" => core::arch::asm!("ud2"),
             "stack" => {
-                board::expect_fault("the guard page below the kernel stack");
                 overflow(0);
             }
-            "invalid" => {
-                board::expect_fault("Invalid Opcode");
-                // SAFETY: not safe at all: it faults, as the line above announces.
-                unsafe { core::arch::asm!("ud2") };
-            }
-            "panic" => panic!("as asked"),
-            _ => {}
+            _ => (address as *mut u8).write_volatile(0),
         }
     }
+    panic!("no fault");
 }

@@ -2,7 +2,7 @@
 
 use crate::console::urgent;
 use crate::exit::{ExitCode, exit};
-use crate::memory::Place;
+use crate::place::Place;
 use crate::traps::Frame;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use x86::irq::{EXCEPTIONS, PAGE_FAULT_VECTOR, PageFaultError};

@@ -1,126 +1,60 @@
-//! The kernel's address space: where things lie, and the hand-over of memory to the manager.
+//! The kernel's address space, and the hand-over of RAM to the manager.
 
-use crate::{fw, platform};
-use core::fmt;
-use rtmm::{BootMap, MmError, RamMap, VirtRange};
+use crate::{fw, image, platform};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use rtmm::backend::{Hw, Machine, kernel};
+use rtmm::{BootMap, MmError, Pfn, RamMap, VirtRange};
 
-/// Where physical address 0 appears in the direct map.
+/// Where physical address 0 appears in the direct map, before and after [`init`].
 pub(crate) const DIRECT_MAP: usize = 0xffff_8880_0000_0000;
-/// Where the direct map must have ended: 64 TiB of it, as on Linux.
-const DIRECT_MAP_END: usize = 0xffff_c880_0000_0000;
-/// One page.
-const PAGE: usize = 4096;
+/// One past the room for the direct map: 64 TiB of it, as on Linux.
+pub(crate) const DIRECT_MAP_END: usize = 0xffff_c880_0000_0000;
+/// Where vmalloc puts its areas: it starts as on Linux, and fills one entry of the top table.
+const VMALLOC: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c980_0000_0000 };
+/// What the boot tables map.
+const BOOT_REACH: u64 = 4 << 30;
+/// log2 of the page size.
+const PAGE_SHIFT: u32 = 12;
 
-/// Addresses the linker script defines.
-mod link {
-    macro_rules! addresses {
-        ($($(#[$doc:meta])* $function:ident = $symbol:ident;)*) => {
-            mod symbol {
-                unsafe extern "C" { $(pub(super) static $symbol: u8;)* }
-            }
-            $($(#[$doc])* pub(super) fn $function() -> usize { (&raw const symbol::$symbol).addr() })*
-        };
-    }
-    addresses! {
-        /// Physical start of the image.
-        image_start = __image_start;
-        /// Physical end of the image.
-        image_end = __image_end;
-        text_start = __text_start;
-        text_end = __text_end;
-        rodata_start = __rodata_start;
-        rodata_end = __rodata_end;
-        data_start = __data_start;
-        data_end = __data_end;
-        stack_guard = __stack_guard;
-        stack_top = stack_top;
-    }
-}
+/// Brings the manager up: RAM from the firmware, the final tables, then interrupts. Called once, by `entry!` or by a
+/// suite's setup.
+///
+/// # Panics
+/// When called again, or when the machine has no RAM for the tables.
+pub fn init() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    assert!(!DONE.swap(true, Relaxed), "the board is up already");
 
-/// The parts of the kernel's image that are mapped at the top of the address space.
-struct Image {
-    text: VirtRange,
-    rodata: VirtRange,
-    data: VirtRange,
-    guard: VirtRange,
-    stack: VirtRange,
-}
-
-impl Image {
-    fn new() -> Image {
-        let guard = link::stack_guard();
-        Image {
-            text: VirtRange { start: link::text_start(), end: link::text_end() },
-            rodata: VirtRange { start: link::rodata_start(), end: link::rodata_end() },
-            data: VirtRange { start: link::data_start(), end: link::data_end() },
-            guard: VirtRange { start: guard, end: guard + PAGE },
-            stack: VirtRange { start: guard + PAGE, end: link::stack_top() },
-        }
-    }
-}
-
-/// What lies at an address, in words for a fault report.
-pub(crate) enum Place {
-    NullPage,
-    Text,
-    Rodata,
-    Data,
-    StackGuard,
-    Stack,
-    DirectMap,
-    Unknown,
-}
-
-impl Place {
-    /// What lies at `addr`. Takes no lock.
-    pub(crate) fn of(addr: usize) -> Place {
-        let image = Image::new();
-        match addr {
-            _ if addr < PAGE => Place::NullPage,
-            _ if image.text.contains(addr) => Place::Text,
-            _ if image.rodata.contains(addr) => Place::Rodata,
-            _ if image.data.contains(addr) => Place::Data,
-            _ if image.guard.contains(addr) => Place::StackGuard,
-            _ if image.stack.contains(addr) => Place::Stack,
-            DIRECT_MAP..DIRECT_MAP_END => Place::DirectMap,
-            _ => Place::Unknown,
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Place::NullPage => "the null page",
-            Place::Text => "kernel text",
-            Place::Rodata => "kernel rodata",
-            Place::Data => "kernel data",
-            Place::StackGuard => "the guard page below the kernel stack",
-            Place::Stack => "the kernel stack",
-            Place::DirectMap => "the direct map",
-            Place::Unknown => "no known area",
-        })
-    }
+    let mut ram = boot_map().expect("the firmware's memory map is usable");
+    let root = tables(&mut ram).expect("the kernel's tables can be built");
+    // SAFETY: the tables have the whole image, which holds the stack and the descriptor tables, where it is now; the
+    // boot tables use neither no-execute nor read-only entries.
+    unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
+    platform::start_tasks();
 }
 
 /// RAM as the firmware lists it, minus what is in use already.
+///
+/// The start info, the command line and the memory map were copied out, so their pages are free again.
 fn boot_map() -> Result<RamMap, MmError> {
     let firmware = fw::firmware();
     let mut map: BootMap = BootMap::new();
     for &(start, size) in &firmware.ram {
         map.add_ram(start, size)?;
     }
-    // The first MiB belongs to the firmware, and its page 8 starts other CPUs.
+    // The first MiB is the firmware's, and other CPUs start in its page 8.
     map.reserve(0, 1 << 20)?;
-    map.reserve(link::image_start() as u64, (link::image_end() - link::image_start()) as u64)?;
+    map.reserve(image::frames().start, image::frames().len())?;
     if let Some(module) = firmware.module {
         map.reserve(module.start, module.len())?;
     }
-    map.finish(PAGE.ilog2(), 46)
+    map.finish(PAGE_SHIFT, Hw.phys_bits())
 }
 
-/// Brings the manager up; called once, before anything is allocated.
-pub fn init() {
-    let _ram = boot_map().expect("the firmware's memory map is usable");
-    platform::start_tasks();
+/// Builds the final tables: the image with a protection for each part, the direct map of RAM, and nothing else.
+fn tables(ram: &mut RamMap) -> Result<Pfn, MmError> {
+    let all = ram.clone();
+    let mut take = || ram.alloc_top(1 << PAGE_SHIFT, 1, BOOT_REACH).map(|page| Pfn((page.start >> PAGE_SHIFT) as u32));
+    // SAFETY: `alloc_top` gives each page once, free RAM that the boot tables reach.
+    unsafe { kernel::build(&Hw, &image::segments(), all.spans(), VMALLOC, &mut take) }
 }
