@@ -1,2 +1,22 @@
-//! x86 page tables for rtmm.
+//! x86 page tables for rtmm: what an entry looks like, how tables are walked and changed, and the registers.
+//!
+//! No policy lives here: which address, which frames, which lock and when to flush is decided by `mm-core`.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod backend;
+mod change;
+mod entry;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod hw;
+pub mod kernel;
+mod machine;
+mod table;
+mod walker;
+
+pub use backend::X86;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+pub use hw::Hw;
+pub use machine::{Levels, Machine};

@@ -62,11 +62,12 @@ pub trait TableFrames {
     fn in_hand(&self) -> usize;
     /// One of them. Called at most `in_hand()` times.
     fn take(&mut self) -> Pfn;
-    /// `entries` more entries of `table` are in use (present, guard, or a lower table).
+    /// `entries` more entries of `table` are in use (present, guard, or a lower table). Like the other two, called
+    /// only for tables that came from `take`; those made at boot are not counted and never freed.
     fn add_entries(&mut self, table: Pfn, entries: u32);
     /// `entries` of `table` are no longer in use; returns how many still are.
     fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32;
-    /// `table` was unlinked from its parent. A CPU may still walk it: it is reused only after a flush.
+    /// `table`, zeroed again, was unlinked from its parent. A CPU may still walk it: it is reused only after a flush.
     fn retire(&mut self, table: Pfn);
 }
 
@@ -82,7 +83,7 @@ pub enum MapError {
     NotMapped,
     /// The address is not canonical, or outside what the kernel may map.
     BadAddress,
-    /// The frame is past the physical address width.
+    /// The run is empty, or passes the physical address width.
     BadFrame,
 }
 
@@ -127,14 +128,24 @@ pub unsafe trait PageTable: Backend {
     const MAX_TABLES: usize;
     /// Pages covered by one large entry (512 on x86-64).
     const LARGE_PAGES: u32;
+    /// The most small entries one `map`, `unmap` or `protect` call writes, so that a call is one bounded step. Callers
+    /// pass all that is left and go on from what was done.
+    const BATCH: u32 = 32;
     /// Above this many pages a flush drops the whole TLB.
     const FLUSH_ALL_PAGES: usize = 32;
 
     /// The root table of the kernel.
     fn kernel_root(&self) -> Pfn;
 
-    /// Maps frames of `run` from `at` on, as far as the leaf table under `at` reaches, with one large entry when
-    /// `run` has the length and alignment for it. Returns how many pages were mapped, at least one.
+    /// Where the kernel's tables map `pfn` for as long as they live (the direct map); `None` for HIGHMEM.
+    ///
+    /// It is a second mapping of every frame handed out: a frame that is to be executable elsewhere must be made
+    /// read-only here first, by `protect`, and writable again before it is freed.
+    fn direct_virt(&self, pfn: Pfn) -> Option<VirtAddr>;
+
+    /// Maps frames of `run` from `at` on: one large entry when `run` has the length and alignment for it and no small
+    /// entry is in the way, otherwise up to [`Self::BATCH`] small ones, as far as the leaf table under `at` reaches.
+    /// Returns how many pages were mapped, at least one.
     ///
     /// # Errors
     /// [`MapError`]; nothing was changed, and frames in hand stay there.
@@ -151,12 +162,13 @@ pub unsafe trait PageTable: Backend {
         tables: &mut impl TableFrames,
     ) -> Result<u32, MapError>;
 
-    /// Clears up to `pages` present entries from `at` on, as far as the leaf table reaches and entries are present.
+    /// Clears what is mapped in the `pages` pages from `at` on: one large entry, or up to [`Self::BATCH`] small ones,
+    /// as far as the leaf table reaches and entries are present. A large entry is cleared only as a whole.
     ///
     /// For the first entry of each block `block(pfn, most)` is called, with `most` the pages left in this call; it
     /// returns how many pages (1 to `most`) belong to that block, and the following entries of the block are
     /// cleared unread. Tables that become empty are unlinked and retired. Returns how many pages were cleared; 0
-    /// when the first entry is not present.
+    /// when the first entry is not present, or is a large one of which `at` is not the start or `pages` not all.
     ///
     /// # Safety
     /// As for [`map`](PageTable::map). Nothing cleared or retired may be reused before a flush of the range.
@@ -172,11 +184,12 @@ pub unsafe trait PageTable: Backend {
     /// What the tables say of `at`. Never faults, whatever `at` is.
     fn walk(&self, root: Pfn, at: VirtAddr) -> Walk;
 
-    /// Changes the protection of up to `pages` present entries from `at` on, as far as the leaf table reaches.
-    /// Returns how many pages were changed. A large entry is changed whole or split (which can need a table).
+    /// Changes the protection of the `pages` pages from `at` on: in up to [`Self::BATCH`] small entries, as far as the
+    /// leaf table reaches and entries are present, or in one large entry, which is split (and needs a table) when only
+    /// a part of it is meant. Returns how many pages were changed, at least one.
     ///
     /// # Errors
-    /// [`MapError`]; nothing was changed.
+    /// [`MapError`]; nothing was changed. [`MapError::NotMapped`] when the first entry is not present.
     ///
     /// # Safety
     /// As for [`map`](PageTable::map).

@@ -1,2 +1,25 @@
-//! On-target suites, one source for every board
+//! On-target suites: one source for every board, and what they share.
+//!
+//! Each file in `tests/` is a suite, each function of it a promise, run in a boot (on the host: a process) of its own
+//! by `cargo xtask test`. The feature `board-...` chooses the board.
 #![no_std]
+
+#[cfg(feature = "board-host")]
+pub use board_host as board;
+#[cfg(feature = "board-mps2-an385")]
+pub use board_mps2_an385 as board;
+#[cfg(feature = "board-qemu-x86_64")]
+pub use board_qemu_x86_64 as board;
+#[cfg(feature = "board-virt-aarch64")]
+pub use board_virt_aarch64 as board;
+
+/// Defines the setup function of a suite: it brings the board and the manager up.
+#[macro_export]
+macro_rules! setup {
+    () => {
+        #[embedded_test::setup]
+        fn setup() {
+            $crate::board::init();
+        }
+    };
+}

@@ -1,2 +1,230 @@
-//! Drives builds, boards, tests and benches
-fn main() {}
+//! `cargo xtask`: builds, boards, tests and benches behind one command.
+
+mod bench;
+mod boards;
+mod cargo;
+mod ci;
+mod defmt;
+mod elf;
+mod libraries;
+mod process;
+mod qemu;
+mod rows;
+mod run;
+mod scull;
+mod size;
+mod suite;
+mod tools;
+mod totals;
+mod verdict;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::boards::Board;
+use crate::totals::Totals;
+
+/// Builds, boots, tests and measures rtmm, on this machine and on every board.
+///
+/// Whatever is missing (Rust targets, QEMU) is installed, or named with the line to type.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Line {
+    #[command(subcommand)]
+    command: Do,
+}
+
+#[derive(Subcommand)]
+enum Do {
+    /// Boot a demo; by default store a file in four drivers and compare what comes back with the host's CRC-32
+    Run(RunLine),
+    /// Run tests: the libraries' and, on every board, the suites
+    Test(TestLine),
+    /// List the boards
+    Boards,
+    /// Print exact instruction counts, from every board that counts
+    Bench {
+        /// Measure on this board only
+        #[arg(long)]
+        board: Option<String>,
+        /// Write the figures to this file as a JSON list
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Print what a program takes on each bare board, by section
+    Size {
+        /// The program
+        #[arg(long, default_value = "hello")]
+        demo: String,
+        /// Write the figures to this file as a JSON list
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Everything a change must pass: format, clippy, documentation, tests, demos
+    Ci {
+        /// Add the slow checks: defmt and other machines for all suites, bench, Miri
+        #[arg(long)]
+        long: bool,
+    },
+}
+
+#[derive(Args)]
+struct RunLine {
+    /// Where to boot it
+    #[arg(long, default_value = boards::DEFAULT_BOARD)]
+    board: String,
+    /// Which program of examples/
+    #[arg(long, default_value = run::SCULL)]
+    demo: String,
+    /// The file given to the guest (scull: its own ELF image by default)
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// QEMU's machine, where the board boots on several
+    #[arg(long)]
+    machine: Option<String>,
+    /// CPUs
+    #[arg(long, value_name = "N")]
+    smp: Option<u32>,
+    /// RAM, as QEMU's -m
+    #[arg(long)]
+    mem: Option<String>,
+    /// Build with defmt and decode its frames
+    #[arg(long)]
+    defmt: bool,
+    /// Stop it after so many seconds (times XTASK_TIMEOUT_SCALE, 3 by default)
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
+    /// Words for the guest
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+#[derive(Args)]
+struct TestLine {
+    /// Run only the tests whose names contain this
+    filter: Option<String>,
+    /// The suites of one board, of the host in both its forms, or all (then without the libraries)
+    #[arg(long)]
+    board: Option<String>,
+    /// Only the libraries' own tests
+    #[arg(long, conflicts_with = "board")]
+    libraries: bool,
+    /// The filter is a whole name
+    #[arg(long)]
+    exact: bool,
+    /// Leave out the tests whose names contain this
+    #[arg(long)]
+    skip: Vec<String>,
+    /// List the tests
+    #[arg(long)]
+    list: bool,
+    /// Run only the ignored tests
+    #[arg(long)]
+    ignored: bool,
+    /// Tests at a time; one per processor by default
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Build the suites with defmt and decode its frames
+    #[arg(long)]
+    defmt: bool,
+    /// QEMU's machine, where the board boots on several
+    #[arg(long, requires = "board")]
+    machine: Option<String>,
+    /// Print what each test says
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    match act(Line::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Do) -> Result<ExitCode> {
+    match command {
+        Do::Run(line) => run::run(&run::Options {
+            board: Board::named(&line.board)?,
+            demo: line.demo,
+            file: line.file,
+            machine: line.machine,
+            cpus: line.smp,
+            ram: line.mem,
+            defmt: line.defmt,
+            seconds: line.timeout,
+            args: line.args,
+        })?,
+        Do::Test(line) => return test(line),
+        Do::Boards => boards::print(),
+        Do::Bench { board, json } => bench::bench(board.as_deref(), json)?,
+        Do::Size { demo, json } => size::size(&demo, json)?,
+        Do::Ci { long } => return Ok(close(&ci::ci(long)?)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn test(line: TestLine) -> Result<ExitCode> {
+    let boards = if line.libraries { Vec::new() } else { Board::selected(line.board.as_deref())? };
+    let options = suite::Options {
+        filter: line.filter,
+        exact: line.exact,
+        skip: line.skip,
+        list: line.list,
+        ignored: line.ignored,
+        jobs: line.jobs,
+        defmt: line.defmt,
+        machine: line.machine,
+        verbose: line.verbose,
+    };
+    tools::provide(&boards)?;
+    let mut totals = Totals::default();
+    if line.board.is_none() {
+        match libraries::run(&options) {
+            Ok(found) => totals.add(found),
+            Err(error) => broken(&mut totals, "libraries", "cargo xtask test --libraries", &error),
+        }
+    }
+    let mut summary = Vec::new();
+    for board in boards {
+        println!("\n== suites on {}", board.name);
+        match suite::run(board, &options) {
+            Ok(found) => {
+                summary.push(format!("{:<13} {found}", board.name));
+                totals.add(found);
+            }
+            Err(error) => {
+                summary.push(format!("{:<13} could not be run", board.name));
+                let again = format!("cargo xtask test --board {}", board.name);
+                broken(&mut totals, &format!("suites on {}", board.name), &again, &error);
+            }
+        }
+    }
+    if options.list && totals.failed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\n{}", summary.join("\n"));
+    if totals.passed + totals.failed + totals.skipped == 0 {
+        totals.fail("no test has such a name", "cargo xtask test --list");
+    }
+    Ok(close(&totals))
+}
+
+/// Counts and prints a part that could not be run at all.
+fn broken(totals: &mut Totals, what: &str, again: &str, error: &anyhow::Error) {
+    eprintln!("error: {what}: {error:#}");
+    totals.fail(what, again);
+}
+
+/// Prints the end of the report.
+fn close(totals: &Totals) -> ExitCode {
+    totals.print();
+    if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

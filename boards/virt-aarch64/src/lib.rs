@@ -1,2 +1,35 @@
-//! QEMU virt (Cortex-A53, MMU off): 64 bits without an MMU
+//! QEMU's `virt` machine with a Cortex-A53 whose MMU stays off: 64 bits without an MMU.
+//!
+//! RAM is what the device tree says, minus the device tree and the image.
 #![no_std]
+
+mod counter;
+mod faults;
+mod interrupt;
+mod memory;
+mod platform;
+mod start;
+
+pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
+pub use counter::instructions;
+pub use interrupt::in_interrupt;
+pub use memory::{init, mmio};
+pub use platform::BoardPlatform;
+
+/// The board's name, as `xtask` and the features call it.
+pub const NAME: &str = "virt-aarch64";
+
+/// Defines the program's entry: brings the board up, runs `main: fn()`, and ends with a pass.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        // The start code jumps to the symbol `main` once there is a stack.
+        #[unsafe(export_name = "main")]
+        extern "C" fn __board_entry() -> ! {
+            $crate::init();
+            let main: fn() = $main;
+            main();
+            $crate::exit($crate::ExitCode::Pass)
+        }
+    };
+}

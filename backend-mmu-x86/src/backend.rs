@@ -1,0 +1,196 @@
+//! x86 as a backend of `mm-core`.
+
+use crate::machine::Machine;
+use crate::{change, walker};
+use core::sync::atomic::{AtomicU32, Ordering};
+use mm_core::vmalloc::Mapped;
+use mm_core::{
+    Backend, CacheMode, MapError, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr, VirtRange, Walk,
+};
+
+/// x86 page tables on machine `M`: `Hw` in a kernel, a simulated one in tests.
+pub struct X86<M> {
+    machine: M,
+    /// The last frame this CPU can address; 0 before it was asked. Frame numbers have 32 bits, so a CPU with 44
+    /// address bits or more can address all.
+    last_frame: AtomicU32,
+}
+
+impl<M: Machine> X86<M> {
+    /// The backend on `machine`. Nothing is touched yet.
+    pub const fn new(machine: M) -> Self {
+        X86 { machine, last_frame: AtomicU32::new(0) }
+    }
+
+    /// The machine below.
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    #[inline(always)]
+    fn last_frame(&self) -> u32 {
+        match self.last_frame.load(Ordering::Relaxed) {
+            0 => self.ask_last_frame(),
+            known => known,
+        }
+    }
+
+    /// Asked once: the question traps in a virtual machine.
+    #[cold]
+    fn ask_last_frame(&self) -> u32 {
+        let last = last_frame(self.machine.phys_bits());
+        self.last_frame.store(last, Ordering::Relaxed);
+        last
+    }
+}
+
+/// The last frame number with `bits` address bits. Wider CPUs than 44 bits are treated as such.
+pub(crate) fn last_frame(bits: u32) -> u32 {
+    u32::MAX >> 44u32.saturating_sub(bits).min(31)
+}
+
+// SAFETY: `Machine` promises the same of the direct map and of `with_frame`.
+unsafe impl<M: Machine> Backend for X86<M> {
+    const PAGE_SHIFT: u32 = 12;
+    const PHYS_BITS: u32 = 52;
+    const HAS_MMU: bool = true;
+
+    type Areas<P: Platform> = Mapped<P, Self>;
+
+    #[inline(always)]
+    fn direct_ptr(&self, phys: usize) -> *mut u8 {
+        self.machine.direct_ptr(phys)
+    }
+
+    #[inline(always)]
+    fn direct_frame(&self, addr: usize) -> usize {
+        self.machine.direct_frame(addr)
+    }
+
+    #[inline(always)]
+    fn lowmem_end(&self) -> u64 {
+        self.machine.lowmem_end()
+    }
+
+    #[inline(always)]
+    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
+        // SAFETY: by the caller.
+        unsafe { self.machine.with_frame(pfn, f) }
+    }
+}
+
+// SAFETY: the walker maps exactly the entries of the range (`place` over absent ones, `unmap` and `protect` within
+// the range and one table), and each flush of a page drops cached upper entries too, by `Machine`.
+unsafe impl<M: Machine> PageTable for X86<M> {
+    const MAX_TABLES: usize = M::LEVELS.count as usize - 1;
+    const LARGE_PAGES: u32 = walker::LARGE_PAGES;
+    const BATCH: u32 = walker::BATCH;
+
+    #[inline(always)]
+    fn kernel_root(&self) -> Pfn {
+        self.machine.root()
+    }
+
+    #[inline]
+    fn direct_virt(&self, pfn: Pfn) -> Option<VirtAddr> {
+        let phys = u64::from(pfn.0) << Self::PAGE_SHIFT;
+        if phys >= self.machine.lowmem_end() {
+            return None;
+        }
+        Some(VirtAddr(self.machine.direct_base() + phys as usize))
+    }
+
+    #[inline]
+    unsafe fn map(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        run: PageRange,
+        prot: Prot,
+        cache: CacheMode,
+        tables: &mut impl TableFrames,
+    ) -> Result<u32, MapError> {
+        let last = self.last_frame();
+        if run.count == 0 || run.start.0 > last || run.count - 1 > last - run.start.0 {
+            return Err(MapError::BadFrame);
+        }
+        // SAFETY: by the caller; the frames were checked.
+        unsafe { walker::map(&self.machine, root, at.0, run, prot, cache, tables) }
+    }
+
+    #[inline]
+    unsafe fn unmap(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        pages: u32,
+        tables: &mut impl TableFrames,
+        block: &mut impl FnMut(Pfn, u32) -> u32,
+    ) -> u32 {
+        // SAFETY: by the caller.
+        unsafe { walker::unmap(&self.machine, root, at.0, pages, tables, block) }
+    }
+
+    #[inline]
+    fn walk(&self, root: Pfn, at: VirtAddr) -> Walk {
+        walker::walk(&self.machine, root, at.0)
+    }
+
+    unsafe fn protect(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        pages: u32,
+        prot: Prot,
+        tables: &mut impl TableFrames,
+    ) -> Result<u32, MapError> {
+        // SAFETY: by the caller.
+        unsafe { change::protect(&self.machine, root, at.0, pages, prot, tables) }
+    }
+
+    #[inline]
+    unsafe fn set_guard(
+        &self,
+        root: Pfn,
+        at: VirtAddr,
+        tag: u32,
+        tables: &mut impl TableFrames,
+    ) -> Result<(), MapError> {
+        // SAFETY: by the caller.
+        unsafe { walker::set_guard(&self.machine, root, at.0, tag, tables) }
+    }
+
+    #[inline]
+    unsafe fn clear_guard(&self, root: Pfn, at: VirtAddr, tables: &mut impl TableFrames) {
+        // SAFETY: by the caller.
+        unsafe { walker::clear_guard(&self.machine, root, at.0, tables) }
+    }
+
+    fn flush(&self, range: VirtRange) {
+        if range.is_empty() {
+            return;
+        }
+        let first = range.start >> Self::PAGE_SHIFT;
+        let last = (range.end - 1) >> Self::PAGE_SHIFT;
+        if last - first >= Self::FLUSH_ALL_PAGES {
+            self.machine.flush_all();
+            return;
+        }
+        for page in first..=last {
+            self.machine.flush_page(page << Self::PAGE_SHIFT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_frame;
+
+    #[test]
+    fn the_last_frame_follows_the_address_width() {
+        assert_eq!(last_frame(36), 0xff_ffff);
+        assert_eq!(last_frame(39), 0x7ff_ffff);
+        assert_eq!(last_frame(44), u32::MAX);
+        assert_eq!(last_frame(52), u32::MAX);
+    }
+}

@@ -1,0 +1,101 @@
+//! Looking through live tables: what is mapped, and whether any frame can be both written and executed.
+
+use crate::machine::Machine;
+use crate::table::{ENTRIES, Table, shift};
+use mm_core::Pfn;
+
+/// Calls `f(virt, phys, bytes, writable, executable)` for every leaf entry under `root`, in the order of addresses.
+///
+/// What upper entries forbid is taken into account. A diagnostic: it visits every table.
+///
+/// # Safety
+/// `root` is a root table, and the tables under it do not change meanwhile.
+pub unsafe fn for_each_mapping<M: Machine>(machine: &M, root: Pfn, mut f: impl FnMut(usize, u64, u64, bool, bool)) {
+    let top = M::LEVELS.count - 1;
+    // SAFETY: by the caller.
+    unsafe { visit(machine, root, top, Above { virt: 0, writable: true, executable: true }, &mut f) }
+}
+
+/// The first frame, by physical address, found to be writable by one mapping under `root` and executable by another.
+///
+/// A diagnostic: it looks through all mappings once for each executable run of memory.
+///
+/// # Safety
+/// As for [`for_each_mapping`].
+pub unsafe fn writable_and_executable<M: Machine>(machine: &M, root: Pfn) -> Option<u64> {
+    let writable_in = |start: u64, end: u64| {
+        let mut found = None;
+        let look = |_, phys: u64, bytes: u64, writable, _| {
+            if writable && found.is_none() && phys < end && start < phys + bytes {
+                found = Some(phys.max(start));
+            }
+        };
+        // SAFETY: by the caller.
+        unsafe { for_each_mapping(machine, root, look) };
+        found
+    };
+    let mut found = None;
+    let mut run = (0, 0);
+    let look = |_, phys, bytes, _, executable: bool| {
+        if !executable || found.is_some() {
+            return;
+        }
+        if run.1 == phys {
+            run.1 += bytes;
+            return;
+        }
+        found = writable_in(run.0, run.1);
+        run = (phys, phys + bytes);
+    };
+    // SAFETY: by the caller.
+    unsafe { for_each_mapping(machine, root, look) };
+    found.or_else(|| writable_in(run.0, run.1))
+}
+
+/// What the way down to a table says: the first address it maps, and what its links allow.
+#[derive(Clone, Copy)]
+struct Above {
+    virt: usize,
+    writable: bool,
+    executable: bool,
+}
+
+/// # Safety
+/// As for [`for_each_mapping`], of the table at `pfn`.
+unsafe fn visit<M: Machine>(
+    machine: &M,
+    pfn: Pfn,
+    level: u32,
+    above: Above,
+    f: &mut impl FnMut(usize, u64, u64, bool, bool),
+) {
+    let bare = M::LEVELS.bare_root && level == M::LEVELS.count - 1;
+    let entries = if bare { 4 } else { ENTRIES };
+    // SAFETY: by the caller.
+    let table = unsafe { Table::at(machine, pfn) };
+    for index in 0..entries {
+        let entry = table.load(index);
+        if !entry.is_present() {
+            continue;
+        }
+        let here = Above {
+            virt: canonical::<M>(above.virt | index << shift(level)),
+            writable: above.writable && (bare || entry.allows_write()),
+            executable: above.executable && entry.allows_execute(),
+        };
+        if level > 0 && entry.is_table() {
+            // SAFETY: by the caller, a link leads to a table.
+            unsafe { visit(machine, entry.pfn(), level - 1, here, f) };
+        } else {
+            let pages = 1u32 << (9 * level);
+            let phys = u64::from(entry.large_pfn(pages).0) << 12;
+            f(here.virt, phys, u64::from(pages) << 12, here.writable, here.executable);
+        }
+    }
+}
+
+/// Copies the highest translated bit upwards, as 64-bit mode wants it.
+fn canonical<M: Machine>(virt: usize) -> usize {
+    let unused = usize::BITS.saturating_sub(shift(M::LEVELS.count));
+    ((virt << unused) as isize >> unused) as usize
+}

@@ -1,0 +1,7 @@
+//! The kernel's own tables: built once at boot, then looked through by diagnostics.
+
+mod build;
+mod live;
+
+pub use build::{Segment, activate, build};
+pub use live::{for_each_mapping, writable_and_executable};

@@ -1,0 +1,97 @@
+//! What differs between a real CPU and the simulated one.
+
+use mm_core::{MmError, Pfn};
+
+/// The shape of a table tree. Every table below the root has 512 entries of 8 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Levels {
+    /// How many tables a walk visits.
+    pub count: u32,
+    /// The lowest kernel address.
+    pub kernel_start: usize,
+    /// The last address there is, which is the kernel's.
+    pub kernel_last: usize,
+    /// The root's entries have no protection bits (PAE).
+    pub bare_root: bool,
+}
+
+impl Levels {
+    /// 4-level paging of 64-bit mode; the kernel has the upper half of the canonical addresses.
+    #[cfg(target_pointer_width = "64")]
+    pub const LONG: Levels =
+        Levels { count: 4, kernel_start: 0xffff_8000_0000_0000, kernel_last: usize::MAX, bare_root: false };
+    /// PAE paging of 32-bit mode; the kernel has the upper gigabyte, as one slot of the root.
+    pub const PAE: Levels = Levels { count: 3, kernel_start: 0xc000_0000, kernel_last: 0xffff_ffff, bare_root: true };
+}
+
+/// A machine with x86 page tables.
+///
+/// # Safety
+/// - `direct_ptr`, `direct_frame` and `with_frame` obey the contract of [`mm_core::Backend`], and `direct_ptr` gives a pointer
+///   valid for one page for every frame that a table is made of.
+/// - `flush_page` and `flush_all` leave none of the translations they name in this CPU's TLB, and no cached entry of
+///   an upper table.
+/// - `root` is the root table this CPU uses.
+pub unsafe trait Machine: Send + Sync + 'static {
+    /// The shape of its tables.
+    const LEVELS: Levels;
+
+    /// The pointer this program reaches physical address `phys` by.
+    fn direct_ptr(&self, phys: usize) -> *mut u8;
+
+    /// The frame number `addr` belongs to when it is one that `direct_ptr` gives; no frame's number otherwise.
+    fn direct_frame(&self, addr: usize) -> usize;
+
+    /// Where the tables map physical address 0: `direct_ptr(0)` as the CPU sees it.
+    fn direct_base(&self) -> usize;
+
+    /// Physical addresses from here on are not in the direct map.
+    #[inline]
+    fn lowmem_end(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Runs `f` with a pointer to the frame, which may lie past `lowmem_end` where a machine has a way to reach it.
+    ///
+    /// # Safety
+    /// `pfn` is a frame of RAM. The pointer is dead when `f` returns.
+    #[inline(always)]
+    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
+        f(self.direct_ptr((pfn.0 as usize) << 12))
+    }
+
+    /// Width of a physical address in bits, as this CPU has it.
+    fn phys_bits(&self) -> u32;
+
+    /// Drops the page of `virt`, and every cached upper entry, from this CPU's TLB.
+    fn flush_page(&self, virt: usize);
+
+    /// Drops everything from this CPU's TLB, global entries included.
+    fn flush_all(&self);
+
+    /// The root table in use. Address spaces share the kernel's part, so any of them will do as the kernel's.
+    fn root(&self) -> Pfn;
+
+    /// Turns on what the entries rely on: no-execute, write protection in kernel mode, global pages, and `pat` as
+    /// the meaning of the cache bits.
+    ///
+    /// # Errors
+    /// [`MmError::Unsupported`] when this CPU lacks one of them; nothing was changed.
+    ///
+    /// # Safety
+    /// The tables in use stay valid under these rules.
+    unsafe fn prepare(&self, pat: u64) -> Result<(), MmError>;
+
+    /// Loads the root register.
+    ///
+    /// # Safety
+    /// The tables map this program and its data where they are now.
+    unsafe fn set_root(&self, root: Pfn);
+
+    /// Told after each store to a table, in order. A real CPU has no use for it; the simulated one looks at the
+    /// tables as a CPU would that walks them at this very moment.
+    #[inline(always)]
+    fn stored(&self, table: Pfn, index: usize) {
+        let _ = (table, index);
+    }
+}

@@ -1,0 +1,144 @@
+//! One table in memory, and the way down to it. Every load and store of an entry is here.
+
+use crate::entry::Entry;
+use crate::machine::Machine;
+use core::sync::atomic::{AtomicU64, Ordering};
+use mm_core::Pfn;
+
+/// Entries of a table.
+pub(crate) const ENTRIES: usize = 512;
+
+/// The entry that `at` uses in a table `level` steps above the lowest one.
+#[inline(always)]
+pub(crate) const fn index(at: usize, level: u32) -> usize {
+    (at >> shift(level)) & (ENTRIES - 1)
+}
+
+/// log2 of the bytes an entry covers, `level` steps above the lowest table.
+#[inline(always)]
+pub(crate) const fn shift(level: u32) -> u32 {
+    12 + 9 * level
+}
+
+/// A table of the tree, reached through the direct map.
+pub(crate) struct Table<'m, M> {
+    machine: &'m M,
+    pub(crate) pfn: Pfn,
+    entries: *mut u64,
+}
+
+impl<'m, M: Machine> Table<'m, M> {
+    /// The table in frame `pfn`.
+    ///
+    /// # Safety
+    /// 1. While the handle is in use, the frame is a table, or is about to become one.
+    #[inline(always)]
+    pub(crate) unsafe fn at(machine: &'m M, pfn: Pfn) -> Self {
+        Table { machine, pfn, entries: machine.direct_ptr((pfn.0 as usize) << 12).cast() }
+    }
+
+    /// The entry at `index`, which is below 512.
+    #[inline(always)]
+    pub(crate) fn load(&self, index: usize) -> Entry {
+        debug_assert!(index < ENTRIES);
+        // SAFETY: by `at`, the frame is a table of 512 aligned entries; other CPUs may load or store them atomically.
+        Entry(unsafe { AtomicU64::from_ptr(self.entries.add(index)) }.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the entry at `index`, which is below 512, by one store.
+    ///
+    /// # Safety
+    /// 1. The caller holds the lock of the tables.
+    /// 2. The tables are valid with the new entry.
+    #[inline(always)]
+    pub(crate) unsafe fn store(&self, index: usize, entry: Entry) {
+        debug_assert!(index < ENTRIES);
+        // SAFETY: as for `load`. Release: what hangs below is written before it can be reached.
+        unsafe { AtomicU64::from_ptr(self.entries.add(index)) }.store(entry.0, Ordering::Release);
+        self.machine.stored(self.pfn, index);
+    }
+
+    /// Writes `count` entries from `index` on: `first`, and `step` more for each that follows.
+    ///
+    /// # Safety
+    /// As for [`store`](Self::store), for each of them; `index + count` is at most 512.
+    #[inline(always)]
+    pub(crate) unsafe fn fill(&self, index: usize, count: usize, first: Entry, step: u64) {
+        // Eight at a time: the loop would cost as much as the stores.
+        let mut value = first.0;
+        let mut done = 0;
+        while count - done >= 8 {
+            for lane in 0..8 {
+                // SAFETY: by the caller.
+                unsafe { self.store(index + done + lane, Entry(value.wrapping_add(step * lane as u64))) };
+            }
+            value = value.wrapping_add(8 * step);
+            done += 8;
+        }
+        while done < count {
+            // SAFETY: by the caller.
+            unsafe { self.store(index + done, Entry(value)) };
+            value = value.wrapping_add(step);
+            done += 1;
+        }
+    }
+
+    /// True when the `count` entries from `index` on are absent; `index + count` is at most 512.
+    ///
+    /// # Safety
+    /// 1. The caller holds the lock of the tables, so that nobody stores to this one.
+    #[inline(always)]
+    pub(crate) unsafe fn all_absent(&self, index: usize, count: usize) -> bool {
+        debug_assert!(index + count <= ENTRIES);
+        let mut bits = 0;
+        for i in index..index + count {
+            // SAFETY: in the table by `at`. Plain reads: nobody stores now, the CPU included, since the accessed and
+            // dirty bits it would set are set.
+            bits |= unsafe { self.entries.add(i).read() };
+        }
+        bits == 0
+    }
+}
+
+/// Where the way down ended: a table, and the entry in it that the address uses.
+pub(crate) struct Spot<'m, M> {
+    pub(crate) table: Table<'m, M>,
+    /// Steps above the lowest table.
+    pub(crate) level: u32,
+    /// The entry's number.
+    pub(crate) index: usize,
+    /// The table's entries in use are counted: it was not made at boot.
+    pub(crate) counted: bool,
+}
+
+/// Goes down from `root` towards `at` until a table `lowest` steps above the lowest one, or one with no table below.
+///
+/// # Safety
+/// 1. `root` is a root table. Tables on the way to `at` are not freed meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn descend<M: Machine>(machine: &M, root: Pfn, at: usize, lowest: u32) -> Spot<'_, M> {
+    let mut level = M::LEVELS.count - 1;
+    // SAFETY: by the caller.
+    let mut table = unsafe { Table::at(machine, root) };
+    let mut counted = false;
+    loop {
+        let index = index(at, level);
+        if level == lowest {
+            return Spot { table, level, index, counted };
+        }
+        let entry = table.load(index);
+        if !entry.is_table() {
+            return Spot { table, level, index, counted };
+        }
+        counted = !entry.is_permanent();
+        level -= 1;
+        // SAFETY: a link of the tree leads to a table, which stays by the caller.
+        table = unsafe { Table::at(machine, entry.pfn()) };
+    }
+}
+
+/// The entry that links a table at `pfn` into a table `level` steps above the lowest one.
+#[inline(always)]
+pub(crate) const fn link<M: Machine>(pfn: Pfn, level: u32) -> Entry {
+    if M::LEVELS.bare_root && level == M::LEVELS.count - 1 { Entry::pae_root(pfn) } else { Entry::table(pfn) }
+}

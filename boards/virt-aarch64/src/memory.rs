@@ -1,0 +1,62 @@
+//! The memory map from the device tree, and bringing the manager up.
+
+use crate::platform::BoardPlatform;
+use crate::{counter, interrupt, start};
+use fdt::Fdt;
+use rtmm::{BootMap, MmError, PhysAddr, RamMap};
+
+/// The first UART, a PL011 (hw/arm/virt.c); the console uses semihosting, so it is free for drivers.
+const PL011: (u64, usize) = (0x0900_0000, 0x1000);
+
+/// Where QEMU puts the device tree of an ELF image: the start of RAM.
+const RAM_BASE: usize = 0x4000_0000;
+
+/// log2 of the page size.
+const PAGE_SHIFT: u32 = 12;
+/// Width of a physical address on a Cortex-A53 (its TRM, ID_AA64MMFR0_EL1).
+const PHYS_BITS: u32 = 40;
+
+unsafe extern "C" {
+    // Bounds of the image, from the linker script; only their addresses mean anything.
+    safe static __image_start: u8;
+    safe static __image_end: u8;
+}
+
+/// The device tree, and where it lies.
+fn device_tree() -> (Fdt<'static>, usize) {
+    let hint = start::device_tree_hint();
+    let address = if hint == 0 { RAM_BASE } else { hint };
+    // SAFETY: RAM begins there, so its first bytes can be read; a wrong magic number is an error below.
+    let tree = unsafe { Fdt::from_ptr(address as *const u8) };
+    (tree.expect("QEMU leaves a device tree at the start of RAM"), address)
+}
+
+/// RAM as the device tree tells it, without the tree itself, what the tree reserves, and the image.
+fn ram() -> Result<RamMap, MmError> {
+    let (tree, address) = device_tree();
+    let mut map: BootMap = BootMap::new();
+    for region in tree.memory().regions() {
+        map.add_ram(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
+    }
+    map.reserve(address as u64, tree.total_size() as u64)?;
+    for reserved in tree.memory_reservations() {
+        map.reserve(reserved.address() as u64, reserved.size() as u64)?;
+    }
+    let (start, end) = (&raw const __image_start as u64, &raw const __image_end as u64);
+    map.reserve(start, end - start)?;
+    map.finish(PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.
+pub fn init() {
+    counter::start();
+    let ram = ram().expect("QEMU's device tree lists RAM");
+    board_semihosting::say!("{ram}");
+    BoardPlatform.boot_is_over();
+    interrupt::start();
+}
+
+/// A device's registers, for `ioremap`: the PL011.
+pub fn mmio() -> (PhysAddr, usize) {
+    (PhysAddr(PL011.0), PL011.1)
+}

@@ -1,0 +1,286 @@
+//! The one table of boards: what to build, how to boot it, how it answers.
+//!
+//! A new board is one folder under `boards/` and one row in [`BOARDS`]; nothing else here knows a board by name.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// One row: a way to build and run the same programs.
+#[derive(Debug, Clone, Copy)]
+pub struct Board {
+    /// What `--board` takes; also the name of the folder under `boards/`, except for the second way to run the host.
+    pub name: &'static str,
+    /// The folder and package (`board-<family>`) behind the row; two rows share one on the host.
+    pub family: &'static str,
+    /// The Rust target; `None` is the machine xtask runs on.
+    pub target: Option<&'static str>,
+    /// Cargo features beside `board-<family>`.
+    pub extra: &'static [&'static str],
+    /// How it boots; `None` means the program is run directly.
+    pub qemu: Option<Qemu>,
+    /// What the exit status means.
+    pub codes: Codes,
+    /// One line for `xtask boards`.
+    pub about: &'static str,
+}
+
+/// How QEMU is called for a board.
+#[derive(Debug, Clone, Copy)]
+pub struct Qemu {
+    /// The program.
+    pub program: &'static str,
+    /// The Debian package that brings it.
+    pub package: &'static str,
+    /// What `-M` takes; the first is the default.
+    pub machines: &'static [&'static str],
+    /// Arguments of every run.
+    pub args: &'static [&'static str],
+    /// Default RAM, and whether the machine takes another amount.
+    pub ram: Ram,
+    /// The most CPUs the board's start code is written for.
+    pub max_cpus: u32,
+    /// How arguments, files and text pass between the host and the guest.
+    pub door: Door,
+    /// The arguments that make the instruction counter exact.
+    pub icount: &'static [&'static str],
+}
+
+/// RAM of a machine, in the syntax of `-m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ram {
+    /// May be changed by `--mem`.
+    Default(&'static str),
+    /// Soldered on: QEMU refuses any other amount.
+    Fixed(&'static str),
+}
+
+/// How the host and the guest talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// x86: PVH command line and module, text on the first serial port, defmt on port 0xe9, exit by isa-debug-exit.
+    Pvh,
+    /// Arm: everything through semihosting calls, files by their path on the host.
+    Semihosting,
+}
+
+/// Exit statuses of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codes {
+    /// The test returned, the program ended well.
+    pub pass: i32,
+    /// A panic, or a test that returned an error.
+    pub fail: i32,
+    /// A hardware fault, reported.
+    pub fault: i32,
+}
+
+/// isa-debug-exit turns a written value v into the status `2 * v + 1`: 0x10, 0x11 and 0x32 are written.
+const DEBUG_EXIT: Codes = Codes { pass: 33, fail: 35, fault: 101 };
+/// What semihosting and ordinary processes end with; 134 is the shell's name for SIGABRT.
+const PLAIN_EXIT: Codes = Codes { pass: 0, fail: 134, fault: 101 };
+
+/// Every board.
+pub const BOARDS: &[Board] = &[
+    Board {
+        name: "host",
+        family: "host",
+        target: None,
+        extra: &[],
+        qemu: None,
+        codes: PLAIN_EXIT,
+        about: "the manager in a process, without an MMU, on an arena",
+    },
+    Board {
+        name: "host-mmu",
+        family: "host",
+        target: None,
+        extra: &["mmu"],
+        qemu: None,
+        codes: PLAIN_EXIT,
+        about: "the manager in a process, x86 page tables on the simulated machine",
+    },
+    Board {
+        name: "qemu-x86_64",
+        family: "qemu-x86_64",
+        target: Some("x86_64-unknown-none"),
+        extra: &["mmu"],
+        qemu: Some(Qemu {
+            program: "qemu-system-x86_64",
+            package: "qemu-system-x86",
+            machines: &["microvm", "q35", "pc"],
+            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+            ram: Ram::Default("256M"),
+            max_cpus: 1,
+            door: Door::Pvh,
+            icount: &["-icount", "shift=0,sleep=off"],
+        }),
+        codes: DEBUG_EXIT,
+        about: "x86-64 under QEMU, real page tables",
+    },
+    Board {
+        name: "mps2-an385",
+        family: "mps2-an385",
+        target: Some("thumbv7m-none-eabi"),
+        extra: &[],
+        qemu: Some(Qemu {
+            program: "qemu-system-arm",
+            package: "qemu-system-arm",
+            machines: &["mps2-an385"],
+            args: &[],
+            ram: Ram::Fixed("16M"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            // The board's 25 MHz timer then ticks 1.6 times per instruction.
+            icount: &["-icount", "shift=6,sleep=off"],
+        }),
+        codes: PLAIN_EXIT,
+        about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
+    },
+    Board {
+        name: "virt-aarch64",
+        family: "virt-aarch64",
+        target: Some("aarch64-unknown-none"),
+        extra: &[],
+        qemu: Some(Qemu {
+            program: "qemu-system-aarch64",
+            package: "qemu-system-arm",
+            machines: &["virt"],
+            args: &["-cpu", "cortex-a53"],
+            ram: Ram::Default("128M"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            icount: &["-icount", "shift=0,sleep=off"],
+        }),
+        codes: PLAIN_EXIT,
+        about: "Cortex-A53 under QEMU, its MMU left off",
+    },
+];
+
+/// The board of `cargo xtask run`.
+pub const DEFAULT_BOARD: &str = "qemu-x86_64";
+
+/// The environment variable that stretches or shrinks every time limit.
+pub const SCALE_VARIABLE: &str = "XTASK_TIMEOUT_SCALE";
+
+impl Board {
+    /// The board of this exact name.
+    pub fn named(name: &str) -> Result<&'static Board> {
+        match BOARDS.iter().find(|board| board.name == name) {
+            Some(board) => Ok(board),
+            None => bail!("no board is called {name:?}; there are {}", names()),
+        }
+    }
+
+    /// The boards a `--board` of the test command means: one row, both rows of the host, or all of them.
+    pub fn selected(name: Option<&str>) -> Result<Vec<&'static Board>> {
+        match name {
+            None | Some("all") => Ok(BOARDS.iter().collect()),
+            Some("host") => Ok(BOARDS.iter().filter(|board| board.is_host()).collect()),
+            Some(name) => Ok(vec![Board::named(name)?]),
+        }
+    }
+
+    /// Whether its programs run as processes of this machine.
+    pub fn is_host(&self) -> bool {
+        self.qemu.is_none()
+    }
+
+    /// Whether it has a counter that repeats exactly.
+    pub fn counts_instructions(&self) -> bool {
+        self.qemu.is_some_and(|qemu| !qemu.icount.is_empty())
+    }
+
+    /// The features that make a package of suites or examples one for this board.
+    pub fn features(&self, defmt: bool) -> String {
+        let mut features = vec![format!("board-{}", self.family)];
+        features.extend(self.extra.iter().map(|feature| (*feature).to_owned()));
+        if defmt {
+            features.push("defmt".to_owned());
+        }
+        features.join(",")
+    }
+}
+
+impl Qemu {
+    /// The machine asked for, or the default one.
+    pub fn machine(&self, wanted: Option<&str>) -> Result<&'static str> {
+        let Some(wanted) = wanted else { return Ok(self.machines[0]) };
+        match self.machines.iter().find(|machine| **machine == wanted) {
+            Some(machine) => Ok(machine),
+            None => bail!("{} boots on {}, not on {wanted:?}", self.program, self.machines.join(", ")),
+        }
+    }
+}
+
+/// All names, for messages.
+pub fn names() -> String {
+    BOARDS.iter().map(|board| board.name).collect::<Vec<_>>().join(", ")
+}
+
+/// A time limit for a machine of unknown speed: [`SCALE_VARIABLE`] times `seconds`.
+///
+/// The default of 3 leaves room for shared runners; a limit only ends what hangs.
+pub fn limit(seconds: u64) -> Duration {
+    let scale = std::env::var(SCALE_VARIABLE).ok().and_then(|text| text.parse::<f64>().ok());
+    let scale = scale.filter(|scale| scale.is_finite() && *scale > 0.0).unwrap_or(3.0);
+    Duration::from_secs_f64((seconds as f64 * scale).min(86_400.0))
+}
+
+/// `xtask boards`.
+pub fn print() {
+    for board in BOARDS {
+        let target = board.target.unwrap_or("this machine");
+        println!("{:<13} {:<22} {}", board.name, target, board.about);
+        if let Some(qemu) = board.qemu {
+            let ram = match qemu.ram {
+                Ram::Default(ram) => format!("{ram} (--mem)"),
+                Ram::Fixed(ram) => ram.to_owned(),
+            };
+            println!("{:13} {}: {}; RAM {ram}", "", qemu.program, qemu.machines.join(", "));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_each_row_has_its_folder() {
+        for (index, board) in BOARDS.iter().enumerate() {
+            assert!(BOARDS[..index].iter().all(|earlier| earlier.name != board.name), "{} twice", board.name);
+            let folder = crate::cargo::root().join("boards").join(board.family);
+            assert!(folder.join("Cargo.toml").is_file(), "{} has no package", folder.display());
+        }
+    }
+
+    #[test]
+    fn host_means_both_ways_to_run_it() {
+        let names: Vec<_> = Board::selected(Some("host")).unwrap().iter().map(|board| board.name).collect();
+        assert_eq!(names, ["host", "host-mmu"]);
+        assert_eq!(Board::selected(None).unwrap().len(), BOARDS.len());
+        assert!(Board::selected(Some("pdp11")).unwrap_err().to_string().contains("mps2-an385"));
+    }
+
+    #[test]
+    fn status_zero_of_x86_is_not_a_pass() {
+        // A triple fault under -no-reboot ends QEMU with 0.
+        let x86 = Board::named("qemu-x86_64").unwrap().codes;
+        assert!(![x86.pass, x86.fail, x86.fault].contains(&0));
+    }
+
+    #[test]
+    fn features_name_the_family_and_what_it_adds() {
+        assert_eq!(Board::named("host-mmu").unwrap().features(false), "board-host,mmu");
+        assert_eq!(Board::named("mps2-an385").unwrap().features(true), "board-mps2-an385,defmt");
+    }
+
+    #[test]
+    fn unknown_machine_is_refused() {
+        let qemu = Board::named(DEFAULT_BOARD).unwrap().qemu.unwrap();
+        assert_eq!(qemu.machine(None).unwrap(), "microvm");
+        assert_eq!(qemu.machine(Some("q35")).unwrap(), "q35");
+        assert!(qemu.machine(Some("virt")).is_err());
+    }
+}

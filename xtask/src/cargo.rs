@@ -1,0 +1,138 @@
+//! Calling cargo, and finding what it built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::boards::Board;
+use crate::process;
+use crate::workspace::{Target, Workspace};
+
+/// The workspace's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// A cargo of the pinned toolchain, in the workspace's folder.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).stdin(Stdio::null());
+    // Set for xtask itself; passed on they would look like a change to build scripts that read them.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// `cargo ...` as a person would type it: the path to the program left out.
+pub fn shown(command: &Command) -> String {
+    let line = process::shown(command);
+    match line.split_once(' ') {
+        Some((_, arguments)) => format!("cargo {arguments}"),
+        None => "cargo".to_owned(),
+    }
+}
+
+/// Something cargo built that can be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The target's name in its package.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// A message of `--message-format=json`, as far as it is of use here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+/// Runs a building command, progress on standard error, and returns the programs of `kinds` it made.
+pub fn build(command: &mut Command, kinds: &[&str]) -> Result<Vec<Program>> {
+    let typed = shown(command);
+    eprintln!("    {typed}");
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the build failed; again with: {typed}");
+    }
+    programs(&String::from_utf8_lossy(&output.stdout), kinds)
+}
+
+/// The programs of `kinds` named in cargo's messages, by name.
+fn programs(messages: &str, kinds: &[&str]) -> Result<Vec<Program>> {
+    let mut found = Vec::new();
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: Message = serde_json::from_str(line).context("a message of cargo that is not understood")?;
+        let (Some(path), Some(target)) = (message.executable, message.target) else { continue };
+        if message.reason == "compiler-artifact" && kinds.iter().any(|kind| target.is(kind)) {
+            found.push(Program { name: target.name, path });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The arguments that choose a board: its target and features.
+pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
+    command.args(["--no-default-features", "--features", &board.features(defmt)]);
+    if let Some(target) = board.target {
+        command.args(["--target", target]);
+    }
+}
+
+/// Builds the suites of `rtmm-tests` for a board.
+///
+/// Boards run what is shipped, release code; the host adds the checks of a debug build.
+pub fn suites(board: &Board, defmt: bool) -> Result<Vec<Program>> {
+    let mut command = cargo();
+    command.args(["test", "--no-run", "--package", "rtmm-tests"]);
+    if !board.is_host() {
+        command.arg("--release");
+    }
+    for_board(&mut command, board, defmt);
+    build(&mut command, &["test"])
+}
+
+/// Builds one program of `rtmm-examples` for a board; `config` are cargo's `--config` values.
+///
+/// Release code everywhere: a demo shows what the manager costs.
+pub fn demo(board: &Board, name: &str, defmt: bool, config: &[&str]) -> Result<Program> {
+    let (option, kind) = Workspace::read()?.demo(name)?;
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "rtmm-examples", option, name]);
+    for_board(&mut command, board, defmt);
+    for value in config {
+        command.args(["--config", value]);
+    }
+    let built = build(&mut command, &[kind])?;
+    match built.into_iter().find(|program| program.name == name) {
+        Some(program) => Ok(program),
+        None => bail!("cargo built no program called {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_those_of_the_kind_asked_for() {
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"name":"slab","kind":["test"]},"executable":"/t/slab-1","fresh":true}
+{"reason":"compiler-artifact","target":{"name":"rtmm","kind":["lib"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"build-script-build","kind":["custom-build"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"buddy","kind":["test"]},"executable":"/t/buddy-1"}
+{"reason":"compiler-artifact","target":{"name":"hello","kind":["example"]},"executable":"/t/hello"}
+{"reason":"build-finished","success":true}"#;
+        let names: Vec<_> = programs(messages, &["test"]).unwrap().into_iter().map(|program| program.name).collect();
+        assert_eq!(names, ["buddy", "slab"]);
+    }
+}

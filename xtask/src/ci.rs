@@ -1,0 +1,257 @@
+//! Everything a change must pass, in one command.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::boards::{BOARDS, Board};
+use crate::cargo::{self, cargo as cargo_command};
+use crate::suite::Options;
+use crate::totals::Totals;
+use crate::workspace::Workspace;
+use crate::{bench, elf, libraries, process, run, suite, tools};
+
+/// The two backends; a program holds the code of one.
+const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
+/// The demo whose symbols are read, and which every board runs.
+const SMALL_DEMO: &str = "hello";
+/// The oldest toolchain promised, as rustup names it.
+const OLDEST: &str = "1.88";
+
+/// Results so far.
+struct Round {
+    totals: Totals,
+}
+
+/// Runs every check; `long` adds the slow ones.
+pub fn ci(long: bool) -> Result<Totals> {
+    let boards: Vec<&'static Board> = BOARDS.iter().collect();
+    tools::provide(&boards)?;
+    let workspace = Workspace::read()?;
+    let mut round = Round { totals: Totals::default() };
+
+    round.command("format", cargo_command().args(["fmt", "--all", "--check"]));
+    for mut command in clippy(&workspace) {
+        round.command("clippy", &mut command);
+    }
+    for mut command in docs(&workspace) {
+        round.command("documentation", &mut command);
+    }
+    oldest(&mut round, &workspace);
+    round.part("libraries", "cargo xtask test --libraries", || libraries::run(&Options::default()));
+    for board in &boards {
+        round.suites(board, &Options::default());
+    }
+    for board in &boards {
+        round.demo(run::Options::plain(board, SMALL_DEMO));
+        round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
+        round.demo(run::Options::plain(board, run::SCULL));
+    }
+    for board in &boards {
+        for machine in other_machines(board) {
+            round.demo(run::Options { machine: Some((*machine).to_owned()), ..run::Options::plain(board, run::SCULL) });
+        }
+    }
+    if long {
+        for board in boards.iter().filter(|board| !board.is_host()) {
+            round.suites(board, &Options { defmt: true, ..Options::default() });
+            for machine in other_machines(board) {
+                round.suites(board, &Options { machine: Some((*machine).to_owned()), ..Options::default() });
+            }
+            round.demo(run::Options { defmt: true, ..run::Options::plain(board, run::SCULL) });
+        }
+        round.part("bench", "cargo xtask bench", || bench::bench(None, None).map(|()| passed()));
+        miri(&mut round);
+    }
+    Ok(round.totals)
+}
+
+impl Round {
+    /// Runs one part and counts it; an error is one failure.
+    fn part(&mut self, what: &str, again: &str, work: impl FnOnce() -> Result<Totals>) {
+        println!("\n== {what}");
+        let started = Instant::now();
+        match work() {
+            Ok(totals) => {
+                println!("== {what}: {totals} ({:.0} s)", started.elapsed().as_secs_f64());
+                self.totals.add(totals);
+            }
+            Err(error) => {
+                println!("== {what}: FAILED ({error:#})");
+                self.totals.fail(what, again);
+            }
+        }
+    }
+
+    /// Runs a command as one part.
+    fn command(&mut self, what: &str, command: &mut Command) {
+        let typed = cargo::shown(command);
+        self.part(what, &typed, || {
+            println!("    {typed}");
+            let status = command.status()?;
+            ensure!(status.success(), "it ended with {}", process::Exit::from(status));
+            Ok(passed())
+        });
+    }
+
+    fn suites(&mut self, board: &'static Board, options: &Options) {
+        let mut again = format!("cargo xtask test --board {}", board.name);
+        if let Some(machine) = &options.machine {
+            again.push_str(&format!(" --machine {machine}"));
+        }
+        if options.defmt {
+            again.push_str(" --defmt");
+        }
+        self.part(&format!("suites on {}", board.name), &again, || suite::run(board, options));
+    }
+
+    fn demo(&mut self, options: run::Options) {
+        let mut what = format!("{} on {}", options.demo, options.board.name);
+        let mut again = format!("cargo xtask run --board {} --demo {}", options.board.name, options.demo);
+        if let Some(machine) = &options.machine {
+            what.push_str(&format!(" ({machine})"));
+            again.push_str(&format!(" --machine {machine}"));
+        }
+        if options.defmt {
+            what.push_str(" with defmt");
+            again.push_str(" --defmt");
+        }
+        self.part(&what, &again, || run::run(&options).map(|()| passed()));
+    }
+}
+
+/// One thing that passed.
+fn passed() -> Totals {
+    Totals { passed: 1, ..Totals::default() }
+}
+
+/// The machines of a board beside its default.
+fn other_machines(board: &Board) -> &'static [&'static str] {
+    board.qemu.map_or(&[], |qemu| &qemu.machines[1..])
+}
+
+/// Clippy over everything that is built anywhere.
+fn clippy(workspace: &Workspace) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for mmu in [false, true] {
+        let mut command = cargo_command();
+        command.args(["clippy", "--all-targets"]);
+        host_packages(&mut command, workspace, mmu);
+        commands.push(command);
+    }
+    for board in BOARDS {
+        for defmt in [false, true] {
+            let mut command = cargo_command();
+            command.args(["clippy", "--package", "rtmm-tests", "--package", "rtmm-examples"]);
+            if !board.is_host() {
+                command.args(["--package", &format!("board-{}", board.family)]);
+            }
+            // The test and bench forms of a library need std's test crate, which a bare target has not.
+            command.args(["--lib", "--bins", "--examples", "--tests"]);
+            cargo::for_board(&mut command, board, defmt);
+            if !(defmt && board.is_host()) {
+                commands.push(command);
+            }
+        }
+    }
+    for command in &mut commands {
+        command.args(["--", "-D", "warnings"]);
+    }
+    commands
+}
+
+/// Documentation of everything, a warning being an error.
+fn docs(workspace: &Workspace) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for mmu in [false, true] {
+        let mut command = cargo_command();
+        command.args(["doc", "--no-deps"]);
+        host_packages(&mut command, workspace, mmu);
+        commands.push(command);
+    }
+    for board in BOARDS.iter().filter(|board| !board.is_host()) {
+        let mut command = cargo_command();
+        command.args(["doc", "--no-deps", "--package", &format!("board-{}", board.family)]);
+        command.args(["--target", board.target.unwrap_or_default()]);
+        commands.push(command);
+    }
+    for command in &mut commands {
+        command.env("RUSTDOCFLAGS", "-Dwarnings");
+    }
+    commands
+}
+
+/// Selects the host's packages, or those that have page tables, with them.
+fn host_packages(command: &mut Command, workspace: &Workspace, mmu: bool) {
+    for package in workspace.host_libraries() {
+        if !mmu || package.has_feature("mmu") {
+            command.args(["--package", &package.name]);
+        }
+    }
+    if mmu {
+        command.args(["--features", "mmu"]);
+    }
+}
+
+/// A build holds the code of its own backend and none of the other's.
+fn symbols(board: &'static Board) -> Result<Totals> {
+    let program = cargo::demo(board, SMALL_DEMO, false, &[])?;
+    let elf = std::fs::read(&program.path)?;
+    let found = elf::symbols_naming(&elf, &BACKENDS)?;
+    let (own, other) =
+        if board.extra.contains(&"mmu") { (BACKENDS[1], BACKENDS[0]) } else { (BACKENDS[0], BACKENDS[1]) };
+    ensure!(found[other].is_empty(), "it holds {} symbols of {other}, such as {}", found[other].len(), found[other][0]);
+    if found[own].is_empty() {
+        // All of it may have been inlined; then the debug information has to name it, or the check proves nothing.
+        let needle = own.as_bytes();
+        ensure!(elf.windows(needle.len()).any(|window| window == needle), "it holds nothing of {own} either");
+    }
+    println!("{}: {} symbols of {own}, none of {other}", program.path.display(), found[own].len());
+    Ok(passed())
+}
+
+/// Checks with the oldest promised toolchain where it is installed.
+fn oldest(round: &mut Round, workspace: &Workspace) {
+    let list = Command::new("rustup").args(["toolchain", "list"]).output();
+    let list = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let Some(toolchain) =
+        list.lines().find(|line| line.starts_with(&format!("{OLDEST}."))).and_then(|line| line.split(' ').next())
+    else {
+        println!("\n== Rust {OLDEST}: not checked (to do so: rustup toolchain install {OLDEST}.0 --profile minimal)");
+        return;
+    };
+    let mut command = of_toolchain(toolchain);
+    command.args(["check", "--all-targets"]);
+    host_packages(&mut command, workspace, false);
+    round.command(&format!("Rust {OLDEST}"), &mut command);
+}
+
+/// The portable parts under Miri, strict about where pointers come from.
+fn miri(round: &mut Round) {
+    const PACKAGES: [&str; 4] = ["mm-core", "backend-nommu", "backend-mmu-x86", "rtmm-testkit"];
+    let mut command = of_toolchain("nightly");
+    command.args(["miri", "test"]).env("MIRIFLAGS", "-Zmiri-strict-provenance");
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    let typed = cargo::shown(&command);
+    if !of_toolchain("nightly").args(["miri", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        round.part("Miri", &typed, || {
+            bail!("not installed; type: rustup toolchain install nightly --component miri,rust-src")
+        });
+        return;
+    }
+    round.command("Miri", &mut command);
+}
+
+/// Cargo of another toolchain, through rustup.
+fn of_toolchain(toolchain: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.arg(format!("+{toolchain}")).current_dir(cargo::root()).stdin(std::process::Stdio::null());
+    // Set by rustup for the toolchain that runs xtask; they would win over the one named here.
+    for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "CARGO"] {
+        command.env_remove(variable);
+    }
+    command
+}

@@ -1,0 +1,103 @@
+//! The libraries' own tests: unit, property and documentation tests, on the host.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::boards::limit;
+use crate::cargo;
+use crate::defmt::Console;
+use crate::process::{self, Exit, Stream};
+use crate::suite::Options;
+use crate::totals::Totals;
+use crate::workspace::Workspace;
+
+/// Seconds for building and running everything once.
+const SECONDS: u64 = 1800;
+
+/// Runs the tests of every library, and again with page tables those that can have them.
+pub fn run(options: &Options) -> Result<Totals> {
+    let workspace = Workspace::read()?;
+    let libraries = workspace.host_libraries();
+    let all = libraries.iter().map(|package| package.name.as_str()).collect();
+    let both =
+        libraries.iter().filter(|package| package.has_feature("mmu")).map(|package| package.name.as_str()).collect();
+    let mut totals = one("libraries", &[], all, options)?;
+    totals.add(one("libraries with page tables", &["--features", "mmu"], both, options)?);
+    Ok(totals)
+}
+
+fn one(what: &str, features: &[&str], packages: Vec<&str>, options: &Options) -> Result<Totals> {
+    let mut command = cargo::cargo();
+    command.args(["test", "--no-fail-fast"]).args(features);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    arguments(&mut command, options);
+    let typed = cargo::shown(&command);
+    println!("\n== {what}\n    {typed}");
+    let mut console = Console::new(None, true);
+    let exit = process::run(&mut command, limit(SECONDS), |stream, bytes| match stream {
+        Stream::Out => console.take(stream, bytes),
+        // Cargo's progress; passed on as it is, for it has colours and no lines to read.
+        Stream::Err => drop(std::io::Write::write_all(&mut std::io::stderr(), bytes)),
+    })?;
+    let mut totals = Totals::default();
+    for line in console.finish() {
+        if let Some(counts) = counts(&line) {
+            totals.add(counts);
+        }
+    }
+    if exit != Exit::Code(0) {
+        let failed = totals.failed;
+        totals.fail(format!("{what} ({exit})"), typed);
+        // What libtest counted is the figure; only a build or a run that broke without one counts by itself.
+        totals.failed = failed.max(1);
+    }
+    Ok(totals)
+}
+
+/// The filters, in libtest's words.
+fn arguments(command: &mut Command, options: &Options) {
+    command.arg("--").args(&options.filter);
+    for (wanted, word) in [(options.exact, "--exact"), (options.list, "--list"), (options.ignored, "--ignored")] {
+        if wanted {
+            command.arg(word);
+        }
+    }
+    for skip in &options.skip {
+        command.args(["--skip", skip]);
+    }
+    if let Some(jobs) = options.jobs {
+        command.arg(format!("--test-threads={jobs}"));
+    }
+}
+
+/// The counts of libtest's closing line.
+fn counts(line: &str) -> Option<Totals> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |unit: &str| -> Option<u64> {
+        let part = rest.split([';', '.']).map(str::trim).find(|part| part.ends_with(unit))?;
+        part.strip_suffix(unit)?.trim().parse().ok()
+    };
+    Some(Totals {
+        passed: number("passed")?,
+        failed: number("failed")?,
+        skipped: number("ignored")?,
+        ..Totals::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtests_closing_lines_are_counted() {
+        let line = "test result: ok. 34 passed; 0 failed; 2 ignored; 0 measured; 5 filtered out; finished in 0.31s";
+        assert_eq!(counts(line).unwrap().to_string(), "34 passed, 0 failed, 2 skipped");
+        let line = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s";
+        assert_eq!(counts(line).unwrap().to_string(), "3 passed, 1 failed");
+        assert_eq!(counts("test addr::tests::ok ... ok"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Running the suites of `rtmm-tests` on a board, one boot per test.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use defmt_decoder::Table;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::boards::{Board, limit};
+use crate::cargo;
+use crate::defmt::{self, Console};
+use crate::elf::{self, Case};
+use crate::process;
+use crate::qemu::{self, Boot};
+use crate::totals::{Rerun, Totals};
+use crate::verdict::judge;
+
+/// Seconds a test may take when it does not say, as in embedded-test.
+const TEST_SECONDS: u64 = 60;
+/// Lines of a failed test that are shown: its last ones, where the reason stands.
+const SHOWN_LINES: usize = 60;
+
+/// What the test command was given.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Part of the names to run.
+    pub filter: Option<String>,
+    /// The filter is the whole name.
+    pub exact: bool,
+    /// Parts of names not to run.
+    pub skip: Vec<String>,
+    /// List instead of running.
+    pub list: bool,
+    /// Run the tests marked as ignored, and only those.
+    pub ignored: bool,
+    /// Tests at a time.
+    pub jobs: Option<usize>,
+    /// Build with defmt and decode its frames.
+    pub defmt: bool,
+    /// The machine, when not the board's default.
+    pub machine: Option<String>,
+    /// Print what each test says.
+    pub verbose: bool,
+}
+
+/// A built suite and what is read from it.
+struct Suite {
+    name: String,
+    path: PathBuf,
+    table: Option<Table>,
+    cases: Vec<Case>,
+}
+
+/// Builds the suites of a board and runs the tests the options choose.
+pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
+    let suites = cargo::suites(board, options.defmt)?;
+    if suites.is_empty() {
+        bail!("rtmm-tests has no suite for {}", board.name);
+    }
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let mut trials = Vec::new();
+    for program in suites {
+        let suite = Arc::new(load(board, program, options.defmt)?);
+        for case in &suite.cases {
+            let name = format!("{}::{}", suite.name, case.name);
+            let (suite, case, options, failures) = (suite.clone(), case.clone(), options.clone(), failures.clone());
+            let (ignored, full) = (case.ignored, name.clone());
+            let trial = move || {
+                test(board, &suite, &case, &options).map_err(|reason| {
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(full);
+                    Failed::from(reason)
+                })
+            };
+            trials.push(Trial::test(name, trial).with_ignored_flag(ignored));
+        }
+    }
+    if trials.is_empty() {
+        bail!("the suites of {} hold no test", board.name);
+    }
+    let arguments = Arguments {
+        filter: options.filter.clone(),
+        exact: options.exact,
+        skip: options.skip.clone(),
+        list: options.list,
+        ignored: options.ignored,
+        test_threads: Some(options.jobs.unwrap_or_else(parallelism)),
+        ..Arguments::default()
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut failures = std::mem::take(&mut *failures.lock().unwrap_or_else(PoisonError::into_inner));
+    failures.sort();
+    let reruns = failures
+        .into_iter()
+        .map(|name| Rerun { what: format!("{}: {name}", board.name), command: rerun(board, &name, options) });
+    Ok(Totals {
+        passed: conclusion.num_passed,
+        failed: conclusion.num_failed,
+        skipped: conclusion.num_ignored,
+        reruns: reruns.collect(),
+    })
+}
+
+/// One guest per processor: each is one busy thread.
+fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Reads a suite's tests from its ELF file, or on the host asks the suite.
+fn load(board: &Board, program: cargo::Program, defmt: bool) -> Result<Suite> {
+    let read = || -> Result<(Option<Table>, Vec<Case>)> {
+        if board.is_host() {
+            return Ok((None, listed(&program.path)?));
+        }
+        let elf = std::fs::read(&program.path)?;
+        let table = if defmt { defmt::table(&elf)? } else { None };
+        if defmt && table.is_none() {
+            bail!("it holds no defmt table: is -Tdefmt.x among its linker arguments?");
+        }
+        Ok((table, elf::cases(&elf)?))
+    };
+    let (table, cases) = read().with_context(|| format!("the suite {}", program.path.display()))?;
+    Ok(Suite { name: program.name, path: program.path, table, cases })
+}
+
+/// The list a suite of the host prints.
+fn listed(path: &std::path::Path) -> Result<Vec<Case>> {
+    let mut command = Command::new(path);
+    command.arg("list");
+    let mut output = Vec::new();
+    let exit = process::run(&mut command, limit(TEST_SECONDS), |stream, bytes| {
+        if stream == process::Stream::Out {
+            output.extend_from_slice(bytes);
+        }
+    })?;
+    match exit {
+        process::Exit::Code(0) => elf::cases_of_list(&String::from_utf8_lossy(&output)),
+        exit => bail!("listing its tests ended with {exit}"),
+    }
+}
+
+/// Boots once and judges one test; the error is what is printed about it.
+fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) -> Result<(), String> {
+    let args = match case.address {
+        Some(address) => vec!["run_addr".to_owned(), address.to_string()],
+        None => vec!["run".to_owned(), case.name.clone()],
+    };
+    // The host's programs print text whatever the features.
+    let defmt = suite.table.is_some();
+    let boot = Boot { args, machine: options.machine.clone(), defmt, ..Boot::default() };
+    let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
+    let mut console = Console::new(suite.table.as_ref(), false);
+    let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));
+    let exit = process::run(&mut command, allowed, |stream, bytes| console.take(stream, bytes));
+    let lines = console.finish();
+    let judged = match exit {
+        Ok(exit) => judge(case, exit, &lines, board.codes, !board.is_host()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    if options.verbose {
+        println!("--- {}::{} on {}\n{}", suite.name, case.name, board.name, lines.join("\n"));
+    }
+    judged.map_err(|reason| {
+        let first = lines.len().saturating_sub(SHOWN_LINES);
+        let name = format!("{}::{}", suite.name, case.name);
+        let again = rerun(board, &name, options);
+        format!("{reason}\n{}\nbooted: {}\nagain:  {again}", lines[first..].join("\n"), process::shown(&command))
+    })
+}
+
+/// The command that runs one test again.
+fn rerun(board: &Board, name: &str, options: &Options) -> String {
+    let mut line = format!("cargo xtask test --board {}", board.name);
+    if let Some(machine) = &options.machine {
+        line.push_str(&format!(" --machine {machine}"));
+    }
+    if options.defmt {
+        line.push_str(" --defmt");
+    }
+    if options.ignored {
+        line.push_str(" --ignored");
+    }
+    line.push_str(&format!(" --exact {name}"));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_run_one_test_again_keeps_what_matters() {
+        let board = Board::named("qemu-x86_64").unwrap();
+        let options = Options { defmt: true, machine: Some("q35".into()), jobs: Some(1), ..Options::default() };
+        let expected = "cargo xtask test --board qemu-x86_64 --machine q35 --defmt --exact slab::tests::a";
+        assert_eq!(rerun(board, "slab::tests::a", &options), expected);
+    }
+}

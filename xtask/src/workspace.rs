@@ -1,0 +1,132 @@
+//! Which packages there are, and which of them are for the host.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::boards::BOARDS;
+use crate::cargo;
+
+/// What `cargo metadata` says, as far as it is of use here.
+#[derive(Debug, Deserialize)]
+pub struct Workspace {
+    packages: Vec<Package>,
+}
+
+/// A package of the workspace.
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    manifest_path: PathBuf,
+    features: BTreeMap<String, Vec<String>>,
+    targets: Vec<Target>,
+}
+
+/// A target of a package, in messages of builds and in metadata.
+#[derive(Debug, Deserialize)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// `lib`, `bin`, `example`, `test`...
+    pub kind: Vec<String>,
+}
+
+impl Target {
+    /// Whether it is of this kind.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.iter().any(|own| own == kind)
+    }
+}
+
+impl Package {
+    /// Whether it has a feature of this name.
+    pub fn has_feature(&self, feature: &str) -> bool {
+        self.features.contains_key(feature)
+    }
+
+    /// Whether it is in `boards/` and cannot be built for the host.
+    fn is_bare(&self) -> bool {
+        let Some(folder) = self.manifest_path.parent() else { return false };
+        let of_boards = folder.parent().is_some_and(|parent| parent.ends_with("boards"));
+        let of_host = BOARDS.iter().any(|board| board.is_host() && folder.ends_with(board.family));
+        of_boards && !of_host
+    }
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub fn read() -> Result<Workspace> {
+        let output = cargo::cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;
+        if !output.status.success() {
+            bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Workspace::parse(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    fn parse(metadata: &str) -> Result<Workspace> {
+        serde_json::from_str(metadata).context("cargo metadata is not understood")
+    }
+
+    /// The package of this name.
+    pub fn package(&self, name: &str) -> Result<&Package> {
+        self.packages.iter().find(|package| package.name == name).with_context(|| format!("there is no package {name}"))
+    }
+
+    /// The packages whose unit, property and documentation tests run on the host.
+    ///
+    /// The suites are not among them: they run board by board, the host's two included.
+    pub fn host_libraries(&self) -> Vec<&Package> {
+        self.packages.iter().filter(|package| !package.is_bare() && package.name != "rtmm-tests").collect()
+    }
+
+    /// What selects a demo of `rtmm-examples`: `--example` or `--bin`, with the kind cargo reports for it.
+    pub fn demo(&self, name: &str) -> Result<(&'static str, &'static str)> {
+        let mut known = Vec::new();
+        for target in &self.package("rtmm-examples")?.targets {
+            let found = match () {
+                () if target.is("example") => ("--example", "example"),
+                () if target.is("bin") => ("--bin", "bin"),
+                () => continue,
+            };
+            if target.name == name {
+                return Ok(found);
+            }
+            known.push(target.name.as_str());
+        }
+        bail!("no demo is called {name:?}; there are {}", known.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METADATA: &str = r#"{"packages":[
+        {"name":"mm-core","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
+        {"name":"board-host","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"board-virt-aarch64","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
+        {"name":"board-semihosting","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
+            {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]}]}"#;
+
+    #[test]
+    fn bare_boards_and_suites_are_not_host_libraries() {
+        let workspace = Workspace::parse(METADATA).unwrap();
+        let names: Vec<_> = workspace.host_libraries().iter().map(|package| package.name.as_str()).collect();
+        assert_eq!(names, ["mm-core", "board-host", "rtmm-examples"]);
+        assert!(workspace.package("board-host").unwrap().has_feature("mmu"));
+    }
+
+    #[test]
+    fn demos_are_found_as_examples_or_programs() {
+        let workspace = Workspace::parse(METADATA).unwrap();
+        assert_eq!(workspace.demo("scull").unwrap(), ("--example", "example"));
+        assert_eq!(workspace.demo("bench").unwrap(), ("--bin", "bin"));
+        let unknown = workspace.demo("lib").unwrap_err().to_string();
+        assert!(unknown.contains("scull, bench"), "{unknown}");
+    }
+}
