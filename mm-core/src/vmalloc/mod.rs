@@ -1,5 +1,7 @@
 //! Areas of virtually contiguous memory: vmalloc, ioremap, and what backs them.
 
+#[allow(dead_code)] // The areas will enter what they map.
+pub(crate) mod interval;
 #[allow(dead_code)] // The areas will take from it.
 pub(crate) mod space;
 
