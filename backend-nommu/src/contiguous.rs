@@ -31,13 +31,9 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
         }
     }
 
-    /// The live ioremap that begins in the page of `addr`.
+    /// The live ioremap at `addr`, or that begins in its page.
     fn ioremap_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
-        let list = self.ioremaps.lock();
-        let page = addr & !(B::PAGE_SIZE - 1);
-        let id = list.next(memory, page)?;
-        // SAFETY: listed records are live, and the lock is held.
-        (unsafe { (*memory.area(id)).addr } & !(B::PAGE_SIZE - 1) == page).then_some(id)
+        self.ioremaps.lock().find(memory, addr as u64)
     }
 }
 
@@ -148,7 +144,7 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
         let list = self.ioremaps.lock();
         // SAFETY: listed records are live, and the lock is held.
-        let ioremap = list.next(memory, from).map(|id| unsafe { &*memory.area(id) }.info());
+        let ioremap = list.next(memory, from as u64).map(|id| unsafe { &*memory.area(id) }.info());
         drop(list);
         // Addresses below the RAM have frame numbers below it, or, wrapping, above: then all areas are above `from`.
         let first = memory.backend().direct_frame(from.next_multiple_of(B::PAGE_SIZE));
@@ -164,11 +160,12 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     fn drain(&self, _memory: &Memory<P, B>) {}
 
     fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
-        let mut tally = AreaTally::default();
+        // Ioremaps may repeat and overlap, which a walk by address does not see.
+        let mut tally = AreaTally { areas: self.ioremaps.lock().check(memory)?, ..AreaTally::default() };
         let mut from = 0;
         while let Some(area) = self.next(memory, from) {
-            tally.areas += 1;
             if area.kind == AreaKind::Alloc {
+                tally.areas += 1;
                 let pfn = memory.backend().direct_frame(area.addr);
                 match memory.find_block(pfn, FrameKind::Mapped) {
                     Some((head, pages, _)) if head.0 as usize == pfn && pages == area.pages as usize => {

@@ -1,5 +1,6 @@
 //! The record of an area, and how areas are named.
 
+use super::interval::Node;
 use crate::backend::Backend;
 use crate::error::AllocError;
 use crate::memory::Memory;
@@ -51,8 +52,8 @@ pub struct Area {
     pub phys: u64,
     /// Who made it.
     pub caller: &'static Location<'static>,
-    /// Next record of a backend's own list.
-    pub next: u32,
+    /// Its place among the ioremaps.
+    pub(crate) node: Node,
 }
 
 const _: () = assert!(size_of::<Area>() <= MetaSize::Large.bytes());
@@ -93,7 +94,7 @@ impl Area {
             cache: CacheMode::WriteBack,
             phys: 0,
             caller,
-            next: crate::meta::NIL,
+            node: Node::NEW,
         }
     }
 

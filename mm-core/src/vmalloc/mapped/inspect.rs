@@ -84,9 +84,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         self.space.lock().check()?;
         let mut tally = AreaTally::default();
         let mut from = self.window_start();
-        let mut units = 0;
+        let (mut units, mut ioremaps) = (0, 0);
         while let Some(area) = self.next_area(memory, from) {
             tally.areas += 1;
+            ioremaps += usize::from(area.kind == AreaKind::Ioremap);
             units += (area.pages as usize + 1).div_ceil(Self::UNIT_PAGES);
             for page in 0..area.pages as usize {
                 let addr = area.addr + page * B::PAGE_SIZE;
@@ -108,6 +109,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 return Err(("an area has no guard behind it", area.addr));
             }
             from = end(&area, B::PAGE_SIZE);
+        }
+        let listed = self.tables.lock().check(memory)?;
+        if listed != ioremaps {
+            return Err(("ioremaps are listed that no area has", listed));
         }
         let space = self.space.lock();
         let taken = space.units().saturating_sub(space.free_units());
