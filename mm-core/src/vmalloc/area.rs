@@ -197,7 +197,7 @@ impl fmt::Display for AreaHit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match self.place {
             Place::GuardBefore => "guard before area",
-            Place::Inside => "inside area",
+            Place::Inside => "area",
             Place::GuardAfter => "guard after area",
             Place::Freed => "freed area",
         };
