@@ -52,8 +52,8 @@ pub struct Area {
     pub phys: u64,
     /// Who made it.
     pub caller: &'static Location<'static>,
-    /// Its place among the ioremaps.
-    pub(crate) node: Node,
+    /// Its place among the ioremaps, for one.
+    pub(super) node: Node,
 }
 
 const _: () = assert!(size_of::<Area>() <= MetaSize::Large.bytes());
@@ -111,6 +111,11 @@ impl Area {
     /// True when the area may be found.
     pub fn is_live(&self) -> bool {
         self.state == AreaState::Live
+    }
+
+    /// True while it is among the ioremaps.
+    pub(super) fn is_listed(&self) -> bool {
+        self.node.is_listed()
     }
 
     /// What callers see of it.
@@ -192,7 +197,7 @@ impl fmt::Display for AreaHit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match self.place {
             Place::GuardBefore => "guard before area",
-            Place::Inside => "inside area",
+            Place::Inside => "area",
             Place::GuardAfter => "guard after area",
             Place::Freed => "freed area",
         };

@@ -9,6 +9,29 @@ pub(crate) use node::{NONE, Node, Nodes};
 use crate::addr::PhysRange;
 use node::{edit, get, height, leftmost, put, reach, update};
 
+/// A place in the order of a tree that stays good while records come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cursor {
+    start: u64,
+    serial: u64,
+}
+
+impl Cursor {
+    /// Before everything.
+    #[cfg(test)]
+    pub(crate) const START: Cursor = Cursor::at(0);
+
+    /// The physical or virtual address it stands at.
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Before everything that starts at `start`.
+    pub const fn at(start: u64) -> Cursor {
+        Cursor { start, serial: 0 }
+    }
+}
+
 /// Ranges by their start, those of equal start by age; ranges may overlap and repeat.
 ///
 /// An AVL tree over records that live elsewhere, each node knowing the largest end below it. Every operation but
@@ -17,11 +40,12 @@ use node::{edit, get, height, leftmost, put, reach, update};
 pub(crate) struct IntervalTree {
     root: u32,
     len: usize,
+    next_serial: u64,
 }
 
 impl IntervalTree {
     /// One without ranges.
-    pub(crate) const EMPTY: Self = IntervalTree { root: NONE, len: 0 };
+    pub(crate) const EMPTY: Self = IntervalTree { root: NONE, len: 0, next_serial: 0 };
 
     /// How many ranges there are.
     pub(crate) fn len(&self) -> usize {
@@ -40,7 +64,9 @@ impl IntervalTree {
             left = range.start < get(nodes, at).range.start;
             (parent, at) = (at, if left { get(nodes, at).left } else { get(nodes, at).right });
         }
-        put(nodes, id, Node { range, reach: range.end, parent, height: 1, ..Node::NEW });
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        put(nodes, id, Node { range, serial, reach: range.end, parent, height: 1, ..Node::NEW });
         match (parent, left) {
             (NONE, _) => self.root = id,
             (_, true) => edit(nodes, parent, |node| node.left = id),
@@ -147,41 +173,53 @@ impl IntervalTree {
     }
 
     /// The first record, in the tree's order, whose range shares a byte with `range`.
-    pub(crate) fn overlap(&self, nodes: &impl Nodes, range: PhysRange) -> Option<u32> {
-        let mut at = self.root;
-        while reach(nodes, at) > range.start {
-            let node = get(nodes, at);
-            if reach(nodes, node.left) > range.start {
+    pub(crate) fn first_overlap(&self, nodes: &impl Nodes, range: PhysRange) -> Option<u32> {
+        first_overlap_below(nodes, self.root, range)
+    }
+
+    /// The first one after record `id`.
+    ///
+    /// # Safety
+    /// `id` is in this tree.
+    #[cfg(test)]
+    pub(crate) unsafe fn next_overlap(&self, nodes: &impl Nodes, id: u32, range: PhysRange) -> Option<u32> {
+        let mut at = id;
+        loop {
+            let right = get(nodes, at).right;
+            if reach(nodes, right) > range.start {
                 // What reaches so far either overlaps, or starts past the range as all that follows does.
-                at = node.left;
-            } else if node.range.overlaps(range) {
-                return Some(at);
-            } else if node.range.start >= range.end {
-                return None;
-            } else {
-                at = node.right;
+                return first_overlap_below(nodes, right, range);
             }
-        }
-        None
-    }
-
-    /// The first record that starts at or after `start`, the oldest of equal ones, and where it starts.
-    pub(crate) fn at_or_after(&self, nodes: &impl Nodes, start: u64) -> Option<(u32, u64)> {
-        let (mut at, mut best) = (self.root, None);
-        while at != NONE {
+            loop {
+                let child = at;
+                at = get(nodes, child).parent;
+                if at == NONE {
+                    return None;
+                }
+                if get(nodes, at).left == child {
+                    break;
+                }
+            }
             let node = get(nodes, at);
-            if node.range.start >= start {
-                best = Some((at, node.range.start));
-                at = node.left;
-            } else {
-                at = node.right;
+            if node.range.start >= range.end {
+                return None;
+            }
+            if node.range.overlaps(range) {
+                return Some(at);
             }
         }
-        best
     }
 
-    /// The record after record `id`, which is in this tree.
-    fn next(&self, nodes: &impl Nodes, id: u32) -> Option<u32> {
+    /// The oldest record whose range starts at `start` exactly; [`next`](IntervalTree::next) leads to younger ones.
+    pub(crate) fn find(&self, nodes: &impl Nodes, start: u64) -> Option<u32> {
+        self.at_or_after(nodes, Cursor { start, serial: 0 }).filter(|id| get(nodes, *id).range.start == start)
+    }
+
+    /// The record after record `id`.
+    ///
+    /// # Safety
+    /// `id` is in this tree.
+    pub(crate) unsafe fn next(&self, nodes: &impl Nodes, id: u32) -> Option<u32> {
         let node = get(nodes, id);
         if node.right != NONE {
             return Some(leftmost(nodes, node.right));
@@ -191,6 +229,28 @@ impl IntervalTree {
             (child, at) = (at, get(nodes, at).parent);
         }
         (at != NONE).then_some(at)
+    }
+
+    /// The next record in order; the cursor moves behind it. Between two calls records may come and go.
+    pub(crate) fn advance(&self, nodes: &impl Nodes, cursor: &mut Cursor) -> Option<u32> {
+        let id = self.at_or_after(nodes, *cursor)?;
+        let node = get(nodes, id);
+        *cursor = Cursor { start: node.range.start, serial: node.serial + 1 };
+        Some(id)
+    }
+
+    fn at_or_after(&self, nodes: &impl Nodes, cursor: Cursor) -> Option<u32> {
+        let (mut at, mut best) = (self.root, None);
+        while at != NONE {
+            let node = get(nodes, at);
+            if (node.range.start, node.serial) >= (cursor.start, cursor.serial) {
+                best = Some(at);
+                at = node.left;
+            } else {
+                at = node.right;
+            }
+        }
+        best
     }
 
     /// Recomputes every node. Unbounded: a diagnostic.
@@ -204,10 +264,10 @@ impl IntervalTree {
             if seen > self.len {
                 return wrong("more records in the interval tree than were inserted");
             }
-            if before > Some(node.range.start) {
+            if before >= Some((node.range.start, node.serial)) {
                 return wrong("records of the interval tree are out of order");
             }
-            before = Some(node.range.start);
+            before = Some((node.range.start, node.serial));
             if [node.left, node.right].iter().any(|child| *child != NONE && get(nodes, *child).parent != id)
                 || (node.parent == NONE) != (self.root == id)
             {
@@ -220,8 +280,26 @@ impl IntervalTree {
             if node.reach != node.range.end.max(reach(nodes, node.left)).max(reach(nodes, node.right)) {
                 return wrong("a node of the interval tree has a wrong reach");
             }
-            at = self.next(nodes, id);
+            // SAFETY: `id` was reached through the links.
+            at = unsafe { self.next(nodes, id) };
         }
         if seen == self.len { Ok(()) } else { Err(("records of the interval tree are lost", seen)) }
     }
+}
+
+fn first_overlap_below(nodes: &impl Nodes, mut at: u32, range: PhysRange) -> Option<u32> {
+    while reach(nodes, at) > range.start {
+        let node = get(nodes, at);
+        if reach(nodes, node.left) > range.start {
+            // What reaches so far either overlaps, or starts past the range as all that follows does.
+            at = node.left;
+        } else if node.range.overlaps(range) {
+            return Some(at);
+        } else if node.range.start >= range.end {
+            return None;
+        } else {
+            at = node.right;
+        }
+    }
+    None
 }

@@ -9,6 +9,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     pub(super) range: PhysRange,
+    /// When it was inserted, to order equal starts.
+    pub(super) serial: u64,
     /// The largest end at or below this node.
     pub(super) reach: u64,
     pub(super) parent: u32,
@@ -20,11 +22,24 @@ pub(crate) struct Node {
 
 impl Node {
     /// In no tree.
-    pub(crate) const NEW: Node =
-        Node { range: PhysRange { start: 0, end: 0 }, reach: 0, parent: NONE, left: NONE, right: NONE, height: 0 };
+    pub(crate) const NEW: Node = Node {
+        range: PhysRange { start: 0, end: 0 },
+        serial: 0,
+        reach: 0,
+        parent: NONE,
+        left: NONE,
+        right: NONE,
+        height: 0,
+    };
 
-    /// True when it is in a tree.
-    pub(crate) fn is_linked(&self) -> bool {
+    /// The range it was inserted with.
+    #[cfg(test)]
+    pub(crate) fn range(&self) -> PhysRange {
+        self.range
+    }
+
+    /// True while it is in a tree.
+    pub(crate) fn is_listed(&self) -> bool {
         self.height != 0
     }
 }

@@ -82,6 +82,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.space.lock().check()?;
+        self.tables.lock().check(memory)?;
         let mut tally = AreaTally::default();
         let mut from = self.window_start();
         let (mut units, mut ioremaps) = (0, 0);
@@ -110,9 +111,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             }
             from = end(&area, B::PAGE_SIZE);
         }
-        let listed = self.tables.lock().check(memory)?;
-        if listed != ioremaps {
-            return Err(("ioremaps are listed that no area has", listed));
+        if ioremaps != self.tables.lock().count() {
+            return Err(("the ioremaps and the areas disagree", ioremaps));
         }
         let space = self.space.lock();
         let taken = space.units().saturating_sub(space.free_units());
