@@ -76,7 +76,7 @@ fn provide_programs(programs: &BTreeSet<(&str, &str)>) -> Result<()> {
     }
     let still: Vec<&str> = self::missing(programs).into_iter().map(|(_, program)| program).collect();
     if !still.is_empty() {
-        bail!("{} still not found after installing {}", still.join(", "), line);
+        bail!("{} still not found, though apt-get installed what should bring it", still.join(", "));
     }
     Ok(())
 }
