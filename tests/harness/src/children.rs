@@ -70,7 +70,8 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u
 
 fn judge(path: &str, should_panic: bool, status: ExitStatus, output: &str) -> Result<(), String> {
     let function = path.rsplit("::").next().unwrap_or(path);
-    let announced = output.lines().filter_map(|line| line.split_once("EXPECT-FAULT: ")).map(|(_, text)| text).next_back();
+    let announced =
+        output.lines().filter_map(|line| line.split_once("EXPECT-FAULT: ")).map(|(_, text)| text).next_back();
     let reported = |text| {
         let mut reports = output.lines().filter(|line| line.contains("FAULT: ") && !line.contains("EXPECT-FAULT: "));
         reports.any(|line| line.contains(text))
