@@ -49,7 +49,7 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
     u32::MAX >> 44u32.saturating_sub(bits).min(31)
 }
 
-// SAFETY: `Machine` promises what the direct map must keep, and `with_frame` goes through it.
+// SAFETY: `Machine` promises the same of the direct map and of `with_frame`.
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;
     const PHYS_BITS: u32 = 52;
@@ -70,6 +70,12 @@ unsafe impl<M: Machine> Backend for X86<M> {
     #[inline(always)]
     fn lowmem_end(&self) -> u64 {
         self.machine.lowmem_end()
+    }
+
+    #[inline(always)]
+    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
+        // SAFETY: by the caller.
+        unsafe { self.machine.with_frame(pfn, f) }
     }
 }
 

@@ -7,8 +7,10 @@ use mm_core::{MmError, Pfn};
 pub struct Levels {
     /// How many tables a walk visits.
     pub count: u32,
-    /// The lowest kernel address; the rest of the address space up from it is the kernel's.
+    /// The lowest kernel address.
     pub kernel_start: usize,
+    /// The last address there is, which is the kernel's.
+    pub kernel_last: usize,
     /// The root's entries have no protection bits (PAE).
     pub bare_root: bool,
 }
@@ -16,15 +18,16 @@ pub struct Levels {
 impl Levels {
     /// 4-level paging of 64-bit mode; the kernel has the upper half of the canonical addresses.
     #[cfg(target_pointer_width = "64")]
-    pub const LONG: Levels = Levels { count: 4, kernel_start: 0xffff_8000_0000_0000, bare_root: false };
+    pub const LONG: Levels =
+        Levels { count: 4, kernel_start: 0xffff_8000_0000_0000, kernel_last: usize::MAX, bare_root: false };
     /// PAE paging of 32-bit mode; the kernel has the upper gigabyte, as one slot of the root.
-    pub const PAE: Levels = Levels { count: 3, kernel_start: 0xc000_0000, bare_root: true };
+    pub const PAE: Levels = Levels { count: 3, kernel_start: 0xc000_0000, kernel_last: 0xffff_ffff, bare_root: true };
 }
 
 /// A machine with x86 page tables.
 ///
 /// # Safety
-/// - `direct_ptr` and `direct_frame` obey the contract of [`mm_core::Backend`], and `direct_ptr` gives a pointer
+/// - `direct_ptr`, `direct_frame` and `with_frame` obey the contract of [`mm_core::Backend`], and `direct_ptr` gives a pointer
 ///   valid for one page for every frame that a table is made of.
 /// - `flush_page` and `flush_all` leave none of the translations they name in this CPU's TLB, and no cached entry of
 ///   an upper table.
@@ -46,6 +49,15 @@ pub unsafe trait Machine: Send + Sync + 'static {
     #[inline]
     fn lowmem_end(&self) -> u64 {
         u64::MAX
+    }
+
+    /// Runs `f` with a pointer to the frame, which may lie past `lowmem_end` where a machine has a way to reach it.
+    ///
+    /// # Safety
+    /// `pfn` is a frame of RAM. The pointer is dead when `f` returns.
+    #[inline(always)]
+    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
+        f(self.direct_ptr((pfn.0 as usize) << 12))
     }
 
     /// Width of a physical address in bits, as this CPU has it.

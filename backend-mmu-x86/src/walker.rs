@@ -12,11 +12,11 @@ pub(crate) const LARGE_PAGES: u32 = ENTRIES as u32;
 
 /// True for the page-aligned addresses the kernel may map.
 ///
-/// The kernel's part reaches up to the last address, so one comparison refuses user addresses and, in 64-bit mode,
-/// those that are not canonical.
+/// The kernel's part reaches up to the last address, so this refuses user addresses and, in 64-bit mode, those that
+/// are not canonical.
 #[inline(always)]
 pub(crate) const fn is_kernel_page<M: Machine>(at: usize) -> bool {
-    at >= M::LEVELS.kernel_start && at & 0xfff == 0
+    at >= M::LEVELS.kernel_start && at <= M::LEVELS.kernel_last && at & 0xfff == 0
 }
 
 /// See [`PageTable::map`](mm_core::PageTable::map).

@@ -98,13 +98,16 @@ pub unsafe fn activate<M: Machine>(machine: &M, root: Pfn) -> Result<(), MmError
 fn check_segments<M: Machine>(segments: &[Segment], phys_bits: u32) -> Result<(), MmError> {
     let limit = (u64::from(last_frame(phys_bits)) + 1) << 12;
     for (i, segment) in segments.iter().enumerate() {
-        if (segment.virt.0 as u64 | segment.phys.0) & (PAGE - 1) != 0 || segment.virt.0 < M::LEVELS.kernel_start {
+        let misaligned = (segment.virt.0 as u64 | segment.phys.0) & (PAGE - 1) != 0;
+        if misaligned || segment.virt.0 < M::LEVELS.kernel_start {
             return Err(MmError::Inval);
         }
         if segment.phys.0 > limit || segment.frames().end > limit {
             return Err(MmError::BadRange);
         }
-        segment.virt_end().ok_or(MmError::Inval)?;
+        if segment.virt_end().is_none_or(|end| end - 1 > M::LEVELS.kernel_last) {
+            return Err(MmError::Inval);
+        }
         let contradicts = |other: &Segment| {
             let mixed = segment.prot.writable() && other.prot.executable()
                 || segment.prot.executable() && other.prot.writable();
@@ -132,7 +135,8 @@ fn check_window<M: Machine>(
     let overlaps = |start: usize, end: usize| start < window.end && window.start < end;
     let taken = overlaps(direct.start, direct.end)
         || segments.iter().any(|s| s.virt_end().is_none_or(|end| overlaps(s.virt.0, end)));
-    if taken || (window.start | window.end) & 0xfff != 0 || window.start < M::LEVELS.kernel_start {
+    let outside = window.start < M::LEVELS.kernel_start || window.end - 1 > M::LEVELS.kernel_last;
+    if taken || outside || (window.start | window.end) & 0xfff != 0 {
         return Err(MmError::Inval);
     }
     Ok(())

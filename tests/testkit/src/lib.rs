@@ -1,2 +1,22 @@
-//! The simulated machine of the host
-#![no_std]
+//! What tests on the host run on.
+//!
+//! - [`Ram`]: physical memory with holes, real enough for raw pointers, Miri included; also the arena of a manager
+//!   without an MMU.
+//! - [`SimMachine`]: an x86 machine with that memory and several CPUs, each with a TLB that never forgets by itself,
+//!   so that a flush that was left out shows as a stale translation, every time.
+//! - [`TestPlatform`]: an RTOS whose context is set by the test and whose bug reports cannot go unnoticed.
+//! - [`SimTables`]: table frames with a count of their entries that does not trust the walker.
+
+mod cpu;
+#[cfg(feature = "defmt")]
+pub mod log;
+mod machine;
+mod platform;
+mod ram;
+mod tables;
+
+pub use cpu::{Access, Fault, MemoryType, Seen};
+pub use machine::{SimConfig, SimMachine, SimPae};
+pub use platform::TestPlatform;
+pub use ram::Ram;
+pub use tables::SimTables;
