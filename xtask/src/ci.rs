@@ -26,10 +26,9 @@ struct Round {
 
 /// Runs every check; `long` adds the slow ones.
 pub fn ci(long: bool) -> Result<Totals> {
-    let boards: Vec<&'static Board> = BOARDS.iter().collect();
-    tools::provide(&boards)?;
     let workspace = Workspace::read()?;
     let mut round = Round { totals: Totals::default() };
+    let boards = tools::provide_each(BOARDS.iter().collect(), &mut round.totals);
 
     round.command("format", cargo_command().args(["fmt", "--all", "--check"]));
     for mut command in clippy(&workspace) {
