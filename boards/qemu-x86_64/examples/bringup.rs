@@ -91,6 +91,7 @@ fn fault(word: &str) {
         "stack" => (0, "(write, not present) in the guard page below the kernel stack"),
         "invalid" => (0, "Invalid Opcode"),
         "noncanonical" => (0x8000_0000_0000_0000, "General Protection"),
+        "double" => (0x8000_0000_0000_0000, "Double Fault"),
         "panic" => panic!("as asked"),
         _ => return,
     };
@@ -103,6 +104,8 @@ fn fault(word: &str) {
             }
             "data" => core::mem::transmute::<usize, fn()>(address)(),
             "invalid" => core::arch::asm!("ud2"),
+            // The stack fault finds no stack to be taken on.
+            "double" => core::arch::asm!("mov rsp, {}", "push rax", in(reg) address, options(noreturn)),
             "stack" => {
                 overflow(0);
             }

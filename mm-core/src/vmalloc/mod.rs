@@ -1,5 +1,8 @@
 //! Areas of virtually contiguous memory: vmalloc, ioremap, and what backs them.
 
+#[allow(dead_code)] // The areas will take from it.
+pub(crate) mod space;
+
 use crate::backend::{Backend, PageTable};
 use crate::platform::Platform;
 use core::marker::PhantomData;

@@ -1,0 +1,288 @@
+//! Which units of the address space are free: lowest first fit in bounded time.
+
+mod runs;
+mod search;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use runs::{WORD, ones, places, starts};
+use search::Start;
+use tree::{State, Tree};
+
+/// Sizes from 1 unit on whose lowest possible word is remembered.
+const SIZES: usize = 4;
+/// Runs looked at for a start that is neither any nor at `OFFSET`, before one is taken that fits for certain.
+const TRIES: usize = 8;
+/// No word is open.
+const NONE: usize = usize::MAX;
+
+/// A run to be given back is not taken, or not all of it. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NotTaken;
+
+/// Units of address space, taken and given in runs, the lowest that fits first.
+///
+/// Cost is a few dozen instructions while requests stay in one word of 64 units, and a fixed number of steps per
+/// level of a binary tree over the words otherwise, whatever the length of the run. `ALIGN` (at most 64) and `OFFSET`
+/// name the one aligned start that is searched as well as any start: with units of 64 KiB, `<32, 31>` is an area
+/// whose guard page ends right before a 2 MiB boundary.
+///
+/// One word is *open*: its bits are held here and its path in the tree is brought up to date when another word is
+/// needed. `low` bounds where small runs can start, so that a fit in the open word is known to be the lowest.
+pub(crate) struct AddressSpace<const ALIGN: usize = 32, const OFFSET: usize = 31> {
+    tree: Tree<ALIGN, OFFSET>,
+    free_units: usize,
+    /// The open word; its bits; whether the tree is behind them.
+    open: usize,
+    bits: u64,
+    dirty: bool,
+    /// The unit right before the open word is free.
+    joins: bool,
+    /// No run of `i + 1` free units starts in a word below `low[i]`.
+    low: [usize; SIZES],
+}
+
+// SAFETY: the memory behind the tree's pointers belongs to it alone (`new`), and is reached through `self` only.
+unsafe impl<const ALIGN: usize, const OFFSET: usize> Send for AddressSpace<ALIGN, OFFSET> {}
+
+impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
+    /// One that has no units and needs no memory.
+    pub(crate) const EMPTY: Self = AddressSpace {
+        tree: Tree::EMPTY,
+        free_units: 0,
+        open: NONE,
+        bits: 0,
+        dirty: false,
+        joins: false,
+        low: [0; SIZES],
+    };
+
+    /// The most units there can be.
+    pub(crate) const MAX_UNITS: usize = (1 << 31) - 1;
+
+    /// How many bytes `new` needs: 3 bits per unit, up to 5 when the number of words is no power of two.
+    pub(crate) const fn storage_bytes(units: usize) -> usize {
+        Tree::<ALIGN, OFFSET>::storage_bytes(units)
+    }
+
+    /// `units` free units, at most [`Self::MAX_UNITS`]. Two paths are written, the rest of the memory when used.
+    ///
+    /// # Safety
+    /// `ptr` is aligned to 8 and valid for reads and writes of `storage_bytes(units)` bytes that nothing else uses as
+    /// long as the value is in use. They need not be initialised.
+    pub(crate) unsafe fn new(ptr: *mut u8, units: usize) -> Self {
+        let units = units.min(Self::MAX_UNITS);
+        // SAFETY: the caller's promise; `units` was limited.
+        let mut tree = unsafe { Tree::new(ptr, units) };
+        if units > 0 {
+            tree.reach(&(0..units));
+            tree.mark(&(0..units), State::Free);
+        }
+        AddressSpace { tree, free_units: units, ..Self::EMPTY }
+    }
+
+    /// How many units are free.
+    pub(crate) fn free_units(&self) -> usize {
+        self.free_units
+    }
+
+    /// How many units there are.
+    pub(crate) fn units(&self) -> usize {
+        self.tree.units()
+    }
+
+    /// Takes the lowest run of `n` units whose start is a multiple of `align`, as [`Self::take_with`].
+    #[inline]
+    pub(crate) fn take(&mut self, n: usize, align: usize) -> Option<usize> {
+        self.take_with(n, align, 0)
+    }
+
+    /// Takes the lowest run of `n` units whose start is `offset` modulo `align`, a power of two.
+    ///
+    /// For an `align` of 1, and for `ALIGN` with `OFFSET`, it is the lowest there is. For other alignments it is the
+    /// lowest when it begins in one of the first 8 runs long enough, and otherwise lies in the first run so long that
+    /// it fits anywhere: looking further would not be bounded.
+    ///
+    /// `None` when there is no such run, `n` is zero, or `align` and `offset` make no sense.
+    #[inline]
+    pub(crate) fn take_with(&mut self, n: usize, align: usize, offset: usize) -> Option<usize> {
+        if n == 0 || n > self.free_units || !align.is_power_of_two() || offset >= align {
+            return None;
+        }
+        if n <= WORD && self.open == self.low[n.min(SIZES) - 1] {
+            let fits = starts(self.bits, n) & places(self.open, align, offset);
+            if fits != 0 {
+                return Some(self.take_open(fits.trailing_zeros() as usize, n));
+            }
+        }
+        self.take_closed(n, align, offset)
+    }
+
+    /// Takes `n` free units from bit `at` of the open word on.
+    #[inline]
+    fn take_open(&mut self, at: usize, n: usize) -> usize {
+        self.bits &= !(ones(n) << at);
+        self.dirty = true;
+        self.free_units -= n;
+        self.open * WORD + at
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_closed(&mut self, n: usize, align: usize, offset: usize) -> Option<usize> {
+        self.sync();
+        let start = if align == 1 {
+            self.tree.find(n, Start::Any)
+        } else if (align, offset) == (ALIGN, OFFSET) {
+            self.tree.find(n, Start::Placed)
+        } else {
+            self.find_aligned(n, align, offset)
+        }?;
+        if align == 1 && n <= SIZES {
+            self.low[n - 1] = start / WORD;
+        }
+        if start % WORD + n <= WORD {
+            self.open(start / WORD);
+            return Some(self.take_open(start % WORD, n));
+        }
+        self.open = NONE;
+        let run = start..start + n;
+        self.tree.reach(&run);
+        self.tree.mark(&run, State::Taken);
+        self.free_units -= n;
+        Some(start)
+    }
+
+    fn find_aligned(&self, n: usize, align: usize, offset: usize) -> Option<usize> {
+        let fit = |start: usize| start.checked_add(offset.wrapping_sub(start) & (align - 1));
+        let mut from = 0;
+        for _ in 0..TRIES {
+            let start = self.tree.find_from(from, n)?;
+            let end = self.tree.taken_from(start).unwrap_or(self.tree.units());
+            match fit(start) {
+                Some(at) if at < end && end - at >= n => return Some(at),
+                _ => from = end,
+            }
+        }
+        fit(self.tree.find_from(from, n.checked_add(align - 1)?)?)
+    }
+
+    /// Gives back `n` units from `start` on.
+    ///
+    /// # Errors
+    /// [`NotTaken`] when `n` is zero, or any of them is free or out of range; nothing was changed.
+    #[inline]
+    pub(crate) fn give(&mut self, start: usize, n: usize) -> Result<(), NotTaken> {
+        if n == 0 || start >= self.units() || n > self.units() - start {
+            return Err(NotTaken);
+        }
+        if start / WORD == self.open && start % WORD + n <= WORD {
+            return self.give_open(start % WORD, n);
+        }
+        self.give_closed(start, n)
+    }
+
+    /// Gives back `n` units from bit `at` of the open word on.
+    #[inline]
+    fn give_open(&mut self, at: usize, n: usize) -> Result<(), NotTaken> {
+        let mask = ones(n) << at;
+        if self.bits & mask != 0 {
+            return Err(NotTaken);
+        }
+        self.bits |= mask;
+        self.dirty = true;
+        self.free_units += n;
+        // Runs that the units complete may start in the word before, if theirs reaches that far.
+        let reaches = self.joins && self.bits.trailing_ones() as usize > at;
+        self.lower(self.open, self.open - usize::from(reaches));
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_closed(&mut self, start: usize, n: usize) -> Result<(), NotTaken> {
+        self.store();
+        if start % WORD + n <= WORD {
+            self.open(start / WORD);
+            return self.give_open(start % WORD, n);
+        }
+        self.open = NONE;
+        let run = start..start + n;
+        self.tree.reach(&run);
+        if !self.tree.is_taken(&run) {
+            return Err(NotTaken);
+        }
+        self.tree.mark(&run, State::Free);
+        self.free_units += n;
+        self.lower(start / WORD, start.saturating_sub(SIZES - 1) / WORD);
+        Ok(())
+    }
+
+    /// Single units can start in `single` now, longer runs in `longer`.
+    #[inline]
+    fn lower(&mut self, single: usize, longer: usize) {
+        self.low[0] = self.low[0].min(single);
+        for low in &mut self.low[1..] {
+            *low = (*low).min(longer);
+        }
+    }
+
+    /// True when the unit is taken.
+    pub(crate) fn is_taken(&self, unit: usize) -> bool {
+        if unit / WORD == self.open {
+            return unit < self.units() && self.bits >> (unit % WORD) & 1 == 0;
+        }
+        unit < self.units() && !self.tree.is_free(unit)
+    }
+
+    /// The lowest taken unit of those from `unit` on.
+    pub(crate) fn next_taken(&mut self, unit: usize) -> Option<usize> {
+        self.sync();
+        self.tree.taken_from(unit)
+    }
+
+    /// Writes the open word to the tree.
+    #[inline]
+    fn store(&mut self) {
+        if self.dirty {
+            self.tree.store(self.open, self.bits);
+            self.dirty = false;
+        }
+    }
+
+    /// Brings the whole tree up to date.
+    fn sync(&mut self) {
+        self.store();
+        self.tree.settle();
+    }
+
+    /// Opens a word; the one before was stored.
+    fn open(&mut self, word: usize) {
+        self.open = word;
+        (self.bits, self.joins) = self.tree.reach_word(word);
+    }
+
+    /// Recomputes everything that is kept. Unbounded: a diagnostic.
+    pub(crate) fn check(&mut self) -> Result<(), (&'static str, usize)> {
+        self.sync();
+        if self.units() == 0 {
+            return Ok(());
+        }
+        if self.tree.check()? != self.free_units {
+            return Err(("the count of free address space is wrong", self.free_units));
+        }
+        if self.open != NONE {
+            let joins = self.open > 0 && self.tree.is_free(self.open * WORD - 1);
+            if (self.bits, self.joins) != (self.tree.word(self.open), joins) {
+                return Err(("the open word of the address space is out of date", self.open));
+            }
+        }
+        for (i, low) in self.low.iter().enumerate() {
+            if self.tree.find(i + 1, Start::Any).is_some_and(|start| start / WORD < *low) {
+                return Err(("a free run of address space lies below its bound", *low));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,296 @@
+//! Words of units under a binary tree of their runs: memory, paths, and changes.
+
+use super::runs::{Runs, WORD, ones};
+use core::ops::Range;
+
+/// One bit per unit (set: free) under a complete binary tree of [`Runs`].
+///
+/// Node 1 is the root, `2i` and `2i + 1` are the children of `i`, and node `leaves + w` stands for word `w` itself.
+/// A uniform node says all there is to say of its stretch; what is stored below it may be out of date, so that
+/// marking a range writes two paths however long the range is. Memory is written before it is read, so none of it
+/// needs to be cleared.
+///
+/// The nodes above the last change are brought up to date when they are needed: taking a run and giving the same one
+/// back leaves them as they were. Until then what they say of other places stays true.
+pub(super) struct Tree<const ALIGN: usize, const OFFSET: usize> {
+    nodes: *mut Runs<ALIGN, OFFSET>,
+    words: *mut u64,
+    units: usize,
+    pub(super) leaves: usize,
+    /// The node whose ancestors are behind, or 0. Its own path was exposed.
+    pending: usize,
+}
+
+/// What [`Tree::mark`] makes of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    Free,
+    Taken,
+}
+
+impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
+    /// No units, no memory.
+    pub(super) const EMPTY: Self =
+        Tree { nodes: core::ptr::null_mut(), words: core::ptr::null_mut(), units: 0, leaves: 0, pending: 0 };
+
+    const fn leaves(units: usize) -> usize {
+        let words = units.div_ceil(WORD).next_power_of_two();
+        if words < 2 { 2 } else { words }
+    }
+
+    pub(super) const fn storage_bytes(units: usize) -> usize {
+        let words = units.div_ceil(WORD) * size_of::<u64>();
+        words + Self::leaves(units) * size_of::<Runs<ALIGN, OFFSET>>()
+    }
+
+    /// All units taken.
+    ///
+    /// # Safety
+    /// `ptr` is aligned to 8 and valid for reads and writes of `storage_bytes(units)` bytes that nothing else uses as
+    /// long as the tree is in use; `units` is less than 2^31.
+    pub(super) unsafe fn new(ptr: *mut u8, units: usize) -> Self {
+        let leaves = Self::leaves(units);
+        let words = ptr.wrapping_add(leaves * size_of::<Runs<ALIGN, OFFSET>>());
+        let mut tree = Tree { nodes: ptr.cast(), words: words.cast(), units, leaves, pending: 0 };
+        tree.put(1, Runs::TAKEN);
+        tree
+    }
+
+    #[inline]
+    pub(super) fn units(&self) -> usize {
+        self.units
+    }
+
+    /// Units under `node`.
+    #[inline]
+    pub(super) fn len(&self, node: usize) -> u32 {
+        ((self.leaves * WORD) >> node.ilog2()) as u32
+    }
+
+    /// The first unit under `node`.
+    #[inline]
+    pub(super) fn base(&self, node: usize) -> usize {
+        (node - (1 << node.ilog2())) * self.len(node) as usize
+    }
+
+    #[inline]
+    pub(super) fn word(&self, word: usize) -> u64 {
+        if word >= self.units.div_ceil(WORD) {
+            return 0;
+        }
+        // SAFETY: `word` is below the number of words that `new` was promised memory for, and is written before a
+        // path that leads to it is read (`push` writes the words below a node it opens).
+        unsafe { self.words.add(word).read() }
+    }
+
+    #[inline]
+    fn put_word(&mut self, word: usize, bits: u64) {
+        if word < self.units.div_ceil(WORD) {
+            // SAFETY: as in `word`.
+            unsafe { self.words.add(word).write(bits) }
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, node: usize) -> Runs<ALIGN, OFFSET> {
+        if node >= self.leaves {
+            return Runs::of_word(self.word(node - self.leaves));
+        }
+        // SAFETY: `node` is below `leaves`, the number of nodes that `new` was promised memory for; the root is
+        // written there, and `push` writes both children before a path goes on to them.
+        unsafe { self.nodes.add(node).read() }
+    }
+
+    #[inline]
+    fn put(&mut self, node: usize, runs: Runs<ALIGN, OFFSET>) {
+        debug_assert!(0 < node && node < self.leaves);
+        // SAFETY: as in `get`.
+        unsafe { self.nodes.add(node).write(runs) }
+    }
+
+    /// Makes all units under `node`, which has `len`, free or taken. Nothing below it is written.
+    #[inline]
+    fn fill(&mut self, node: usize, len: u32, state: State) {
+        match (state, node.checked_sub(self.leaves)) {
+            (State::Free, Some(word)) => self.put_word(word, u64::MAX),
+            (State::Taken, Some(word)) => self.put_word(word, 0),
+            (State::Free, None) => self.put(node, Runs::free(len)),
+            (State::Taken, None) => self.put(node, Runs::TAKEN),
+        }
+    }
+
+    /// Brings the nodes below `top` on the way to `leaf`, and beside it, up to date. No unit changes.
+    fn expose(&mut self, top: usize, leaf: usize) {
+        let mut up = leaf.ilog2() - top.ilog2();
+        let mut len = self.len(top);
+        while up > 0 {
+            let node = leaf >> up;
+            let longest = self.get(node).longest;
+            up -= 1;
+            if longest == 0 {
+                self.fill(2 * node, len / 2, State::Taken);
+                self.fill(2 * node + 1, len / 2, State::Taken);
+            } else if longest == len {
+                self.fill(2 * node, len / 2, State::Free);
+                self.fill(2 * node + 1, len / 2, State::Free);
+            }
+            len /= 2;
+        }
+    }
+
+    /// Exposes a word: it can be read, and replaced by [`store`](Tree::store). Also says whether the unit right
+    /// before it is free.
+    pub(super) fn reach_word(&mut self, word: usize) -> (u64, bool) {
+        self.settle();
+        let leaf = self.leaves + word;
+        self.expose(1, leaf);
+        // The stretch to the left ends where the highest node that begins with this word begins.
+        let first = leaf >> leaf.trailing_zeros();
+        let joins = first > 1 && self.get(first - 1).suffix > 0;
+        (self.word(word), joins)
+    }
+
+    /// Replaces the word reached last. Its path stays behind.
+    pub(super) fn store(&mut self, word: usize, bits: u64) {
+        self.put_word(word, bits);
+        self.pending = self.leaves + word;
+    }
+
+    /// The lowest node above two words.
+    #[inline]
+    fn above(&self, first: usize, last: usize) -> usize {
+        let (first, last) = (self.leaves + first, self.leaves + last);
+        first >> (usize::BITS - (first ^ last).leading_zeros())
+    }
+
+    /// Exposes both ends of a range that is not empty, so that [`is_taken`](Tree::is_taken) and
+    /// [`mark`](Tree::mark) can work on it.
+    pub(super) fn reach(&mut self, range: &Range<usize>) {
+        let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
+        let top = self.above(first, last);
+        if self.pending != top {
+            self.settle();
+            self.expose(1, top);
+        }
+        self.expose(top, self.leaves + first);
+        self.expose(top, self.leaves + last);
+    }
+
+    /// The bits of `word` that lie in `range`, which it meets.
+    #[inline]
+    fn part(word: usize, range: &Range<usize>) -> u64 {
+        let (from, to) = (range.start.max(word * WORD), range.end.min((word + 1) * WORD));
+        ones(to - from) << (from - word * WORD)
+    }
+
+    /// Calls `visit` with the at most two nodes per level that cover the words between two, and their lengths,
+    /// until it returns false.
+    #[inline]
+    fn between(leaves: usize, first: usize, last: usize, mut visit: impl FnMut(usize, u32) -> bool) -> bool {
+        let (mut left, mut right, mut len) = (leaves + first + 1, leaves + last, WORD as u32);
+        while left < right {
+            if left % 2 == 1 {
+                if !visit(left, len) {
+                    return false;
+                }
+                left += 1;
+            }
+            if right % 2 == 1 {
+                right -= 1;
+                if !visit(right, len) {
+                    return false;
+                }
+            }
+            left /= 2;
+            right /= 2;
+            len *= 2;
+        }
+        true
+    }
+
+    /// True when every unit of the range reached last is taken.
+    pub(super) fn is_taken(&self, range: &Range<usize>) -> bool {
+        let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
+        self.word(first) & Self::part(first, range) == 0
+            && self.word(last) & Self::part(last, range) == 0
+            && Self::between(self.leaves, first, last, |node, _| self.get(node).longest == 0)
+    }
+
+    /// Makes the range reached last free or taken. The nodes above both ends stay behind.
+    pub(super) fn mark(&mut self, range: &Range<usize>, state: State) {
+        let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
+        for word in [first, last] {
+            let (bits, part) = (self.word(word), Self::part(word, range));
+            self.put_word(word, if state == State::Free { bits | part } else { bits & !part });
+        }
+        Self::between(self.leaves, first, last, |node, len| {
+            self.fill(node, len, state);
+            true
+        });
+        let top = self.above(first, last);
+        if first != last {
+            let left = self.climb(self.leaves + first, 2 * top);
+            let right = self.climb(self.leaves + last, 2 * top + 1);
+            self.put(top, Runs::join(left, right, self.len(top) / 2));
+        }
+        self.pending = top;
+    }
+
+    /// Recomputes the nodes above `node` up to `top`, which it returns.
+    fn climb(&mut self, mut node: usize, top: usize) -> Runs<ALIGN, OFFSET> {
+        let (mut runs, mut len) = (self.get(node), self.len(node));
+        while node > top {
+            runs = self.join_up(node, runs, len);
+            node /= 2;
+            len *= 2;
+            self.put(node, runs);
+        }
+        runs
+    }
+
+    /// What the parent of `node` is.
+    #[inline]
+    fn join_up(&self, node: usize, runs: Runs<ALIGN, OFFSET>, len: u32) -> Runs<ALIGN, OFFSET> {
+        let sibling = self.get(node ^ 1);
+        if node.is_multiple_of(2) { Runs::join(runs, sibling, len) } else { Runs::join(sibling, runs, len) }
+    }
+
+    /// Brings the nodes above the last change up to date.
+    pub(super) fn settle(&mut self) {
+        let mut node = core::mem::take(&mut self.pending);
+        if node <= 1 {
+            return;
+        }
+        let (mut runs, mut len) = (self.get(node), self.len(node));
+        while node > 1 {
+            runs = self.join_up(node, runs, len);
+            node /= 2;
+            len *= 2;
+            if self.get(node) == runs {
+                return;
+            }
+            self.put(node, runs);
+        }
+    }
+
+    /// The highest node on the path to `unit` that says all of it: a uniform one, or the word's own.
+    pub(super) fn locate(&self, unit: usize) -> usize {
+        let leaf = self.leaves + unit / WORD;
+        let mut up = leaf.ilog2();
+        if self.pending != 0 {
+            // Above it nothing can be told of what lies below it.
+            let under = leaf.ilog2() - self.pending.ilog2();
+            if leaf >> under == self.pending {
+                up = under;
+            }
+        }
+        while up > 0 {
+            let node = leaf >> up;
+            if self.get(node).is_uniform(self.len(node)) {
+                return node;
+            }
+            up -= 1;
+        }
+        leaf
+    }
+}
