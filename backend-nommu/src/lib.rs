@@ -1,2 +1,46 @@
-//! rtmm without an MMU.
+//! rtmm without an MMU: addresses are physical, and vmalloc is contiguous pages of exact size.
+//!
+//! As Linux's `mm/nommu.c`, with what that leaves out mended: the tail of the power of two goes back at once, areas
+//! are page-aligned and listed, and a call this machine cannot serve says [`Unsupported`](mm_core::MmError) instead of
+//! doing nothing.
 #![no_std]
+
+mod arena;
+mod contiguous;
+
+pub use arena::Arena;
+pub use contiguous::Contiguous;
+
+use mm_core::{Backend, Platform};
+
+/// A machine without an MMU, with pages of `1 << PAGE_SHIFT` bytes and blocks of up to `1 << MAX_ORDER` pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoMmu<const PAGE_SHIFT: u32 = 12, const MAX_ORDER: usize = 10>;
+
+impl<const PAGE_SHIFT: u32, const MAX_ORDER: usize> NoMmu<PAGE_SHIFT, MAX_ORDER> {
+    /// The backend.
+    pub const fn new() -> Self {
+        NoMmu
+    }
+}
+
+// SAFETY: addresses are physical, so the RAM handed to `Mm::init` is valid at its own address, and an address's frame
+// is its quotient by the page size.
+unsafe impl<const SHIFT: u32, const ORDER: usize> Backend for NoMmu<SHIFT, ORDER> {
+    const PAGE_SHIFT: u32 = SHIFT;
+    const MAX_ORDER: usize = ORDER;
+    const PHYS_BITS: u32 = usize::BITS;
+    const HAS_MMU: bool = false;
+
+    type Areas<P: Platform> = Contiguous<P, Self>;
+
+    #[inline(always)]
+    fn direct_ptr(&self, phys: usize) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(phys)
+    }
+
+    #[inline(always)]
+    fn direct_frame(&self, addr: usize) -> usize {
+        addr >> SHIFT
+    }
+}

@@ -21,6 +21,8 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     const MAX_ORDER: usize = 10;
     /// Width of a physical address in bits.
     const PHYS_BITS: u32;
+    /// Bytes of a cache line, for `CacheFlags::HWCACHE_ALIGN`.
+    const CACHE_LINE: usize = 64;
     /// True when vmalloc maps scattered frames, and guards, protections and faults are real.
     const HAS_MMU: bool;
     /// True when the protection of an area can be set and changed.

@@ -32,21 +32,55 @@ extern crate std;
 
 mod addr;
 mod backend;
+mod bits;
 mod boot;
+mod buddy;
+mod cache;
+mod check;
 mod error;
+mod fault;
+mod frame;
 mod gfp;
+mod global;
+mod kbox;
+mod kmalloc;
 mod lock;
+mod manager;
+mod memory;
+mod meta;
+mod pages;
 mod platform;
 mod prot;
+mod slab;
+mod stats;
 pub mod vmalloc;
+mod zone;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use backend::{Backend, MapError, Mapping, PageTable, TableFrames, Walk};
 pub use boot::{BootMap, CutReport, RamMap};
+pub use cache::{CacheFlags, CacheInfo, KmemCache};
+pub use check::{CheckReport, Damage};
 pub use error::{AllocError, FreeError, MmError};
+pub use fault::FaultClass;
+#[cfg(feature = "fault-injection")]
+pub use fault::FaultInjector;
+pub use frame::FrameKind;
 pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, GFP_USER, Gfp};
+#[doc(hidden)]
+pub use global::ALLOCATOR_FLAGS;
+pub use global::Manager;
+pub use kbox::KBox;
 #[cfg(feature = "critical-section")]
 pub use lock::CriticalSectionLock;
 pub use lock::{Guard, Locked};
+pub use manager::{Config, Mm};
+pub use memory::Memory;
+pub use meta::NIL;
+pub use pages::Pages;
 pub use platform::{Bug, Context, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
+pub use slab::SlabCounts;
+pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
+pub use vmalloc::{AreaHit, AreaInfo, AreaKind, IoMapping, Place, VmArea};
+pub use zone::{ZoneKind, ZoneSpec};

@@ -1,23 +1,248 @@
-//! Areas of virtually contiguous memory: vmalloc, ioremap, and what backs them.
+//! Areas of virtually contiguous memory: `vmalloc`, `ioremap`, and what backs them.
+//!
+//! [`AreaFamily`] is what a backend gives; [`Mapped`] is the family over page tables, so that a backend with an MMU
+//! writes only [`PageTable`](crate::PageTable).
 
-#[allow(dead_code)] // The areas will take from it.
-pub(crate) mod space;
+mod area;
+mod ioremaps;
+mod mapped;
+mod owned;
+mod space;
+mod unflushed;
 
-use crate::backend::{Backend, PageTable};
+pub use area::{Area, AreaHit, AreaInfo, AreaKind, Place};
+pub use ioremaps::Ioremaps;
+pub use mapped::Mapped;
+pub use owned::{IoMapping, VmArea};
+pub use unflushed::Unflushed;
+
+use crate::addr::{Pfn, PhysAddr, VirtRange};
+use crate::backend::Backend;
+use crate::boot::RamMap;
+use crate::error::{AllocError, FreeError, MmError};
+use crate::gfp::{GFP_KERNEL, Gfp};
+use crate::manager::Mm;
+use crate::memory::Memory;
 use crate::platform::Platform;
-use core::marker::PhantomData;
+use crate::prot::{CacheMode, Prot};
+use core::panic::Location;
+use core::ptr::NonNull;
+
+/// What a caller wants of an area.
+#[derive(Clone, Copy)]
+pub struct AreaRequest {
+    /// Length in bytes, not zero.
+    pub size: usize,
+    /// Where the frames may come from, and whether they are zeroed; validated.
+    pub flags: Gfp,
+    /// What the mapping allows.
+    pub prot: Prot,
+    /// Who asks.
+    pub caller: &'static Location<'static>,
+}
+
+/// What the scan of a family found.
+#[derive(Clone, Copy, Default)]
+pub struct AreaTally {
+    /// Live areas, ioremaps included.
+    pub areas: usize,
+    /// Frames behind them.
+    pub frames: usize,
+}
 
 /// The vmalloc family of a backend.
+///
+/// Sizes are checked against zero and flags are admitted before a call arrives here. All or nothing: an error leaves
+/// the areas, the mappings and, caches aside, the free memory as they were.
 pub trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// An empty one.
     const NEW: Self;
+
+    /// Sets up, with the window of the address space; called once, by `Mm::init`.
+    ///
+    /// # Errors
+    /// `Inval` for a window it cannot use, `NoUsableMemory` when its tables do not fit.
+    fn init<const N: usize>(
+        &self,
+        memory: &Memory<P, B>,
+        ram: &mut RamMap<N>,
+        window: VirtRange,
+    ) -> Result<(), MmError>;
+
+    /// See [`Mm::vmalloc`].
+    fn vmalloc(&self, memory: &Memory<P, B>, request: AreaRequest) -> Result<NonNull<u8>, AllocError>;
+
+    /// See [`Mm::vfree`].
+    fn vfree(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError>;
+
+    /// See [`Mm::ioremap`]; the range is not empty, does not wrap, fits the physical width and is no RAM.
+    fn ioremap(
+        &self,
+        memory: &Memory<P, B>,
+        phys: PhysAddr,
+        size: usize,
+        cache: CacheMode,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError>;
+
+    /// See [`Mm::iounmap`].
+    fn iounmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError>;
+
+    /// See [`VmArea::protect`].
+    fn protect(&self, memory: &Memory<P, B>, addr: usize, prot: Prot) -> Result<(), MmError>;
+
+    /// See [`Mm::vmalloc_to_page`].
+    fn to_page(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn>;
+
+    /// See [`Mm::is_vmalloc_addr`].
+    fn contains(&self, memory: &Memory<P, B>, addr: usize) -> bool;
+
+    /// See [`Mm::find_area`].
+    fn find(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaHit>;
+
+    /// The first live area at or above `from`, by address.
+    fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo>;
+
+    /// Gives back what the family keeps.
+    fn drain(&self, memory: &Memory<P, B>);
+
+    /// Scans everything. Not bounded.
+    ///
+    /// # Errors
+    /// The broken rule, and where it was seen.
+    fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)>;
 }
 
-/// The family over page tables.
-pub struct Mapped<P: Platform, B: PageTable> {
-    _p: PhantomData<fn() -> (P, B)>,
-}
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Allocates `size` bytes of virtually contiguous memory, as Linux's `vmalloc`.
+    ///
+    /// With an MMU the pages are scattered, lie between guard pages, are read-write and never executable, and prefer
+    /// HIGHMEM. Without one they are exactly as many contiguous pages, page-aligned, with no guard. Not zeroed.
+    ///
+    /// Context: task. Cost: per block and per batch of 32 entries; no lock is held for more.
+    ///
+    /// # Errors
+    /// `ZeroSize`, `TooBig` (more than all memory, or without an MMU more than the largest block), `NoMemory`,
+    /// `NoAddressSpace` with an MMU, `NoContig` without one, `NotReady`.
+    #[track_caller]
+    pub fn vmalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM, Location::caller())
+    }
 
-impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
-    const NEW: Self = Mapped { _p: PhantomData };
+    /// [`vmalloc`](Self::vmalloc), zeroed.
+    ///
+    /// # Errors
+    /// As `vmalloc`.
+    #[track_caller]
+    pub fn vzalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM | Gfp::ZERO, Location::caller())
+    }
+
+    fn vmalloc_flags(
+        &self,
+        size: usize,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        if size == 0 {
+            return Err(AllocError::ZeroSize);
+        }
+        if !self.memory.is_ready() {
+            return Err(AllocError::NotReady);
+        }
+        let flags = self.memory.admit(flags, caller)?;
+        if size.div_ceil(B::PAGE_SIZE) > self.memory.managed_pages() {
+            return Err(AllocError::TooBig);
+        }
+        self.areas.vmalloc(&self.memory, AreaRequest { size, flags, prot: Prot::ReadWrite, caller })
+    }
+
+    /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
+    ///
+    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns.
+    ///
+    /// Context: task. Cost: as `vmalloc`.
+    ///
+    /// # Errors
+    /// `DoubleFree` when nothing is (any more) allocated there, `Interior` (a guard page too), `Misaligned`,
+    /// `WrongAllocator` for an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
+    pub fn vfree(&self, addr: *const u8) -> Result<(), FreeError> {
+        match addr.addr() {
+            0 => Ok(()),
+            _ if !self.memory.is_ready() => Err(FreeError::NotReady),
+            addr => self.areas.vfree(&self.memory, addr),
+        }
+    }
+
+    /// Makes a device's registers reachable, uncached, as Linux's `ioremap`.
+    ///
+    /// With an MMU the range is mapped between guard pages, and the offset within the page is kept. Without one the
+    /// result is the physical address itself, checked, tracked and listed. No RAM is taken.
+    ///
+    /// Context: task. Cost: as `vmalloc` without the frames.
+    ///
+    /// # Errors
+    /// `Inval` for size 0 (and for address 0 without an MMU), `BadRange` when it wraps or passes the physical width,
+    /// `IsRam`, `AliasConflict` when part of it is mapped with another cache mode, `Alloc`.
+    #[track_caller]
+    pub fn ioremap(&self, phys: PhysAddr, size: usize) -> Result<NonNull<u8>, MmError> {
+        let caller = Location::caller();
+        if !self.memory.is_ready() {
+            return Err(AllocError::NotReady.into());
+        }
+        if size == 0 {
+            return Err(MmError::Inval);
+        }
+        let end = phys.0.checked_add(size as u64).ok_or(MmError::BadRange)?;
+        if (end - 1) >> B::PHYS_BITS != 0 {
+            return Err(MmError::BadRange);
+        }
+        self.memory.admit(GFP_KERNEL, caller)?;
+        let is_ram = |r: &crate::frame::Region| {
+            let (start, stop) = ((r.start() as u64) << B::PAGE_SHIFT, (r.end() as u64) << B::PAGE_SHIFT);
+            phys.0 < stop && start < end
+        };
+        if self.memory.frames.regions().iter().any(is_ram) {
+            return Err(MmError::IsRam);
+        }
+        self.areas.ioremap(&self.memory, phys, size, CacheMode::Uncached, caller)
+    }
+
+    /// Takes back an [`ioremap`](Self::ioremap). Null is fine; any offset within the first page is.
+    ///
+    /// # Errors
+    /// As [`vfree`](Self::vfree); `WrongAllocator` for an area of vmalloc.
+    pub fn iounmap(&self, addr: *const u8) -> Result<(), FreeError> {
+        match addr.addr() {
+            0 => Ok(()),
+            _ if !self.memory.is_ready() => Err(FreeError::NotReady),
+            addr => self.areas.iounmap(&self.memory, addr),
+        }
+    }
+
+    /// The frame behind an address of a vmalloc area; `None` elsewhere (a guard, an ioremap, freed).
+    ///
+    /// Context: any, also a fault handler. Cost: one walk.
+    pub fn vmalloc_to_page(&self, addr: *const u8) -> Option<Pfn> {
+        self.areas.to_page(&self.memory, addr.addr())
+    }
+
+    /// True when the address belongs to vmalloc: with an MMU the whole window, without one a live area.
+    ///
+    /// Context: any. Cost: constant with an MMU; without one a walk over at most the frames of the largest block.
+    pub fn is_vmalloc_addr(&self, addr: *const u8) -> bool {
+        self.areas_hold(addr.addr())
+    }
+
+    pub(crate) fn areas_hold(&self, addr: usize) -> bool {
+        self.areas.contains(&self.memory, addr)
+    }
+
+    /// The area an address belongs to, or is a guard of, or belonged to lately: for fault reports.
+    ///
+    /// Context: any, also a fault handler; takes no lock. Cost: one walk for each page between the address and its
+    /// area's guard.
+    pub fn find_area(&self, addr: usize) -> Option<AreaHit> {
+        self.areas.find(&self.memory, addr)
+    }
 }

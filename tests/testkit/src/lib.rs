@@ -13,6 +13,7 @@ pub mod log;
 mod machine;
 mod platform;
 mod ram;
+pub mod rig;
 mod tables;
 
 pub use cpu::{Access, Fault, MemoryType, Seen};

@@ -229,6 +229,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
     }
 
     /// True when the unit is taken.
+    #[cfg(test)]
     pub(crate) fn is_taken(&self, unit: usize) -> bool {
         if unit / WORD == self.open {
             return unit < self.units() && self.bits >> (unit % WORD) & 1 == 0;

@@ -1,0 +1,52 @@
+//! The same backend over an arena of a process, for the host.
+
+use crate::Contiguous;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use mm_core::{Backend, Platform};
+
+/// A machine whose RAM is a stretch of a process's memory, at a physical address of the caller's choice.
+///
+/// Pages are 4 KiB. `ioremap` gives the physical address itself, where a process has nothing.
+#[derive(Debug, Default)]
+pub struct Arena {
+    base: AtomicPtr<u8>,
+    phys: AtomicUsize,
+}
+
+impl Arena {
+    /// An arena that is placed later.
+    pub const fn new() -> Self {
+        Arena { base: AtomicPtr::new(core::ptr::null_mut()), phys: AtomicUsize::new(0) }
+    }
+
+    /// Puts physical address `phys` at `base`; both are multiples of 4 KiB. Before the manager's `init`, once.
+    ///
+    /// # Safety
+    /// `base` is valid for reads and writes for as much RAM as the manager will be told of, for as long as the
+    /// manager lives, and nothing else uses it.
+    pub unsafe fn place(&self, base: *mut u8, phys: usize) {
+        self.phys.store(phys, Relaxed);
+        self.base.store(base, Relaxed);
+    }
+}
+
+// SAFETY: by the contract of `place`, the RAM is valid at its offset from the base, with the base's provenance.
+unsafe impl Backend for Arena {
+    const PAGE_SHIFT: u32 = 12;
+    const PHYS_BITS: u32 = if usize::BITS == 64 { 44 } else { 32 };
+    const HAS_MMU: bool = false;
+
+    type Areas<P: Platform> = Contiguous<P, Self>;
+
+    #[inline(always)]
+    fn direct_ptr(&self, phys: usize) -> *mut u8 {
+        self.base.load(Relaxed).wrapping_add(phys.wrapping_sub(self.phys.load(Relaxed)))
+    }
+
+    #[inline(always)]
+    fn direct_frame(&self, addr: usize) -> usize {
+        // Addresses below the base wrap to frame numbers no RAM has.
+        let offset = addr.wrapping_sub(self.base.load(Relaxed).addr());
+        (offset >> Self::PAGE_SHIFT).wrapping_add(self.phys.load(Relaxed) >> Self::PAGE_SHIFT)
+    }
+}

@@ -1,0 +1,184 @@
+//! The vmalloc family without an MMU: contiguous pages.
+//!
+//! An area is one block of exactly its pages. The record of its first frame names the area's record, so `vfree` finds
+//! it in constant time. An ioremap is the physical address itself, with a record so that it is checked and listed.
+
+use core::marker::PhantomData;
+use core::panic::Location;
+use core::ptr::NonNull;
+use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, Ioremaps};
+use mm_core::{
+    AllocError, AreaHit, AreaInfo, AreaKind, Backend, CacheMode, FrameKind, FreeError, Gfp, Locked, Memory, MmError,
+    NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
+};
+
+/// The family over contiguous pages.
+pub struct Contiguous<P: Platform, B: Backend> {
+    /// Guards the states of records too.
+    ioremaps: Locked<P::Lock, Ioremaps>,
+    backend: PhantomData<fn() -> B>,
+}
+
+impl<P: Platform, B: Backend> Contiguous<P, B> {
+    /// The live area of which `addr` is the first byte.
+    fn record_at(&self, memory: &Memory<P, B>, addr: usize) -> Result<u32, FreeError> {
+        let pfn = memory.backend().direct_frame(addr);
+        match memory.find_block(pfn, FrameKind::Mapped) {
+            Some(_) if addr & (B::PAGE_SIZE - 1) != 0 => Err(FreeError::Misaligned),
+            Some((head, _, _)) if head.0 as usize != pfn => Err(FreeError::Interior),
+            Some((_, _, id)) if id != NIL => Ok(id),
+            _ => Err(memory.refusal(addr)),
+        }
+    }
+
+    /// The live ioremap that begins in the page of `addr`.
+    fn ioremap_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
+        let list = self.ioremaps.lock();
+        let page = addr & !(B::PAGE_SIZE - 1);
+        let id = list.next(memory, page)?;
+        // SAFETY: listed records are live, and the lock is held.
+        (unsafe { (*memory.area(id)).addr } & !(B::PAGE_SIZE - 1) == page).then_some(id)
+    }
+}
+
+impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
+    const NEW: Self = Contiguous { ioremaps: Locked::new(Ioremaps::new()), backend: PhantomData };
+
+    fn init<const N: usize>(
+        &self,
+        _memory: &Memory<P, B>,
+        _ram: &mut RamMap<N>,
+        window: VirtRange,
+    ) -> Result<(), MmError> {
+        // There is no address space to hand out; a window means the board was written for another backend.
+        if window.is_empty() { Ok(()) } else { Err(MmError::Inval) }
+    }
+
+    #[inline(never)]
+    fn vmalloc(&self, memory: &Memory<P, B>, request: AreaRequest) -> Result<NonNull<u8>, AllocError> {
+        let pages = request.size.div_ceil(B::PAGE_SIZE);
+        let area = Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller);
+        let id = memory.area_take(area)?;
+        let flags = request.flags.difference(Gfp::HIGHMEM);
+        match memory.take_block(pages, flags, FrameKind::Mapped, id) {
+            Ok(pfn) => {
+                let ptr = memory.frame_ptr(pfn);
+                // SAFETY: the record is ours until the address is known to the caller.
+                let area = unsafe { &mut *memory.area(id) };
+                area.addr = ptr.addr();
+                area.publish();
+                NonNull::new(ptr).ok_or(AllocError::NoMemory)
+            }
+            Err(error) => {
+                memory.area_give(id);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn vfree(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
+        let id = match self.record_at(memory, addr) {
+            Ok(id) => id,
+            Err(_) if self.ioremap_at(memory, addr).is_some() => return Err(FreeError::WrongAllocator),
+            Err(error) => return Err(error),
+        };
+        memory.free_block(memory.backend().direct_frame(addr), FrameKind::Mapped, None)?;
+        memory.area_give(id);
+        Ok(())
+    }
+
+    fn ioremap(
+        &self,
+        memory: &Memory<P, B>,
+        phys: PhysAddr,
+        size: usize,
+        cache: CacheMode,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError> {
+        let addr = usize::try_from(phys.0).map_err(|_| MmError::BadRange)?;
+        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(addr)).ok_or(MmError::Inval)?;
+        let offset = addr & (B::PAGE_SIZE - 1);
+        let pages = size.checked_add(offset).ok_or(MmError::BadRange)?.div_ceil(B::PAGE_SIZE);
+        let mut area = Area::new(addr, size, pages as u32, AreaKind::Ioremap, caller);
+        area.phys = phys.0;
+        area.cache = cache;
+        area.publish();
+        let id = memory.area_take(area)?;
+        if let Err(error) = self.ioremaps.lock().add(memory, id) {
+            memory.area_give(id);
+            return Err(error);
+        }
+        Ok(start)
+    }
+
+    fn iounmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
+        let Some(id) = self.ioremap_at(memory, addr) else {
+            return Err(match memory.refusal_of_area(addr) {
+                // Not RAM either: nothing is mapped there, or no more.
+                FreeError::Foreign => FreeError::DoubleFree,
+                error => error,
+            });
+        };
+        self.ioremaps.lock().remove(memory, id);
+        memory.area_give(id);
+        Ok(())
+    }
+
+    fn protect(&self, _memory: &Memory<P, B>, _addr: usize, _prot: Prot) -> Result<(), MmError> {
+        Err(MmError::Unsupported)
+    }
+
+    fn to_page(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
+        let pfn = memory.backend().direct_frame(addr);
+        memory.find_block(pfn, FrameKind::Mapped).map(|_| Pfn(pfn as u32))
+    }
+
+    fn contains(&self, memory: &Memory<P, B>, addr: usize) -> bool {
+        self.to_page(memory, addr).is_some()
+    }
+
+    fn find(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaHit> {
+        let (_, _, id) = memory.find_block(memory.backend().direct_frame(addr), FrameKind::Mapped)?;
+        // SAFETY: the first frame of a live area names its record.
+        let area = unsafe { &*memory.area(id) }.info();
+        Some(AreaHit { addr, place: Place::Inside, area, behind: None })
+    }
+
+    fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
+        let list = self.ioremaps.lock();
+        // SAFETY: listed records are live, and the lock is held.
+        let ioremap = list.next(memory, from).map(|id| unsafe { &*memory.area(id) }.info());
+        drop(list);
+        // Addresses below the RAM have frame numbers below it, or, wrapping, above: then all areas are above `from`.
+        let first = memory.backend().direct_frame(from.next_multiple_of(B::PAGE_SIZE));
+        let first = if from == 0 { 0 } else { first };
+        // SAFETY: the first frame of a live area names its record.
+        let area = memory.next_block(first, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        match (area, ioremap) {
+            (Some(a), Some(b)) => Some(if a.addr < b.addr { a } else { b }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn drain(&self, _memory: &Memory<P, B>) {}
+
+    fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
+        let mut tally = AreaTally::default();
+        let mut from = 0;
+        while let Some(area) = self.next(memory, from) {
+            tally.areas += 1;
+            if area.kind == AreaKind::Alloc {
+                let pfn = memory.backend().direct_frame(area.addr);
+                match memory.find_block(pfn, FrameKind::Mapped) {
+                    Some((head, pages, _)) if head.0 as usize == pfn && pages == area.pages as usize => {
+                        tally.frames += pages;
+                    }
+                    _ => return Err(("an area is not the block it names", area.addr)),
+                }
+            }
+            from = area.addr + area.size;
+        }
+        Ok(tally)
+    }
+}

@@ -1,0 +1,105 @@
+//! Machine words as sets of small numbers.
+
+/// One machine word of bits: 64 on 64-bit machines, 32 on 32-bit ones.
+pub type Word = usize;
+
+/// log2 of the bits in a [`Word`].
+pub const WORD_SHIFT: usize = Word::BITS.trailing_zeros() as usize;
+
+/// Mask of a bit number within its word.
+pub const WORD_MASK: usize = (1 << WORD_SHIFT) - 1;
+
+/// The lowest member; meaningless for an empty set.
+#[inline(always)]
+pub fn lowest(set: Word) -> usize {
+    debug_assert!(set != 0);
+    // SAFETY: callers pass a set they have seen to be non-empty; it spares the zero branch of `bsf`.
+    unsafe { core::hint::assert_unchecked(set != 0) };
+    set.trailing_zeros() as usize
+}
+
+/// `count` ones from bit `start` up; `count` is 1 to the width of a word, and they fit.
+#[inline(always)]
+pub const fn run(start: usize, count: usize) -> Word {
+    (Word::MAX >> (Word::BITS as usize - count)) << start
+}
+
+/// The members at which an aligned run of `1 << order` members starts.
+#[inline(always)]
+pub fn fold(set: Word, order: usize) -> Word {
+    let mut x = set;
+    let mut step = 1;
+    for _ in 0..order {
+        x &= x >> step;
+        step <<= 1;
+    }
+    // Every `1 << order`-th bit: the word of all ones divided by `1 << order` ones.
+    x & (Word::MAX / (Word::MAX >> (Word::BITS as usize - step)))
+}
+
+/// 0 for an empty set, else one more than the order of the largest aligned run in it.
+#[inline(always)]
+pub fn class(set: Word) -> usize {
+    if set == 0 {
+        return 0;
+    }
+    let mut x = set;
+    let mut class = 1;
+    let mut step = 1;
+    while class <= WORD_SHIFT {
+        x &= x >> step;
+        step <<= 1;
+        x &= Word::MAX / (Word::MAX >> (Word::BITS as usize - step));
+        if x == 0 {
+            break;
+        }
+        class += 1;
+    }
+    class
+}
+
+/// The order of the smallest block that holds `pages`, which is at least one.
+#[inline(always)]
+pub const fn order_for(pages: usize) -> usize {
+    (usize::BITS - (pages - 1).leading_zeros()) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naive_fold(set: Word, order: usize) -> Word {
+        let size = 1usize << order;
+        (0..Word::BITS as usize)
+            .step_by(size)
+            .filter(|&s| (s..s + size).all(|i| set >> i & 1 == 1))
+            .fold(0, |a, s| a | 1 << s)
+    }
+
+    #[test]
+    fn fold_and_class_agree_with_counting() {
+        let mut seed = 0x5EED_0001u64;
+        for i in 0..2000u32 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let dense = if i % 3 == 0 { (seed >> 7) | (seed << 29) } else { seed >> 3 };
+            let set = (seed | if i % 2 == 0 { dense } else { 0 }) as Word;
+            let mut best = 0;
+            for order in 0..=WORD_SHIFT {
+                assert_eq!(fold(set, order), naive_fold(set, order), "{set:#x} order {order}");
+                if naive_fold(set, order) != 0 {
+                    best = order + 1;
+                }
+            }
+            assert_eq!(class(set), best);
+        }
+        assert_eq!(class(0), 0);
+        assert_eq!(class(Word::MAX), WORD_SHIFT + 1);
+    }
+
+    #[test]
+    fn runs_and_orders_at_the_edges() {
+        assert_eq!(run(0, Word::BITS as usize), Word::MAX);
+        assert_eq!(run(3, 2), 0b11000);
+        assert_eq!([1, 2, 3, 4, 5, 1024, 1025].map(order_for), [0, 1, 2, 2, 3, 10, 11]);
+    }
+}

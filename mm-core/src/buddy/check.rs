@@ -1,0 +1,90 @@
+//! Diagnostics of the buddy: a full scan, and counts by order. Not bounded.
+
+use super::{B, Buddy, MAX_ORDER_LIMIT, NO_WORD, node_class};
+use crate::bits::{WORD_MASK, Word, class, fold};
+
+impl Buddy {
+    /// Recomputes the whole tree from the bitmap. Returns the number of free frames, or the first contradiction.
+    pub fn check(&mut self) -> Result<usize, (&'static str, usize)> {
+        let mut free = 0;
+        for i in 0..self.word_count {
+            let word = *self.word(i);
+            free += word.count_ones() as usize;
+            let want = if i == self.open { 0 } else { class(word) };
+            if *self.class_of(i) as usize != want {
+                return Err(("a word's class is not that of its largest free block", i));
+            }
+            let (g, bit) = (i >> B, i & WORD_MASK);
+            for k in 0..=B {
+                if self.group(g).has[k] >> bit & 1 != usize::from(k < want) {
+                    return Err(("a group is wrong about one of its words", i));
+                }
+            }
+        }
+        let groups = self.word_count.div_ceil(Word::BITS as usize);
+        for g in 0..groups {
+            let group = self.group(g);
+            let want = node_class(&group.has);
+            if group.class != want {
+                return Err(("a group's class is not that of its largest free block", g));
+            }
+            let (r, bit) = (g >> B, g & WORD_MASK);
+            for k in 0..=2 * B {
+                if self.root(r).has[k] >> bit & 1 != usize::from(k < want) {
+                    return Err(("a root is wrong about one of its groups", g));
+                }
+            }
+        }
+        for r in 0..groups.div_ceil(Word::BITS as usize) {
+            let root = self.root(r);
+            let want = node_class(&root.has).min(MAX_ORDER_LIMIT + 1);
+            if root.class != want {
+                return Err(("a root's class is not that of its largest free block", r));
+            }
+            for k in 0..=MAX_ORDER_LIMIT {
+                if self.top[k] >> r & 1 != usize::from(k < want) {
+                    return Err(("the top is wrong about one of its roots", r));
+                }
+            }
+        }
+        if self.open != NO_WORD && self.open >= self.word_count {
+            return Err(("the open word is out of range", self.open));
+        }
+        Ok(free)
+    }
+
+    /// Free blocks by order, each frame counted in its largest free block.
+    pub fn count_blocks(&mut self, counts: &mut [usize; MAX_ORDER_LIMIT + 1]) {
+        let max = self.max_order;
+        let mut i = 0;
+        while i < self.word_count {
+            let word = *self.word(i);
+            if word == Word::MAX {
+                // The largest aligned run of whole words that starts here.
+                let mut order = B;
+                while order < max {
+                    let words = 1 << (order + 1 - B);
+                    if i & (words - 1) != 0 || i + words > self.word_count {
+                        break;
+                    }
+                    if (i..i + words).any(|j| *self.word(j) != Word::MAX) {
+                        break;
+                    }
+                    order += 1;
+                }
+                counts[order.min(max)] += 1 << (order - order.min(max));
+                i += 1 << (order - B);
+                continue;
+            }
+            let mut rest = word;
+            for order in (0..B).rev() {
+                let starts = fold(rest, order);
+                counts[order.min(max)] += (starts.count_ones() as usize) << (order - order.min(max));
+                for k in 0..1 << order {
+                    rest &= !(starts << k);
+                }
+            }
+            i += 1;
+        }
+    }
+}

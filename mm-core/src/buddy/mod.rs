@@ -1,0 +1,358 @@
+//! The buddy: free frames as bitmaps under a tree that finds the lowest free block of any order.
+//!
+//! One bit per frame, 1 for free, in machine words. Blocks are never split or merged by hand: two free halves *are*
+//! the free whole, and an aligned run is found inside a word by folding. Over the words stands a tree of fixed height:
+//! a group per word of words, a root per word of groups, one top. Each node keeps, for every order, which of its
+//! children hold a free block of at least that order, so the lowest address across *all* orders is found in one
+//! descent. (Lowest-first in each order alone ends with 2 of 448 order-9 blocks after churn, this with 247.)
+//!
+//! Single frames come from one *open* word whose changes the tree does not see until the word is used up or a larger
+//! request needs it. Cost: a few instructions for a single frame, O(levels) for a block of any length, and one word
+//! at a time for lengths above a word (at most `2^13 / Word::BITS`).
+
+mod check;
+
+use crate::bits::{WORD_MASK, WORD_SHIFT, Word, class, fold, lowest, order_for, run};
+
+/// Orders a word's own bits can tell.
+const B: usize = WORD_SHIFT;
+/// The largest order any build can have.
+pub const MAX_ORDER_LIMIT: usize = 13;
+const NO_WORD: usize = usize::MAX;
+
+/// Up to `Word::BITS` words.
+#[repr(C)]
+pub struct Group {
+    /// `has[k]`: words with a free block of order `k`; `has[B]`: words wholly free.
+    has: [Word; B + 1],
+    /// 0 for none, else one more than the largest free order.
+    class: usize,
+}
+
+/// Up to `Word::BITS` groups.
+#[repr(C)]
+pub struct Root {
+    /// `has[k]`: groups with a free block of order `k`; `has[2 * B]`: groups wholly free.
+    has: [Word; 2 * B + 1],
+    class: usize,
+}
+
+/// The free frames of one region.
+pub struct Buddy {
+    /// Frame number of bit 0, aligned to the largest block.
+    base: u32,
+    words: *mut Word,
+    classes: *mut u8,
+    groups: *mut Group,
+    roots: *mut Root,
+    word_count: usize,
+    /// The word single frames come from, hidden from the tree; `NO_WORD` for none.
+    open: usize,
+    max_order: usize,
+    top: [Word; MAX_ORDER_LIMIT + 1],
+}
+
+/// Sizes of the arrays a buddy needs, for a region of frames.
+#[derive(Clone, Copy)]
+struct Layout {
+    base: u32,
+    words: usize,
+    groups: usize,
+    roots: usize,
+}
+
+impl Layout {
+    const fn of(start: u32, len: u32, max_order: usize) -> Layout {
+        let base = start & !((1 << max_order) - 1);
+        let words = ((start - base) as usize + len as usize).div_ceil(Word::BITS as usize);
+        let groups = words.div_ceil(Word::BITS as usize);
+        Layout { base, words, groups, roots: groups.div_ceil(Word::BITS as usize) }
+    }
+}
+
+impl Buddy {
+    /// The most frames one buddy can serve, beginning anywhere: four levels of words, less one largest block.
+    pub const MAX_FRAMES: usize = if Word::BITS == 64 { 1 << 24 } else { 1 << 20 } - (1 << MAX_ORDER_LIMIT);
+
+    /// Bytes of storage for a region; the storage is aligned to 8 bytes.
+    pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
+        let l = Layout::of(start, len, max_order);
+        let bytes = l.roots * size_of::<Root>() + l.groups * size_of::<Group>() + l.words * (size_of::<Word>() + 1);
+        bytes.next_multiple_of(8)
+    }
+
+    /// A buddy over `len` frames from `start`, none of them free.
+    ///
+    /// # Safety
+    /// `storage` is zeroed, 8-aligned, `storage_bytes` long, and the buddy's alone.
+    pub unsafe fn new(start: u32, len: u32, max_order: usize, storage: *mut u8) -> Buddy {
+        let l = Layout::of(start, len, max_order);
+        // SAFETY: the four arrays fit the storage by `storage_bytes`, in descending order of alignment.
+        unsafe {
+            let roots = storage.cast::<Root>();
+            let groups = roots.add(l.roots).cast::<Group>();
+            let words = groups.add(l.groups).cast::<Word>();
+            let classes = words.add(l.words).cast::<u8>();
+            Buddy {
+                base: l.base,
+                words,
+                classes,
+                groups,
+                roots,
+                word_count: l.words,
+                open: NO_WORD,
+                max_order,
+                top: [0; MAX_ORDER_LIMIT + 1],
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn word(&mut self, i: usize) -> &mut Word {
+        debug_assert!(i < self.word_count);
+        // SAFETY: indices come from the tree, whose bits exist only for words of the region, or from a frame the
+        // caller found in the region.
+        unsafe { &mut *self.words.add(i) }
+    }
+
+    #[inline(always)]
+    fn class_of(&mut self, i: usize) -> &mut u8 {
+        debug_assert!(i < self.word_count);
+        // SAFETY: as for `word`.
+        unsafe { &mut *self.classes.add(i) }
+    }
+
+    #[inline(always)]
+    fn group(&mut self, g: usize) -> &mut Group {
+        debug_assert!(g <= (self.word_count - 1) >> B);
+        // SAFETY: as for `word`; every word has its group.
+        unsafe { &mut *self.groups.add(g) }
+    }
+
+    #[inline(always)]
+    fn root(&mut self, r: usize) -> &mut Root {
+        debug_assert!(r <= (self.word_count - 1) >> (2 * B));
+        // SAFETY: as for `word`; every group has its root.
+        unsafe { &mut *self.roots.add(r) }
+    }
+
+    /// Takes the lowest free block that holds `pages` contiguous frames, aligned to the next power of two; the tail
+    /// stays free. `pages` is 1 to `1 << max_order`.
+    #[inline(always)]
+    pub fn take(&mut self, pages: usize) -> Option<u32> {
+        if pages == 1 { self.take_one() } else { self.take_block(pages) }
+    }
+
+    #[inline(always)]
+    fn take_one(&mut self) -> Option<u32> {
+        if self.open == NO_WORD || *self.word(self.open) == 0 {
+            self.open_next()?;
+        }
+        let i = self.open;
+        let word = self.word(i);
+        let bit = lowest(*word);
+        *word &= *word - 1;
+        Some(self.base + ((i << B) + bit) as u32)
+    }
+
+    /// Opens the lowest word that has a free frame.
+    #[inline(never)]
+    fn open_next(&mut self) -> Option<()> {
+        // The old open word is used up, so the tree, which shows it as empty, is right about it.
+        self.open = NO_WORD;
+        let r = self.first(0)?;
+        let g = (r << B) + lowest(self.root(r).has[0]);
+        let i = (g << B) + lowest(self.group(g).has[0]);
+        self.reclass(i, 0);
+        self.open = i;
+        Some(())
+    }
+
+    /// Shows the open word to the tree again.
+    fn close(&mut self) {
+        let i = core::mem::replace(&mut self.open, NO_WORD);
+        let class = class(*self.word(i));
+        self.reclass(i, class);
+    }
+
+    /// The lowest root with a free block of `order`.
+    #[inline(always)]
+    fn first(&self, order: usize) -> Option<usize> {
+        let roots = self.top[order];
+        if roots == 0 { None } else { Some(lowest(roots)) }
+    }
+
+    #[inline(never)]
+    fn take_block(&mut self, pages: usize) -> Option<u32> {
+        let order = order_for(pages);
+        if order > self.max_order {
+            return None;
+        }
+        let r = match self.first(order) {
+            Some(r) => r,
+            None if self.open != NO_WORD => {
+                self.close();
+                self.first(order)?
+            }
+            None => return None,
+        };
+        let root = self.root(r);
+        let g = (r << B)
+            + if order <= 2 * B { lowest(root.has[order]) } else { lowest(fold(root.has[2 * B], order - 2 * B)) };
+        let i = if order > 2 * B {
+            g << B
+        } else {
+            let group = self.group(g);
+            (g << B) + if order <= B { lowest(group.has[order]) } else { lowest(fold(group.has[B], order - B)) }
+        };
+        if order < B {
+            let word = *self.word(i);
+            let bit = lowest(fold(word, order));
+            self.put(i, word & !run(bit, pages));
+            return Some(self.base + ((i << B) + bit) as u32);
+        }
+        let (whole, part) = (pages >> B, pages & WORD_MASK);
+        self.fill(i, whole, 0);
+        if part != 0 {
+            self.put(i + whole, Word::MAX << part);
+        }
+        Some(self.base + (i << B) as u32)
+    }
+
+    /// Gives `pages` frames from `pfn` back. The caller checked that they are one block of this region, and taken.
+    #[inline(always)]
+    pub fn give(&mut self, pfn: u32, pages: usize) {
+        let at = (pfn - self.base) as usize;
+        let i = at >> B;
+        if pages <= Word::BITS as usize - (at & WORD_MASK) {
+            let word = *self.word(i) | run(at & WORD_MASK, pages);
+            if i == self.open {
+                *self.word(i) = word;
+            } else {
+                self.put(i, word);
+            }
+        } else {
+            self.give_words(at, pages);
+        }
+    }
+
+    /// Gives frames back that reach over several words, in any alignment.
+    #[inline(never)]
+    fn give_words(&mut self, mut at: usize, mut pages: usize) {
+        while pages != 0 {
+            let (i, bit) = (at >> B, at & WORD_MASK);
+            let n = if bit == 0 && pages >= Word::BITS as usize {
+                let whole = pages >> B;
+                self.fill(i, whole, Word::MAX);
+                whole << B
+            } else {
+                let n = pages.min(Word::BITS as usize - bit);
+                let word = *self.word(i) | run(bit, n);
+                if i == self.open {
+                    *self.word(i) = word;
+                } else {
+                    self.put(i, word);
+                }
+                n
+            };
+            at += n;
+            pages -= n;
+        }
+    }
+
+    /// True when the frame, which lies in the region, is free.
+    pub fn is_free(&mut self, pfn: u32) -> bool {
+        let at = (pfn - self.base) as usize;
+        *self.word(at >> B) >> (at & WORD_MASK) & 1 == 1
+    }
+
+    /// Stores a word that is not the open one, and tells the tree.
+    #[inline(always)]
+    fn put(&mut self, i: usize, word: Word) {
+        *self.word(i) = word;
+        let class = class(word);
+        if *self.class_of(i) as usize != class {
+            self.reclass(i, class);
+        }
+    }
+
+    /// The word's largest free block changed.
+    #[inline(never)]
+    fn reclass(&mut self, i: usize, new: usize) {
+        let old = core::mem::replace(self.class_of(i), new as u8) as usize;
+        let (g, bit) = (i >> B, 1 << (i & WORD_MASK));
+        let group = self.group(g);
+        for k in new..old {
+            group.has[k] &= !bit;
+        }
+        for k in old..new {
+            group.has[k] |= bit;
+        }
+        self.regroup(g);
+    }
+
+    /// Makes `count` whole words from `i` all free (`Word::MAX`) or all taken (0). The open word is none of them,
+    /// or is closed by it.
+    fn fill(&mut self, i: usize, count: usize, word: Word) {
+        if self.open.wrapping_sub(i) < count {
+            self.open = NO_WORD;
+        }
+        let (mut i, end) = (i, i + count);
+        let class = if word == 0 { 0 } else { B + 1 };
+        while i < end {
+            let g = i >> B;
+            let n = (end - i).min(Word::BITS as usize - (i & WORD_MASK));
+            for j in i..i + n {
+                *self.word(j) = word;
+                *self.class_of(j) = class as u8;
+            }
+            let bits = run(i & WORD_MASK, n);
+            for has in &mut self.group(g).has {
+                *has = if word == 0 { *has & !bits } else { *has | bits };
+            }
+            self.regroup(g);
+            i += n;
+        }
+    }
+
+    /// A group's sets changed: tells the root and the top if its largest free block did.
+    #[inline(always)]
+    fn regroup(&mut self, g: usize) {
+        let group = self.group(g);
+        let new = node_class(&group.has);
+        let old = core::mem::replace(&mut group.class, new);
+        if old == new {
+            return;
+        }
+        let (r, bit) = (g >> B, 1 << (g & WORD_MASK));
+        let root = self.root(r);
+        for k in new..old {
+            root.has[k] &= !bit;
+        }
+        for k in old..new {
+            root.has[k] |= bit;
+        }
+        let new = node_class(&root.has).min(MAX_ORDER_LIMIT + 1);
+        let old = core::mem::replace(&mut root.class, new);
+        let bit = 1 << r;
+        for k in new..old {
+            self.top[k] &= !bit;
+        }
+        for k in old..new {
+            self.top[k] |= bit;
+        }
+    }
+}
+
+/// The class of a node: by its whole children if it has one, else by the highest order any child has.
+#[inline(always)]
+fn node_class<const N: usize>(has: &[Word; N]) -> usize {
+    if has[N - 1] != 0 {
+        return N - 1 + class(has[N - 1]);
+    }
+    let mut k = N - 1;
+    while k > 0 && has[k - 1] == 0 {
+        k -= 1;
+    }
+    k
+}

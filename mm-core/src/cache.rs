@@ -1,0 +1,343 @@
+//! `KmemCache`: objects of one size in slabs of their own.
+
+use crate::backend::Backend;
+use crate::error::{AllocError, FreeError, MmError};
+use crate::frame::FrameKind;
+use crate::gfp::{GFP_KERNEL, Gfp};
+use crate::global::Manager;
+use crate::lock::Locked;
+use crate::manager::Mm;
+use crate::platform::{Bug, Platform};
+use crate::slab::{CacheState, Geometry, SlabCounts, Slabs};
+use core::panic::Location;
+use core::ptr::NonNull;
+
+/// How a cache's objects are placed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(transparent)]
+pub struct CacheFlags(pub u32);
+
+bitflags::bitflags! {
+    impl CacheFlags: u32 {
+        /// `SLAB_HWCACHE_ALIGN`: objects start on a cache line.
+        const HWCACHE_ALIGN = 1 << 13;
+        /// `SLAB_CACHE_DMA`: objects lie below the DMA limit.
+        const CACHE_DMA = 1 << 14;
+    }
+}
+
+/// Flags an allocation from a cache may not choose: the cache chose.
+const PLACE: Gfp = Gfp::DMA.union(Gfp::DMA32);
+/// The number of a cache shares its word with the "listed" bit.
+const MAX_NUMBER: u16 = 0x7fff;
+
+/// A cache's control block, in kmalloc memory, chained by ascending number.
+pub(crate) struct Control<P: Platform> {
+    pub(crate) name: &'static str,
+    pub(crate) object_size: usize,
+    flags: CacheFlags,
+    pub(crate) geometry: Geometry,
+    state: Locked<P::Lock, CacheState>,
+    number: u16,
+    next: *mut Control<P>,
+}
+
+/// All caches of a manager.
+pub(crate) struct CacheList<P: Platform> {
+    first: Locked<P::Lock, First<P>>,
+}
+
+struct First<P: Platform>(*mut Control<P>);
+
+// SAFETY: control blocks are reached under the list's lock, or by the cache's owner.
+unsafe impl<P: Platform> Send for First<P> {}
+
+impl<P: Platform> CacheList<P> {
+    pub(crate) const fn new() -> Self {
+        CacheList { first: Locked::new(First(core::ptr::null_mut())) }
+    }
+}
+
+/// What slabinfo tells of a cache.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CacheInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes a caller asked for.
+    pub object_size: usize,
+    /// Bytes from one object to the next.
+    pub slot_size: usize,
+    /// Objects in a slab.
+    pub per_slab: usize,
+    /// Pages in a slab.
+    pub pages: usize,
+    /// How full it is.
+    pub counts: SlabCounts,
+}
+
+/// A cache of objects of one size, as Linux's `kmem_cache`. Dropping it destroys it, or reports that it is busy.
+pub struct KmemCache<M: Manager> {
+    control: NonNull<Control<M::Platform>>,
+    manager: M,
+}
+
+// SAFETY: the control block is only changed under locks.
+unsafe impl<M: Manager + Send> Send for KmemCache<M> {}
+// SAFETY: as above.
+unsafe impl<M: Manager + Sync> Sync for KmemCache<M> {}
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8).
+    ///
+    /// Context: task. Cost: proportional to the number of caches. Names are unique.
+    ///
+    /// # Errors
+    /// `Inval` for size 0, `Alloc(BadAlign)`, `Alloc(TooBig)` above the largest block, `Exists` for a name in use,
+    /// `Alloc(NoMemory)`.
+    pub fn kmem_cache_create(
+        &self,
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+    ) -> Result<KmemCache<&Self>, MmError> {
+        KmemCache::new_in(name, size, align, flags, self)
+    }
+
+    pub(crate) fn cache_slabs<'a>(&'a self, control: &'a Control<P>) -> Slabs<'a, P, B> {
+        Slabs {
+            memory: &self.memory,
+            geometry: &control.geometry,
+            state: &control.state,
+            kind: FrameKind::CacheSlab,
+            owner: control.number,
+        }
+    }
+
+    /// Gives back the slab each cache keeps.
+    pub(crate) fn drain_caches(&self) {
+        let mut index = 0;
+        while self.with_cache(index, |control| self.cache_slabs(control).drain()).is_some() {
+            index += 1;
+        }
+    }
+
+    /// Runs `f` on the `index`-th cache. The list's lock is held: a cache cannot go meanwhile.
+    pub(crate) fn with_cache<R>(&self, index: usize, f: impl FnOnce(&Control<P>) -> R) -> Option<R> {
+        let first = self.caches.first.lock();
+        let mut at = first.0;
+        for _ in 0..index {
+            // SAFETY: listed control blocks are live, and the lock is held.
+            at = unsafe { at.as_ref()?.next };
+        }
+        // SAFETY: as above.
+        unsafe { at.as_ref() }.map(f)
+    }
+
+    pub(crate) fn cache_info(&self, index: usize) -> Option<CacheInfo> {
+        self.with_cache(index, |control| CacheInfo {
+            name: control.name,
+            object_size: control.object_size,
+            slot_size: control.geometry.size as usize,
+            per_slab: control.geometry.slots as usize,
+            pages: control.geometry.pages as usize,
+            counts: self.cache_slabs(control).counts(),
+        })
+    }
+}
+
+impl<M: Manager> KmemCache<M> {
+    /// [`Mm::kmem_cache_create`] with a handle of the caller's choice.
+    ///
+    /// # Errors
+    /// As `kmem_cache_create`.
+    pub fn new_in(
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+        manager: M,
+    ) -> Result<Self, MmError> {
+        if name.is_empty() || size == 0 || flags.bits() & !CacheFlags::all().bits() != 0 {
+            return Err(MmError::Inval);
+        }
+        let line = if flags.contains(CacheFlags::HWCACHE_ALIGN) { M::Backend::CACHE_LINE } else { 8 };
+        let align = if align == 0 { line } else { align };
+        let largest = M::Backend::PAGE_SIZE << M::Backend::MAX_ORDER;
+        if !align.is_power_of_two() || align > largest {
+            return Err(AllocError::BadAlign.into());
+        }
+        let align = align.max(line);
+        let slot = size.checked_next_multiple_of(align).filter(|s| *s <= largest).ok_or(AllocError::TooBig)?;
+        let geometry = Geometry::for_cache(slot, align, M::Backend::PAGE_SIZE);
+        let mm = manager.mm();
+        let control = mm.kmalloc(size_of::<Control<M::Platform>>(), GFP_KERNEL)?.cast();
+        let block = Control {
+            name,
+            object_size: size,
+            flags,
+            geometry,
+            state: Locked::new(CacheState::new()),
+            number: 0,
+            next: core::ptr::null_mut(),
+        };
+        // SAFETY: ours, long enough, and kmalloc aligns it as its size demands.
+        unsafe { control.write(block) };
+        match Self::list(mm, control) {
+            Ok(()) => Ok(KmemCache { control, manager }),
+            Err(error) => {
+                let _ = mm.kfree(control.as_ptr().cast());
+                Err(error)
+            }
+        }
+    }
+
+    /// Lists a control block behind the lowest unused number.
+    fn list(mm: &Mm<M::Platform, M::Backend>, control: NonNull<Control<M::Platform>>) -> Result<(), MmError> {
+        let mut first = mm.caches.first.lock();
+        let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
+        let mut number = 0;
+        let mut place = None;
+        // SAFETY: listed control blocks are live, the lock is held, and `control` is ours until it is listed.
+        unsafe {
+            while let Some(other) = (*link).as_mut() {
+                if other.name == (*control.as_ptr()).name {
+                    return Err(MmError::Exists);
+                }
+                if place.is_none() && other.number != number {
+                    place = Some(link);
+                }
+                number += u16::from(place.is_none());
+                link = &raw mut other.next;
+            }
+            if number > MAX_NUMBER {
+                return Err(AllocError::NoMemory.into());
+            }
+            let place = place.unwrap_or(link);
+            (*control.as_ptr()).number = number;
+            (*control.as_ptr()).next = *place;
+            *place = control.as_ptr();
+        }
+        Ok(())
+    }
+
+    fn control(&self) -> &Control<M::Platform> {
+        // SAFETY: the control block lives until the cache is destroyed, which takes `self`.
+        unsafe { self.control.as_ref() }
+    }
+
+    /// Takes an object; undefined contents unless the flags hold `ZERO`.
+    ///
+    /// Context: any; a task when the flags hold `WAIT`. Cost: as `kmalloc`.
+    ///
+    /// # Errors
+    /// `BadFlags` (also for `DMA` and `DMA32`, which the cache decides), `NoMemory`, `NoContig`.
+    #[inline]
+    #[track_caller]
+    pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let (mm, control) = (self.manager.mm(), self.control());
+        let mut flags = mm.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
+        if flags.intersects(PLACE) {
+            return Err(AllocError::BadFlags);
+        }
+        let zero = flags.contains(Gfp::ZERO);
+        flags = flags.difference(Gfp::ZERO);
+        if control.flags.contains(CacheFlags::CACHE_DMA) {
+            flags |= Gfp::DMA;
+        }
+        let object = mm.cache_slabs(control).alloc(flags)?;
+        if zero {
+            // SAFETY: the object is ours and that long.
+            unsafe { object.write_bytes(0, control.object_size) };
+        }
+        Ok(object)
+    }
+
+    /// Gives an object back.
+    ///
+    /// Context: any. Cost: as `kfree`.
+    ///
+    /// # Errors
+    /// `WrongCache` for an object of another cache, `WrongAllocator` for other memory, `DoubleFree`, `Interior`,
+    /// `Foreign`, `Reserved`; nothing was changed.
+    #[inline]
+    pub fn free(&self, ptr: *const u8) -> Result<(), FreeError> {
+        let (mm, addr) = (self.manager.mm(), ptr.addr());
+        if let Some((_, frame)) = mm.memory.frames.find(mm.memory.backend.direct_frame(addr)) {
+            let head = frame.head();
+            if head.is(FrameKind::CacheSlab) {
+                return mm.cache_slabs(self.control()).free(frame, head, addr);
+            }
+        }
+        Err(if mm.areas_hold(addr) { FreeError::WrongAllocator } else { mm.memory.refusal(addr) })
+    }
+
+    /// The cache's name.
+    pub fn name(&self) -> &'static str {
+        self.control().name
+    }
+
+    /// Bytes of an object, as asked for.
+    pub fn object_size(&self) -> usize {
+        self.control().object_size
+    }
+
+    /// How full it is. Walks the cache's slabs.
+    pub fn counts(&self) -> SlabCounts {
+        self.manager.mm().cache_slabs(self.control()).counts()
+    }
+
+    /// Destroys the cache.
+    ///
+    /// # Errors
+    /// The cache itself with `Busy` and the number of live objects, when there are any.
+    pub fn destroy(self) -> Result<(), (Self, MmError)> {
+        match self.unlist() {
+            Ok(()) => {
+                let this = core::mem::ManuallyDrop::new(self);
+                let _ = this.manager.mm().kfree(this.control.as_ptr().cast());
+                Ok(())
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// Empties the cache and takes it off the list, unless it is busy.
+    fn unlist(&self) -> Result<(), MmError> {
+        let mm = self.manager.mm();
+        let slabs = mm.cache_slabs(self.control());
+        let counts = slabs.counts();
+        if counts.active != 0 {
+            return Err(MmError::Busy(counts.active));
+        }
+        slabs.drain();
+        let mut first = mm.caches.first.lock();
+        let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
+        // SAFETY: listed control blocks are live, and the lock is held.
+        unsafe {
+            while let Some(other) = (*link).as_mut() {
+                if core::ptr::eq(other, self.control.as_ptr()) {
+                    *link = other.next;
+                    break;
+                }
+                link = &raw mut other.next;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: Manager> Drop for KmemCache<M> {
+    fn drop(&mut self) {
+        let mm = self.manager.mm();
+        match self.unlist() {
+            Ok(()) => {
+                let _ = mm.kfree(self.control.as_ptr().cast());
+            }
+            Err(MmError::Busy(objects)) => mm.platform().bug(&Bug::CacheBusy { objects }),
+            Err(_) => {}
+        }
+    }
+}

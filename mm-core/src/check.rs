@@ -1,0 +1,185 @@
+//! The full invariant scan.
+
+use crate::backend::Backend;
+use crate::frame::{FrameKind, Region};
+use crate::manager::Mm;
+use crate::meta::MetaSize;
+use crate::platform::Platform;
+use crate::slab::ClassTable;
+use crate::vmalloc::AreaFamily;
+use core::fmt;
+
+/// A contradiction in the manager's own data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Damage {
+    /// Which rule is broken.
+    pub what: &'static str,
+    /// The frame number, address or index it was seen at.
+    pub at: usize,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:#x}", self.what, self.at)
+    }
+}
+
+impl core::error::Error for Damage {}
+
+impl From<(&'static str, usize)> for Damage {
+    fn from((what, at): (&'static str, usize)) -> Self {
+        Damage { what, at }
+    }
+}
+
+/// What a clean scan counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CheckReport {
+    /// Frames with a record.
+    pub frames: usize,
+    /// Free frames.
+    pub free: usize,
+    /// Reserved frames.
+    pub reserved: usize,
+    /// Blocks of pages, large objects included.
+    pub blocks: usize,
+    /// Slabs.
+    pub slabs: usize,
+    /// Live areas.
+    pub areas: usize,
+    /// Page tables of areas.
+    pub tables: usize,
+}
+
+/// What the frames of the machine are used for.
+#[derive(Default)]
+struct Tally {
+    free: usize,
+    reserved: usize,
+    blocks: usize,
+    tables: usize,
+    slab_heads: usize,
+    mapped: usize,
+    descriptors: usize,
+}
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Scans every structure of the manager for contradictions.
+    ///
+    /// Checked: each frame is free, reserved, or in exactly one block; free + used + reserved = total; the buddy's
+    /// trees agree with its bitmaps; slabs, their lists and their frames agree; descriptors in use are those of slabs
+    /// and areas; each area is mapped to frames of its own between guards; no block waits for a flush that nobody
+    /// owes any more.
+    ///
+    /// Context: task, with nothing else using the manager meanwhile. Cost: proportional to the RAM; not bounded.
+    ///
+    /// # Errors
+    /// The first [`Damage`] found.
+    pub fn check(&self) -> Result<CheckReport, Damage> {
+        let mut tally = Tally::default();
+        let mut frames = 0;
+        for region in self.memory.frames.regions() {
+            self.check_region(region, &mut tally)?;
+            frames += (region.end() - region.start()) as usize;
+        }
+        if tally.free != self.memory.free_pages() {
+            return Err(Damage { what: "a zone's count of free frames is wrong", at: tally.free });
+        }
+        let mut slabs = 0;
+        for class in 0..ClassTable::<B>::TABLE.count {
+            slabs += self.class(class).check()?;
+        }
+        let mut index = 0;
+        while let Some(result) = self.with_cache(index, |control| self.cache_slabs(control).check()) {
+            slabs += result?;
+            index += 1;
+        }
+        if slabs != tally.slab_heads {
+            return Err(Damage { what: "the caches and the frame table disagree on slabs", at: slabs });
+        }
+        let areas = self.areas.check(&self.memory)?;
+        if areas.frames != tally.mapped {
+            return Err(Damage { what: "frames of areas and areas disagree", at: tally.mapped });
+        }
+        if areas.areas + slabs != tally.descriptors {
+            return Err(Damage { what: "descriptors in use are not those of slabs and areas", at: tally.descriptors });
+        }
+        Ok(CheckReport {
+            frames,
+            free: tally.free,
+            reserved: tally.reserved,
+            blocks: tally.blocks,
+            slabs,
+            areas: areas.areas,
+            tables: tally.tables,
+        })
+    }
+
+    fn check_region(&self, region: &Region, tally: &mut Tally) -> Result<(), Damage> {
+        let _zone = self.memory.zones.zone(region.zone()).lock();
+        // SAFETY: the zone's lock is held, and this is the only reference.
+        let buddy = unsafe { region.buddy() };
+        let mut left = buddy.check()?;
+        tally.free += left;
+        let mut pfn = region.start();
+        while pfn < region.end() {
+            let fail = |what| Err(Damage { what, at: pfn as usize });
+            let Some(frame) = region.frame(pfn as usize) else { return fail("a region has no record of its frame") };
+            let head = frame.head();
+            let free = buddy.is_free(pfn);
+            if free && !head.is(FrameKind::Tail) {
+                return fail("a free frame is marked as used");
+            }
+            let mut length = 1;
+            match head.kind() {
+                FrameKind::Tail if free => left -= 1,
+                FrameKind::Tail => return fail("a used frame belongs to no block"),
+                FrameKind::Reserved => tally.reserved += 1,
+                FrameKind::Pages | FrameKind::Large => {
+                    tally.blocks += 1;
+                    length = head.count();
+                }
+                FrameKind::Mapped => {
+                    length = head.count();
+                    tally.mapped += length as usize;
+                }
+                FrameKind::Pending => return fail("a block waits for a flush that never came"),
+                FrameKind::Table => {
+                    tally.tables += 1;
+                    if head.count() == 0 {
+                        return fail("an empty page table was not given back");
+                    }
+                }
+                FrameKind::Meta => {
+                    let size = if head.class() == 0 { MetaSize::Small } else { MetaSize::Large };
+                    tally.descriptors += self.memory.meta_used(pfn, size);
+                }
+                FrameKind::Slab | FrameKind::CacheSlab => {
+                    tally.slab_heads += usize::from(head.count() == 0);
+                    // A slab of one large object marks its first frame only; the tails behind it are its own.
+                    let is_tail =
+                        |pfn: u32| region.frame(pfn as usize).is_some_and(|frame| frame.head().is(FrameKind::Tail));
+                    while is_tail(pfn + length) && !buddy.is_free(pfn + length) {
+                        length += 1;
+                    }
+                }
+            }
+            if length == 0 || pfn as u64 + length as u64 > region.end() as u64 {
+                return fail("a block reaches out of its region");
+            }
+            for tail in pfn + 1..pfn + length {
+                let marked = region.frame(tail as usize).is_some_and(|frame| frame.head().is(FrameKind::Tail));
+                if !marked || buddy.is_free(tail) {
+                    return Err(Damage { what: "a block's tail is free or another's", at: tail as usize });
+                }
+            }
+            pfn += length;
+        }
+        if left != 0 {
+            return Err(Damage { what: "frames outside the region are free", at: left });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! The frame table: one eight-byte record per page frame, out of line.
+
+mod map;
+
+pub use map::{FrameMap, Region};
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// What a frame is used for.
+///
+/// The first frame of a block carries the kind and the block's length; the others read [`FrameKind::Tail`], as free
+/// frames do: whether a tail is free is told by the buddy's bitmap alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Free, or inside a block.
+    Tail = 0,
+    /// Never managed: firmware, kernel image, early boot allocations, the manager's own tables.
+    Reserved = 1,
+    /// Head of a block of `get_free_pages` and friends.
+    Pages = 2,
+    /// Head of a block that `kmalloc` took whole.
+    Large = 3,
+    /// A frame of a kmalloc slab; the record names its descriptor.
+    Slab = 4,
+    /// A frame of a `KmemCache` slab; the record names its descriptor.
+    CacheSlab = 5,
+    /// A page of descriptors.
+    Meta = 6,
+    /// A page table; the length field counts its live entries.
+    Table = 7,
+    /// Head of a block that backs a vmalloc area.
+    Mapped = 8,
+    /// Head of a block that was unmapped and waits for its flush.
+    Pending = 9,
+}
+
+impl FrameKind {
+    #[inline(always)]
+    fn from_bits(bits: u32) -> FrameKind {
+        match bits & 0xff {
+            0 => FrameKind::Tail,
+            2 => FrameKind::Pages,
+            3 => FrameKind::Large,
+            4 => FrameKind::Slab,
+            5 => FrameKind::CacheSlab,
+            6 => FrameKind::Meta,
+            7 => FrameKind::Table,
+            8 => FrameKind::Mapped,
+            9 => FrameKind::Pending,
+            // An unknown value is damage; treating it as reserved keeps every free of it refused.
+            _ => FrameKind::Reserved,
+        }
+    }
+}
+
+/// A frame's record: two words that are read without a lock and written by the block's owner or under its lock.
+#[repr(C)]
+pub struct Frame {
+    /// kind in bits 0..8, slab class in 8..16, pages (or live entries, or index in the slab) in 16..32.
+    head: AtomicU32,
+    /// Descriptor, area or next frame in a chain.
+    link: AtomicU32,
+}
+
+/// The first word of a [`Frame`], decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Head(u32);
+
+impl Head {
+    /// A head of `kind` with `count` pages, entries or index.
+    #[inline(always)]
+    pub const fn new(kind: FrameKind, class: u8, count: u32) -> Head {
+        Head(kind as u32 | (class as u32) << 8 | count << 16)
+    }
+
+    /// What the frame is used for.
+    #[inline(always)]
+    pub fn kind(self) -> FrameKind {
+        FrameKind::from_bits(self.0)
+    }
+
+    /// True when the kind is `kind`; cheaper than comparing [`Head::kind`].
+    #[inline(always)]
+    pub const fn is(self, kind: FrameKind) -> bool {
+        self.0 & 0xff == kind as u32
+    }
+
+    /// The slab class.
+    #[inline(always)]
+    pub const fn class(self) -> usize {
+        (self.0 >> 8 & 0xff) as usize
+    }
+
+    /// Pages of the block, live entries of the table, or the frame's index within its slab.
+    #[inline(always)]
+    pub const fn count(self) -> u32 {
+        self.0 >> 16
+    }
+}
+
+impl Frame {
+    /// The decoded first word.
+    #[inline(always)]
+    pub fn head(&self) -> Head {
+        Head(self.head.load(Relaxed))
+    }
+
+    /// Replaces the first word.
+    #[inline(always)]
+    pub fn set_head(&self, head: Head) {
+        self.head.store(head.0, Relaxed);
+    }
+
+    /// The second word.
+    #[inline(always)]
+    pub fn link(&self) -> u32 {
+        self.link.load(Relaxed)
+    }
+
+    /// Replaces the second word.
+    #[inline(always)]
+    pub fn set_link(&self, link: u32) {
+        self.link.store(link, Relaxed);
+    }
+}

@@ -1,0 +1,199 @@
+//! kmalloc: objects of any size, from slabs by class or whole pages.
+
+use crate::addr::Pfn;
+use crate::backend::Backend;
+use crate::error::{AllocError, FreeError};
+use crate::frame::FrameKind;
+use crate::gfp::Gfp;
+use crate::manager::Mm;
+use crate::meta::NIL;
+use crate::platform::Platform;
+use crate::slab::ClassTable;
+use core::panic::Location;
+use core::ptr::NonNull;
+
+/// Flags that change nothing about where an object comes from.
+const PLAIN: u32 = Gfp::WAIT.bits()
+    | Gfp::HIGH.bits()
+    | Gfp::NOWARN.bits()
+    | Gfp::NORETRY.bits()
+    | Gfp::COMP.bits()
+    | Gfp::USER.bits();
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Allocates `size` bytes, as Linux's `kmalloc`.
+    ///
+    /// The object is aligned to the largest power of two that divides `size` (a power of two to itself) and to 8
+    /// bytes at least. Its contents are undefined unless the flags hold `ZERO`. Sizes up to a page come from slabs of
+    /// their class, larger ones from exactly as many pages. `DMA` and `DMA32` requests take whole pages; `HIGHMEM` is
+    /// ignored, since the memory must have an address.
+    ///
+    /// Context: any; a task when the flags hold `WAIT`. Cost: some ten instructions while the class has a free
+    /// object; a new slab adds a block of pages.
+    ///
+    /// # Errors
+    /// `ZeroSize` for 0, `TooBig` above the largest block, `BadFlags`, `NoMemory`, `NoContig`, `NotReady`.
+    #[inline]
+    #[track_caller]
+    pub fn kmalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let table = ClassTable::<B>::TABLE;
+        if flags.bits() & !PLAIN != 0 || size.wrapping_sub(1) >= table.largest {
+            return self.kmalloc_other(size, flags, Location::caller());
+        }
+        self.memory.admit(flags, Location::caller())?;
+        self.class(table.of[(size + 7) >> 3] as usize).alloc(flags)
+    }
+
+    /// Special flags, zero, and sizes above the largest class.
+    #[inline(never)]
+    fn kmalloc_other(
+        &self,
+        size: usize,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let flags = self.memory.admit(flags, caller)?.difference(Gfp::HIGHMEM);
+        if size == 0 {
+            return Err(AllocError::ZeroSize);
+        }
+        let table = ClassTable::<B>::TABLE;
+        if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+            let pages = size.div_ceil(B::PAGE_SIZE);
+            let pfn = self.memory.take_block(pages, flags, FrameKind::Large, NIL)?;
+            return Ok(self.block_ptr(pfn));
+        }
+        let class = table.of[(size + 7) >> 3] as usize;
+        let object = self.class(class).alloc(flags)?;
+        if flags.contains(Gfp::ZERO) {
+            // SAFETY: the object is ours and as long as its class.
+            unsafe { object.write_bytes(0, table.geometry[class].size as usize) };
+        }
+        Ok(object)
+    }
+
+    /// The pointer to a block that was just taken.
+    #[inline(always)]
+    pub(crate) fn block_ptr(&self, pfn: Pfn) -> NonNull<u8> {
+        // SAFETY: frames with a kernel address do not have address 0: page 0 is never RAM of a manager, because the
+        // boot map keeps it out.
+        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn)) }
+    }
+
+    /// [`kmalloc`](Self::kmalloc), zeroed to the full [`ksize`](Self::ksize).
+    ///
+    /// # Errors
+    /// As `kmalloc`.
+    #[inline]
+    #[track_caller]
+    pub fn kzalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.kmalloc_other(size, flags | Gfp::ZERO, Location::caller())
+    }
+
+    /// A zeroed array of `n` elements of `size` bytes.
+    ///
+    /// # Errors
+    /// `TooBig` when the product overflows; else as `kmalloc`.
+    #[inline]
+    #[track_caller]
+    pub fn kcalloc(&self, n: usize, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let size = n.checked_mul(size).ok_or(AllocError::TooBig)?;
+        self.kmalloc_other(size, flags | Gfp::ZERO, Location::caller())
+    }
+
+    /// Changes the size of an object, moving it if it must, as Linux's `krealloc`.
+    ///
+    /// Null allocates; size 0 frees and returns `None`. The object stays in place while the new size fits its
+    /// [`ksize`](Self::ksize). The contents up to the smaller size are kept; with `ZERO`
+    /// what is added to an object that was allocated with `ZERO` reads zero.
+    ///
+    /// Context and cost: as `kmalloc`, plus the copy.
+    ///
+    /// # Errors
+    /// As `kmalloc`, and `BadPointer` when `ptr` is not a live object; the old object is then untouched.
+    #[track_caller]
+    pub fn krealloc(&self, ptr: *mut u8, size: usize, flags: Gfp) -> Result<Option<NonNull<u8>>, AllocError> {
+        let caller = Location::caller();
+        let Some(old) = NonNull::new(ptr) else {
+            return if size == 0 { Ok(None) } else { self.kmalloc_other(size, flags, caller).map(Some) };
+        };
+        let usable = self.ksize(ptr).map_err(|_| AllocError::BadPointer)?;
+        if size == 0 {
+            self.kfree(ptr).map_err(|_| AllocError::BadPointer)?;
+            return Ok(None);
+        }
+        let flags = self.memory.admit(flags, caller)?;
+        if size <= usable {
+            return Ok(Some(old));
+        }
+        let new = self.kmalloc_other(size, flags, caller)?;
+        // SAFETY: both objects are live, distinct, and at least that long.
+        unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
+        self.kfree(ptr).map_err(|_| AllocError::BadPointer)?;
+        Ok(Some(new))
+    }
+
+    /// The bytes an object may really use: its class, or its pages.
+    ///
+    /// Context: any. Cost: constant. Null is 0 bytes.
+    ///
+    /// # Errors
+    /// As [`kfree`](Self::kfree), except that a free object in a live slab is not noticed.
+    pub fn ksize(&self, ptr: *const u8) -> Result<usize, FreeError> {
+        let addr = ptr.addr();
+        if addr == 0 {
+            return Ok(0);
+        }
+        let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else {
+            return Err(self.memory.foreign());
+        };
+        let head = frame.head();
+        match head.kind() {
+            FrameKind::Slab => {
+                let g = &ClassTable::<B>::TABLE.geometry[head.class() % crate::slab::MAX_CLASSES];
+                let offset = addr & (B::PAGE_SIZE - 1) | (head.count() as usize) << B::PAGE_SHIFT;
+                g.slot(offset).map(|_| g.size as usize).ok_or(FreeError::Interior)
+            }
+            FrameKind::Large if addr & (B::PAGE_SIZE - 1) == 0 => Ok((head.count() as usize) << B::PAGE_SHIFT),
+            FrameKind::Large => Err(FreeError::Interior),
+            _ => Err(self.memory.refusal(addr)),
+        }
+    }
+
+    /// Frees an object of `kmalloc` and its kin. Null is fine.
+    ///
+    /// Context: any. Cost: some twenty instructions; the last object of a slab may give its pages back.
+    ///
+    /// # Errors
+    /// `DoubleFree`, `Interior`, `Foreign`, `Reserved`, `WrongAllocator`, `NotReady`; nothing was changed.
+    #[inline]
+    pub fn kfree(&self, ptr: *const u8) -> Result<(), FreeError> {
+        let addr = ptr.addr();
+        if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
+            let head = frame.head();
+            if head.is(FrameKind::Slab) {
+                return self.class(head.class()).free(frame, head, addr);
+            }
+        }
+        self.kfree_other(addr)
+    }
+
+    /// Null, whole pages, and everything wrong.
+    #[inline(never)]
+    fn kfree_other(&self, addr: usize) -> Result<(), FreeError> {
+        if addr == 0 {
+            return Ok(());
+        }
+        let pfn = self.memory.backend.direct_frame(addr);
+        if addr & (B::PAGE_SIZE - 1) == 0 {
+            return match self.memory.free_block(pfn, FrameKind::Large, None) {
+                Ok(_) => Ok(()),
+                Err(FreeError::Foreign) if self.areas_hold(addr) => Err(FreeError::WrongAllocator),
+                Err(error) => Err(error),
+            };
+        }
+        match self.memory.frames.find(pfn) {
+            Some((_, frame)) if frame.head().is(FrameKind::Large) => Err(FreeError::Interior),
+            _ => Err(if self.areas_hold(addr) { FreeError::WrongAllocator } else { self.memory.refusal(addr) }),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The manager: one value that owns the memory it was given.
+
+use crate::addr::VirtRange;
+use crate::backend::Backend;
+use crate::boot::RamMap;
+use crate::buddy::{Buddy, MAX_ORDER_LIMIT};
+use crate::cache::CacheList;
+use crate::error::MmError;
+use crate::frame::{Frame, FrameKind, Head, Region};
+use crate::lock::Locked;
+use crate::memory::Memory;
+use crate::platform::Platform;
+use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
+use crate::vmalloc::AreaFamily;
+use crate::zone::{MAX_ZONES, ZoneSpec};
+
+/// The most regions (runs of RAM within one zone) a manager can have.
+pub const MAX_REGIONS: usize = 12;
+
+/// What a board tells `init` beside its RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct Config<'a> {
+    /// The zones, by ascending end; RAM past the last one is an error.
+    pub zones: &'a [ZoneSpec],
+    /// The window of the vmalloc address space; empty without an MMU.
+    pub vmalloc: VirtRange,
+}
+
+/// A memory manager: Linux's kmalloc, get_free_pages and vmalloc over the RAM of one machine.
+///
+/// `new` is const and `init` fills it, so a board can keep it in a static (see [`global_mm!`](crate::global_mm)); two
+/// can live in one process. Every method takes `&self`. Before `init` allocations fail with `NotReady` and frees with
+/// `FreeError::NotReady`.
+pub struct Mm<P: Platform, B: Backend> {
+    pub(crate) memory: Memory<P, B>,
+    pub(crate) classes: [Locked<P::Lock, CacheState>; MAX_CLASSES],
+    pub(crate) caches: CacheList<P>,
+    pub(crate) areas: B::Areas<P>,
+}
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// An empty manager.
+    pub const fn new(platform: P, backend: B) -> Self {
+        const {
+            assert!(B::MAX_ORDER <= MAX_ORDER_LIMIT, "the largest order any backend can have is 13");
+            assert!(B::PAGE_SHIFT >= 8 && B::PAGE_SHIFT <= 12, "pages are 256 bytes to 4 KiB");
+        }
+        Mm {
+            memory: Memory::new(platform, backend),
+            classes: [const { Locked::new(CacheState::new()) }; MAX_CLASSES],
+            caches: CacheList::new(),
+            areas: B::Areas::<P>::NEW,
+        }
+    }
+
+    /// The platform this manager was made with.
+    pub fn platform(&self) -> &P {
+        self.memory.platform()
+    }
+
+    /// The backend this manager was made with.
+    pub fn backend(&self) -> &B {
+        self.memory.backend()
+    }
+
+    /// Takes over the RAM: places the frame table at the top of the memory it describes, and frees the rest.
+    ///
+    /// Context: start-up, one CPU. Cost: proportional to the RAM.
+    ///
+    /// # Errors
+    /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory`, `TooManyRegions`,
+    /// `Inval` for zones that do not ascend.
+    pub fn init<const N: usize>(&self, ram: &mut RamMap<N>, config: &Config<'_>) -> Result<(), MmError> {
+        if core::mem::replace(&mut *self.memory.started.lock(), true) {
+            return Err(MmError::AlreadyInit);
+        }
+        let ascending = config.zones.windows(2).all(|w| w[0].end < w[1].end && w[0].kind < w[1].kind);
+        if config.zones.is_empty() || config.zones.len() > MAX_ZONES || !ascending {
+            return Err(MmError::Inval);
+        }
+        let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
+        self.place_regions(ram, &plan)?;
+        self.areas.init(&self.memory, ram, config.vmalloc)?;
+        self.memory.zones.set_kinds(config.zones);
+        self.release_free(ram);
+        self.memory.set_ready();
+        Ok(())
+    }
+
+    /// Makes the regions with their frame tables and buddies, all frames reserved.
+    fn place_regions<const N: usize>(&self, ram: &mut RamMap<N>, plan: &Plan) -> Result<(), MmError> {
+        let sizes = |start, len: u32| {
+            let records = (len as usize * size_of::<Frame>()).next_multiple_of(8);
+            (records, Buddy::storage_bytes(start, len, B::MAX_ORDER))
+        };
+        let list_bytes = (plan.len() * size_of::<Region>()).next_multiple_of(8);
+        let tables: usize = plan.iter().map(|&(start, len, _)| sizes(start, len)).map(|(r, b)| r + b).sum();
+        let list = boot_alloc(&self.memory, ram, list_bytes + tables)?.cast::<Region>();
+        let mut at = list.cast::<u8>().wrapping_add(list_bytes);
+        for (i, &(start, len, zone)) in plan.iter().enumerate() {
+            let (records, storage) = sizes(start, len);
+            let frames = at.cast::<Frame>();
+            for k in 0..len as usize {
+                // SAFETY: zeroed storage of `len` records; all-zero is a valid record.
+                unsafe { (*frames.add(k)).set_head(Head::new(FrameKind::Reserved, 0, 0)) };
+            }
+            // SAFETY: the storage is zeroed, aligned, long enough and this buddy's alone.
+            let buddy = unsafe { Buddy::new(start, len, B::MAX_ORDER, at.wrapping_add(records)) };
+            // SAFETY: `list` has room for every region of the plan.
+            unsafe { list.add(i).write(Region::new(start, len, frames, zone, buddy)) };
+            at = at.wrapping_add(records + storage);
+            let mut zone = self.memory.zones.zone(zone as usize).lock();
+            if zone.count == 0 {
+                zone.first = i;
+            }
+            zone.count += 1;
+            zone.present += len as usize;
+        }
+        // SAFETY: the regions were written above, ascend, and lie in RAM that is never given out.
+        unsafe { self.memory.frames.publish(list, plan.len()) };
+        Ok(())
+    }
+
+    /// Hands every free frame to its buddy.
+    fn release_free<const N: usize>(&self, ram: &RamMap<N>) {
+        for range in ram.free() {
+            // Frame 0 stays reserved: without an MMU its address is null.
+            let start = (range.start >> B::PAGE_SHIFT).max(1) as u32;
+            let end = (range.end >> B::PAGE_SHIFT) as u32;
+            for region in self.memory.frames.regions() {
+                let (from, to) = (start.max(region.start()), end.min(region.end()));
+                if from >= to {
+                    continue;
+                }
+                for pfn in from..to {
+                    if let Some(frame) = region.frame(pfn as usize) {
+                        frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+                    }
+                }
+                let mut zone = self.memory.zones.zone(region.zone()).lock();
+                // SAFETY: the zone's lock is held, and this is the only reference.
+                unsafe { region.buddy() }.give(from, (to - from) as usize);
+                zone.free += (to - from) as usize;
+                zone.managed += (to - from) as usize;
+            }
+        }
+    }
+
+    /// The cache of a kmalloc class.
+    #[inline(always)]
+    pub(crate) fn class(&self, class: usize) -> Slabs<'_, P, B> {
+        Slabs {
+            memory: &self.memory,
+            geometry: &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES],
+            state: &self.classes[class % MAX_CLASSES],
+            kind: FrameKind::Slab,
+            owner: class as u16,
+        }
+    }
+
+    /// Gives back everything caches hold: kept slabs, kept descriptor pages, queued areas.
+    ///
+    /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
+    pub fn drain(&self) {
+        self.areas.drain(&self.memory);
+        for class in 0..ClassTable::<B>::TABLE.count {
+            self.class(class).drain();
+        }
+        self.drain_caches();
+        self.memory.meta_drain();
+    }
+
+    /// Free frames in all zones.
+    pub fn free_page_count(&self) -> usize {
+        self.memory.free_pages()
+    }
+
+    /// Makes steps fail on demand.
+    #[cfg(feature = "fault-injection")]
+    pub fn faults(&self) -> &crate::fault::FaultInjector<P::Lock> {
+        &self.memory.faults
+    }
+}
+
+/// Zeroed memory for the manager's own tables, from the top of low memory; never given back.
+pub(crate) fn boot_alloc<P: Platform, B: Backend, const N: usize>(
+    memory: &Memory<P, B>,
+    ram: &mut RamMap<N>,
+    bytes: usize,
+) -> Result<*mut u8, MmError> {
+    let below = memory.backend().lowmem_end();
+    let range = ram.alloc_top(bytes.max(1) as u64, 64, below).ok_or(MmError::NoUsableMemory)?;
+    let ptr = memory.backend().direct_ptr(range.start as usize);
+    // SAFETY: `alloc_top` gives RAM below the limit that nobody else has.
+    unsafe { ptr.write_bytes(0, bytes) };
+    Ok(ptr)
+}
+
+/// The regions to make: spans of RAM cut at zone borders.
+struct Plan(heapless::Vec<(u32, u32, u8), MAX_REGIONS>);
+
+impl Plan {
+    fn of<const N: usize>(ram: &RamMap<N>, zones: &[ZoneSpec], shift: u32) -> Result<Plan, MmError> {
+        let mut plan = heapless::Vec::new();
+        // Zones first: the regions of one zone stand together.
+        let mut low = 0;
+        for (z, spec) in zones.iter().enumerate() {
+            for span in ram.spans() {
+                let (mut from, to) = (span.start.max(low), span.end.min(spec.end));
+                while from < to {
+                    let most = (Buddy::MAX_FRAMES as u64) << shift;
+                    let end = to.min(from + most);
+                    let (start, len) = ((from >> shift) as u32, ((end - from) >> shift) as u32);
+                    plan.push((start, len, z as u8)).map_err(|_| MmError::TooManyRegions)?;
+                    from = end;
+                }
+            }
+            low = spec.end;
+        }
+        if plan.is_empty() {
+            return Err(MmError::NoUsableMemory);
+        }
+        if ram.spans().iter().any(|s| s.end > low) {
+            return Err(MmError::Inval);
+        }
+        Ok(Plan(plan))
+    }
+}
+
+impl core::ops::Deref for Plan {
+    type Target = [(u32, u32, u8)];
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}

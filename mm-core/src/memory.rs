@@ -1,0 +1,249 @@
+//! Everything below kmalloc and vmalloc: frames, zones, descriptors, and the checks every call begins with.
+
+use crate::addr::{PageRange, Pfn};
+use crate::backend::Backend;
+use crate::error::{AllocError, FreeError};
+use crate::fault::FaultClass;
+use crate::frame::{FrameKind, FrameMap, Head};
+use crate::gfp::Gfp;
+use crate::lock::Locked;
+use crate::meta::MetaPools;
+use crate::platform::{Bug, Context, Platform};
+use crate::zone::Zones;
+use core::panic::Location;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// Call sites remembered by the may-wait report; more are reported once, as one.
+const MAX_SITES: usize = 16;
+
+const STATE_NEW: u8 = 0;
+const STATE_READY: u8 = 1;
+
+/// The managed memory, without any policy of use. Backends that serve vmalloc themselves build on it.
+pub struct Memory<P: Platform, B: Backend> {
+    pub(crate) platform: P,
+    pub(crate) backend: B,
+    state: AtomicU8,
+    pub(crate) started: Locked<P::Lock, bool>,
+    pub(crate) frames: FrameMap,
+    pub(crate) zones: Zones<P::Lock>,
+    pub(crate) meta: MetaPools<P::Lock>,
+    sites: Locked<P::Lock, heapless::Vec<usize, MAX_SITES>>,
+    #[cfg(feature = "fault-injection")]
+    pub(crate) faults: crate::fault::FaultInjector<P::Lock>,
+}
+
+impl<P: Platform, B: Backend> Memory<P, B> {
+    pub(crate) const fn new(platform: P, backend: B) -> Self {
+        Memory {
+            platform,
+            backend,
+            state: AtomicU8::new(STATE_NEW),
+            started: Locked::new(false),
+            frames: FrameMap::new(),
+            zones: Zones::new(),
+            meta: MetaPools::new(),
+            sites: Locked::new(heapless::Vec::new()),
+            #[cfg(feature = "fault-injection")]
+            faults: crate::fault::FaultInjector::new(),
+        }
+    }
+
+    /// The platform this manager was made with.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// The backend this manager was made with.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.state.store(STATE_READY, Ordering::Release);
+    }
+
+    /// True after `init`.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.state.load(Ordering::Acquire) == STATE_READY
+    }
+
+    /// A fallible step is about to run: fails when fault injection says so.
+    #[inline(always)]
+    pub fn fault_point(&self, class: FaultClass) -> Result<(), AllocError> {
+        #[cfg(feature = "fault-injection")]
+        if self.faults.strikes(class) {
+            return Err(match class {
+                FaultClass::AddressSpace => AllocError::NoAddressSpace,
+                _ => AllocError::NoMemory,
+            });
+        }
+        let _ = class;
+        Ok(())
+    }
+
+    /// Refuses unknown flags, and reports a may-wait flag where waiting is impossible, once per call site.
+    ///
+    /// # Errors
+    /// [`AllocError::BadFlags`].
+    #[inline(always)]
+    pub fn admit(&self, flags: Gfp, caller: &'static Location<'static>) -> Result<Gfp, AllocError> {
+        let flags = flags.validate()?;
+        if flags.contains(Gfp::WAIT) && self.platform.context() == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+        Ok(flags)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn report_may_wait(&self, caller: &'static Location<'static>) {
+        let site = core::ptr::from_ref(caller).addr();
+        let mut sites = self.sites.lock();
+        let known = sites.contains(&site);
+        let full = !known && sites.push(site).is_err();
+        drop(sites);
+        // With the list full every further site would be told each time: better silent than a flood.
+        if !known && !full {
+            self.platform.bug(&Bug::MayWaitInAtomic { caller });
+        }
+    }
+
+    /// Takes `pages` contiguous frames (exactly as many; aligned to the next power of two), marks the first with
+    /// `kind` and `link`, and zeroes them when the flags ask for it.
+    ///
+    /// Context: any. Cost: O(levels); one zone lock at a time.
+    ///
+    /// # Errors
+    /// `NotReady`, `ZeroSize`, `TooBig`, `NoMemory`, `NoContig`.
+    #[inline(always)]
+    pub fn take_block(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        self.fault_point(FaultClass::Page)?;
+        self.take_block_now(pages, flags, kind, link)
+    }
+
+    /// [`take_block`](Self::take_block) behind a fault point of the caller's own.
+    #[inline(always)]
+    pub fn take_block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if pages.wrapping_sub(1) >= 1 << B::MAX_ORDER {
+            return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
+        }
+        let head = Head::new(kind, 0, pages as u32);
+        match self.zones.take(&self.frames, pages, flags, head, link) {
+            Ok(pfn) => {
+                if flags.contains(Gfp::ZERO) {
+                    self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
+                }
+                Ok(Pfn(pfn))
+            }
+            Err(error) => Err(if self.is_ready() { error } else { AllocError::NotReady }),
+        }
+    }
+
+    /// Gives back the block at frame number `pfn` (which may be anything), which must be a live block of `kind` and,
+    /// when told, of `pages` frames. Returns how many frames it had.
+    ///
+    /// # Errors
+    /// Every [`FreeError`] that fits; nothing was changed.
+    #[inline(always)]
+    pub fn free_block(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
+        let Some((region, frame)) = self.frames.find(pfn) else {
+            return Err(self.foreign());
+        };
+        self.zones.give(region, frame, pfn as u32, |head, is_free| {
+            if !head.is(kind) {
+                return Err(FrameMap::refusal(head.kind(), head.is(FrameKind::Tail) && is_free()));
+            }
+            let count = head.count() as usize;
+            if pages.is_some_and(|pages| pages != count) {
+                return Err(FreeError::WrongOrder);
+            }
+            Ok(count)
+        })
+    }
+
+    /// Why an address outside every region is refused.
+    #[cold]
+    pub(crate) fn foreign(&self) -> FreeError {
+        if self.is_ready() { FreeError::Foreign } else { FreeError::NotReady }
+    }
+
+    /// Why an address that is no live allocation of the wanted kind is refused.
+    #[cold]
+    pub fn refusal(&self, addr: usize) -> FreeError {
+        let pfn = self.backend.direct_frame(addr);
+        let Some((region, frame)) = self.frames.find(pfn) else {
+            return self.foreign();
+        };
+        let zone = self.zones.zone(region.zone()).lock();
+        // SAFETY: the zone's lock is held, and this is the only reference.
+        let free = unsafe { region.buddy() }.is_free(pfn as u32);
+        drop(zone);
+        FrameMap::refusal(frame.head().kind(), free)
+    }
+
+    /// Why an address outside every area is refused by the frees of areas.
+    #[cold]
+    pub fn refusal_of_area(&self, addr: usize) -> FreeError {
+        match self.refusal(addr) {
+            // Free memory of the direct map was never an area's.
+            FreeError::DoubleFree | FreeError::Interior => FreeError::WrongAllocator,
+            other => other,
+        }
+    }
+
+    /// The head of the block that holds frame `pfn` (which may be anything), when it is one of `kind`: its first frame,
+    /// its pages and its link.
+    ///
+    /// Cost: at most the frames of the largest block, for an address inside one.
+    pub fn find_block(&self, pfn: usize, kind: FrameKind) -> Option<(Pfn, usize, u32)> {
+        let (region, _) = self.frames.find(pfn)?;
+        for back in 0..1 << B::MAX_ORDER {
+            let frame = region.frame(pfn.checked_sub(back)?)?;
+            let head = frame.head();
+            if head.is(FrameKind::Tail) {
+                continue;
+            }
+            let pages = head.count() as usize;
+            return (head.is(kind) && back < pages).then(|| (Pfn((pfn - back) as u32), pages, frame.link()));
+        }
+        None
+    }
+
+    /// The first block of `kind` whose head is at or above frame `from`, and its link. A diagnostic: walks the frame
+    /// table.
+    pub fn next_block(&self, from: usize, kind: FrameKind) -> Option<(Pfn, u32)> {
+        let region_walk = |region: &crate::frame::Region| {
+            (region.start().max(u32::try_from(from).unwrap_or(u32::MAX))..region.end()).find_map(|pfn| {
+                let frame = region.frame(pfn as usize)?;
+                frame.head().is(kind).then(|| (Pfn(pfn), frame.link()))
+            })
+        };
+        self.frames.regions().iter().find_map(region_walk)
+    }
+
+    /// Zeroes frames, one by one, so that frames without a kernel address work too.
+    pub fn zero(&self, range: PageRange) {
+        for pfn in range.start.0..range.end() {
+            // SAFETY: the range is a block this manager handed out; each pointer is good for one page.
+            unsafe { self.backend.with_frame(Pfn(pfn), |p| p.write_bytes(0, B::PAGE_SIZE)) };
+        }
+    }
+
+    /// The kernel pointer to a frame that has one.
+    #[inline(always)]
+    pub fn frame_ptr(&self, pfn: Pfn) -> *mut u8 {
+        self.backend.direct_ptr((pfn.0 as usize) << B::PAGE_SHIFT)
+    }
+
+    /// Frames handed to the buddies of all zones since `init`, in use or not.
+    pub fn managed_pages(&self) -> usize {
+        (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum()
+    }
+
+    /// Free frames in all zones.
+    pub fn free_pages(&self) -> usize {
+        (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().free).sum()
+    }
+}

@@ -1,0 +1,244 @@
+//! Descriptors: small fixed-size records for slabs, areas and caches, in pages that are never handed out.
+//!
+//! A page of descriptors begins with a bitmap of its free ones. A descriptor is named by a 32-bit id: its physical
+//! address in units of [`UNIT`] bytes, so that a frame record can hold it.
+
+use crate::addr::Pfn;
+use crate::backend::Backend;
+use crate::bits::{WORD_MASK, WORD_SHIFT, Word, lowest, run};
+use crate::error::AllocError;
+use crate::fault::FaultClass;
+use crate::frame::{FrameKind, Head};
+use crate::gfp::GFP_NOWAIT;
+use crate::lock::Locked;
+use crate::memory::Memory;
+use crate::platform::{Platform, RawLock};
+
+/// Bytes per unit of a descriptor id.
+pub const UNIT: usize = 32;
+const UNIT_SHIFT: u32 = UNIT.trailing_zeros();
+/// No descriptor, no frame.
+pub const NIL: u32 = u32::MAX;
+
+/// The two sizes of descriptors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MetaSize {
+    /// 32 bytes: slabs of up to 128 objects.
+    Small = 0,
+    /// 96 bytes: slabs of up to 512 objects, areas.
+    Large = 1,
+}
+
+impl MetaSize {
+    /// Both.
+    pub const ALL: [MetaSize; 2] = [MetaSize::Small, MetaSize::Large];
+
+    /// Bytes of one descriptor.
+    pub const fn bytes(self) -> usize {
+        match self {
+            MetaSize::Small => UNIT,
+            MetaSize::Large => 3 * UNIT,
+        }
+    }
+
+    /// Descriptors in a page, after its header.
+    pub const fn per_page(self, page_size: usize) -> usize {
+        let n = (page_size - size_of::<Page>()) / self.bytes();
+        if n > SLOTS { SLOTS } else { n }
+    }
+}
+
+const SLOTS: usize = 128;
+const BITMAP_WORDS: usize = SLOTS >> WORD_SHIFT;
+
+/// The header of a page of descriptors.
+#[repr(C, align(32))]
+struct Page {
+    free: [Word; BITMAP_WORDS],
+    next: u32,
+    prev: u32,
+}
+
+const _: () = assert!(size_of::<Page>() == UNIT);
+
+/// The pages of one size that have a free descriptor.
+struct Pool {
+    head: u32,
+}
+
+/// The pools of both sizes.
+pub struct MetaPools<L: RawLock> {
+    pools: [Locked<L, Pool>; 2],
+}
+
+impl<L: RawLock> MetaPools<L> {
+    /// No pages.
+    pub const fn new() -> Self {
+        MetaPools { pools: [const { Locked::new(Pool { head: NIL }) }; 2] }
+    }
+}
+
+impl Page {
+    fn fill(&mut self, slots: usize) {
+        for (i, word) in self.free.iter_mut().enumerate() {
+            *word = full(i, slots);
+        }
+    }
+
+    fn take(&mut self) -> Option<usize> {
+        let (i, word) = self.free.iter_mut().enumerate().find(|(_, w)| **w != 0)?;
+        let bit = lowest(*word);
+        *word &= *word - 1;
+        Some((i << WORD_SHIFT) + bit)
+    }
+
+    fn is_full(&self, slots: usize) -> bool {
+        self.free.iter().enumerate().all(|(i, w)| *w == full(i, slots))
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.free.iter().all(|w| *w == 0)
+    }
+}
+
+/// The bits of word `i` of a bitmap of `slots`.
+fn full(i: usize, slots: usize) -> Word {
+    match slots.saturating_sub(i << WORD_SHIFT).min(Word::BITS as usize) {
+        0 => 0,
+        n => run(0, n),
+    }
+}
+
+impl<P: Platform, B: Backend> Memory<P, B> {
+    /// The pointer to a live descriptor.
+    #[inline(always)]
+    pub(crate) fn meta_ptr<T>(&self, id: u32) -> *mut T {
+        self.backend.direct_ptr((id as usize) << UNIT_SHIFT).cast()
+    }
+
+    #[inline]
+    fn meta_page(&self, pfn: u32) -> *mut Page {
+        self.frame_ptr(Pfn(pfn)).cast()
+    }
+
+    fn meta_id(&self, pfn: u32, slot: usize, size: MetaSize) -> u32 {
+        let unit = ((pfn as usize) << (B::PAGE_SHIFT - UNIT_SHIFT)) + 1 + slot * (size.bytes() >> UNIT_SHIFT);
+        unit as u32
+    }
+
+    /// Takes a descriptor, with undefined contents.
+    ///
+    /// Context: any. Cost: constant, plus a page when all pages are used up.
+    ///
+    /// # Errors
+    /// `NoMemory`.
+    pub(crate) fn meta_take(&self, size: MetaSize) -> Result<u32, AllocError> {
+        self.fault_point(FaultClass::Descriptor)?;
+        let slots = size.per_page(B::PAGE_SIZE);
+        let mut pool = self.meta.pools[size as usize].lock();
+        if pool.head == NIL {
+            drop(pool);
+            let pfn = self.take_block_now(1, GFP_NOWAIT, FrameKind::Meta, 0)?.0;
+            if (pfn as u64) << (B::PAGE_SHIFT - UNIT_SHIFT) >= (NIL as u64) - 128 {
+                // Ids reach 128 GiB; a page above that cannot be named.
+                let _ = self.free_block(pfn as usize, FrameKind::Meta, Some(1));
+                return Err(AllocError::NoMemory);
+            }
+            if let Some(frame) = self.frames.frame(Pfn(pfn)) {
+                frame.set_head(Head::new(FrameKind::Meta, size as u8, 1));
+            }
+            pool = self.meta.pools[size as usize].lock();
+            // SAFETY: the page is this pool's alone, and nobody else can see it yet.
+            let page = unsafe { &mut *self.meta_page(pfn) };
+            page.fill(slots);
+            self.meta_link(&mut pool, pfn);
+        }
+        let pfn = pool.head;
+        // SAFETY: listed pages are the pool's, and its lock is held.
+        let page = unsafe { &mut *self.meta_page(pfn) };
+        let Some(slot) = page.take() else { return Err(AllocError::NoMemory) };
+        if page.is_used_up() {
+            self.meta_unlink(&mut pool, pfn);
+        }
+        Ok(self.meta_id(pfn, slot, size))
+    }
+
+    /// Gives a live descriptor back; its page goes back too when it is empty and not the only one.
+    pub(crate) fn meta_give(&self, id: u32, size: MetaSize) {
+        let pfn = id >> (B::PAGE_SHIFT - UNIT_SHIFT);
+        let slot = ((id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1)) as usize - 1) / (size.bytes() >> UNIT_SHIFT);
+        let mut pool = self.meta.pools[size as usize].lock();
+        // SAFETY: the descriptor is live, so its page is the pool's, and the lock is held.
+        let page = unsafe { &mut *self.meta_page(pfn) };
+        let slots = size.per_page(B::PAGE_SIZE);
+        let mut spare = NIL;
+        if page.is_used_up() {
+            // A wholly free page is kept only while it is the only one listed.
+            // SAFETY: a listed page is the pool's, and its lock is held.
+            if pool.head != NIL && unsafe { (*self.meta_page(pool.head)).is_full(slots) } {
+                spare = pool.head;
+                self.meta_unlink(&mut pool, spare);
+            }
+            self.meta_link(&mut pool, pfn);
+        }
+        page.free[slot >> WORD_SHIFT] |= 1 << (slot & WORD_MASK);
+        let only = pool.head == pfn && page.next == NIL;
+        if page.is_full(slots) && !only {
+            self.meta_unlink(&mut pool, pfn);
+            spare = pfn;
+        }
+        drop(pool);
+        if spare != NIL {
+            let _ = self.free_block(spare as usize, FrameKind::Meta, Some(1));
+        }
+    }
+
+    fn meta_link(&self, pool: &mut Pool, pfn: u32) {
+        let next = core::mem::replace(&mut pool.head, pfn);
+        // SAFETY: both pages are the pool's, and its lock is held.
+        unsafe {
+            (*self.meta_page(pfn)).next = next;
+            (*self.meta_page(pfn)).prev = NIL;
+            if next != NIL {
+                (*self.meta_page(next)).prev = pfn;
+            }
+        }
+    }
+
+    fn meta_unlink(&self, pool: &mut Pool, pfn: u32) {
+        // SAFETY: the page and its neighbours are the pool's, and its lock is held.
+        unsafe {
+            let (next, prev) = ((*self.meta_page(pfn)).next, (*self.meta_page(pfn)).prev);
+            if next != NIL {
+                (*self.meta_page(next)).prev = prev;
+            }
+            match prev {
+                NIL => pool.head = next,
+                prev => (*self.meta_page(prev)).next = next,
+            }
+        }
+    }
+
+    /// Gives back the empty page each pool keeps.
+    pub(crate) fn meta_drain(&self) {
+        for size in MetaSize::ALL {
+            let mut pool = self.meta.pools[size as usize].lock();
+            let pfn = pool.head;
+            // SAFETY: listed pages are the pool's, and its lock is held.
+            if pfn != NIL && unsafe { (*self.meta_page(pfn)).is_full(size.per_page(B::PAGE_SIZE)) } {
+                self.meta_unlink(&mut pool, pfn);
+                drop(pool);
+                let _ = self.free_block(pfn as usize, FrameKind::Meta, Some(1));
+            }
+        }
+    }
+
+    /// How many descriptors of a page are in use, for the scan.
+    pub(crate) fn meta_used(&self, pfn: u32, size: MetaSize) -> usize {
+        let _pool = self.meta.pools[size as usize].lock();
+        // SAFETY: the caller found the page marked as one of descriptors; the lock is held.
+        let page = unsafe { &*self.meta_page(pfn) };
+        let free: usize = page.free.iter().map(|w| w.count_ones() as usize).sum();
+        size.per_page(B::PAGE_SIZE).saturating_sub(free)
+    }
+}

@@ -1,0 +1,106 @@
+//! Diagnostics of a cache: counts, and a scan of its invariants. Not bounded.
+
+use super::{LISTED, Slab, Slabs};
+use crate::backend::Backend;
+use crate::bits::Word;
+use crate::frame::Head;
+use crate::meta::NIL;
+use crate::platform::Platform;
+
+/// How full a cache is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SlabCounts {
+    /// Objects in the hands of callers.
+    pub active: usize,
+    /// Objects in all slabs.
+    pub objects: usize,
+    /// Slabs.
+    pub slabs: usize,
+}
+
+impl<P: Platform, B: Backend> Slabs<'_, P, B> {
+    fn in_use(&self, slab: *mut Slab) -> usize {
+        let words = Slab::words(slab);
+        // SAFETY: the slab is live, the lock is held, and it has that many words.
+        let free = |w| unsafe { *words.add(w) }.count_ones() as usize;
+        self.geometry.slots as usize - (0..self.geometry.words as usize).map(free).sum::<usize>()
+    }
+
+    /// How many objects and slabs there are. Walks the listed slabs; the others are full.
+    pub fn counts(&self) -> SlabCounts {
+        let state = self.state.lock();
+        let slots = self.geometry.slots as usize;
+        let (mut listed, mut active, mut id) = (0, 0, state.head);
+        while id != NIL && listed <= state.slabs as usize {
+            let slab = self.slab(id);
+            listed += 1;
+            active += self.in_use(slab);
+            // SAFETY: listed slabs are live, and the lock is held.
+            id = unsafe { (*slab).next };
+        }
+        let slabs = state.slabs as usize;
+        active += slabs.saturating_sub(listed) * slots;
+        SlabCounts { active, objects: slabs * slots, slabs }
+    }
+
+    /// Checks the list and every listed slab. Returns how many slabs the cache says it has.
+    ///
+    /// # Errors
+    /// The broken rule, and the descriptor it was seen at.
+    pub fn check(&self) -> Result<usize, (&'static str, usize)> {
+        let state = self.state.lock();
+        let (mut listed, mut id, mut before) = (0, state.head, NIL);
+        while id != NIL {
+            let slab = self.slab(id);
+            let fail = |what| Err((what, id as usize));
+            // SAFETY: listed slabs are live, and the lock is held.
+            let (next, prev, owner) = unsafe { ((*slab).next, (*slab).prev, (*slab).owner) };
+            listed += 1;
+            if listed > state.slabs {
+                return fail("a cache lists more slabs than it has");
+            }
+            if prev != before || owner != self.owner | LISTED {
+                return fail("a listed slab's links or owner are wrong");
+            }
+            self.check_slab(slab, id, id == state.head)?;
+            if id != state.head && self.is_free(slab) {
+                return fail("a wholly free slab was not given back");
+            }
+            (before, id) = (id, next);
+        }
+        Ok(state.slabs as usize)
+    }
+
+    fn check_slab(&self, slab: *mut Slab, id: u32, first: bool) -> Result<(), (&'static str, usize)> {
+        let words = Slab::words(slab);
+        // SAFETY: the slab is live, and the lock is held.
+        let (pfn, summary) = unsafe { ((*slab).pfn, (*slab).summary) };
+        let mut free: Word = 0;
+        for w in 0..self.geometry.words as usize {
+            // SAFETY: as above.
+            let word = unsafe { *words.add(w) };
+            free |= word;
+            if word & !self.geometry.full(w) != 0 {
+                return Err(("a slab has free bits past its last slot", id as usize));
+            }
+            // The current word may be used up unnoticed, and only the first slab has it.
+            let told = summary >> w & 1 == 1;
+            if (word != 0 && !told) || (word == 0 && told && !first) {
+                return Err(("a slab's summary is wrong about a word", id as usize));
+            }
+        }
+        if free == 0 && !first {
+            return Err(("a listed slab has no free slot", id as usize));
+        }
+        for i in 0..self.geometry.marked() as u32 {
+            let named = self.memory.frames.find(pfn as usize + i as usize).is_some_and(|(_, frame)| {
+                frame.link() == id && frame.head() == Head::new(self.kind, self.owner as u8, i)
+            });
+            if !named {
+                return Err(("a slab's frame does not name it", pfn as usize));
+            }
+        }
+        Ok(())
+    }
+}

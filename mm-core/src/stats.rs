@@ -1,0 +1,274 @@
+//! Snapshots, printed in the manner of `/proc`.
+//!
+//! A snapshot is taken when the method is called (`meminfo`, `zoneinfo`, `buddyinfo`), or line by line while it is
+//! printed (`slabinfo`, `vmallocinfo`), so that no list has to be held still or copied.
+
+use crate::backend::Backend;
+use crate::buddy::MAX_ORDER_LIMIT;
+use crate::cache::CacheInfo;
+use crate::frame::FrameKind;
+use crate::manager::Mm;
+use crate::platform::Platform;
+use crate::slab::{ClassTable, SlabCounts};
+use crate::vmalloc::{AreaFamily, AreaInfo};
+use crate::zone::{MAX_ZONES, ZoneKind};
+use core::fmt;
+
+/// Totals, in bytes, as `/proc/meminfo`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct MemInfo {
+    /// RAM with a frame record.
+    pub total: u64,
+    /// Firmware, kernel image, the manager's tables.
+    pub reserved: u64,
+    /// Free memory.
+    pub free: u64,
+    /// Slabs of kmalloc and caches.
+    pub slab: u64,
+    /// Descriptors.
+    pub descriptors: u64,
+    /// Page tables.
+    pub page_tables: u64,
+    /// Blocks behind vmalloc areas.
+    pub vmalloc: u64,
+    /// Blocks of get_free_pages and large kmalloc.
+    pub pages: u64,
+}
+
+impl fmt::Display for MemInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, bytes: u64| writeln!(f, "{name:<14}{:>10} kB", bytes / 1024);
+        line("MemTotal:", self.total)?;
+        line("MemReserved:", self.reserved)?;
+        line("MemFree:", self.free)?;
+        line("Slab:", self.slab)?;
+        line("Descriptors:", self.descriptors)?;
+        line("PageTables:", self.page_tables)?;
+        line("VmallocUsed:", self.vmalloc)?;
+        line("Pages:", self.pages)
+    }
+}
+
+/// One zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ZoneInfo {
+    /// What it is.
+    pub kind: ZoneKind,
+    /// First and one past the last frame number of its regions; both 0 when it has none.
+    pub span: (u32, u32),
+    /// Frames with a record.
+    pub present: usize,
+    /// Frames the buddy was given.
+    pub managed: usize,
+    /// Free frames.
+    pub free: usize,
+    /// Free blocks by order, each frame in its largest.
+    pub blocks: [usize; MAX_ORDER_LIMIT + 1],
+}
+
+/// All zones, printed as `/proc/zoneinfo`.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ZoneList {
+    zones: heapless::Vec<ZoneInfo, MAX_ZONES>,
+    max_order: usize,
+}
+
+impl ZoneList {
+    /// The zones, lowest first.
+    pub fn zones(&self) -> &[ZoneInfo] {
+        &self.zones
+    }
+}
+
+impl fmt::Display for ZoneList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for zone in &self.zones {
+            writeln!(f, "Node 0, zone {:>8}", zone.kind.name())?;
+            writeln!(f, "  pages free     {}", zone.free)?;
+            writeln!(f, "        managed  {}", zone.managed)?;
+            writeln!(f, "        present  {}", zone.present)?;
+            writeln!(f, "  start_pfn:     {}", zone.span.0)?;
+            writeln!(f, "  end_pfn:       {}", zone.span.1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Free blocks by order, printed as `/proc/buddyinfo`.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BuddyInfo(ZoneList);
+
+impl BuddyInfo {
+    /// The zones, lowest first.
+    pub fn zones(&self) -> &[ZoneInfo] {
+        &self.0.zones
+    }
+
+    /// The order of the largest free block in any zone.
+    pub fn largest(&self) -> Option<usize> {
+        self.0.zones.iter().filter_map(|zone| zone.blocks.iter().rposition(|&n| n != 0)).max()
+    }
+}
+
+impl fmt::Display for BuddyInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for zone in &self.0.zones {
+            write!(f, "Node 0, zone {:>8} ", zone.kind.name())?;
+            for count in &zone.blocks[..=self.0.max_order] {
+                write!(f, "{count:>6} ")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints as `/proc/slabinfo`: kmalloc's classes in use, then the caches.
+pub struct SlabInfo<'a, P: Platform, B: Backend>(&'a Mm<P, B>);
+
+impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
+    /// The kmalloc class that serves `size`, and how full it is.
+    pub fn class(&self, size: usize) -> Option<(usize, SlabCounts)> {
+        let table = ClassTable::<B>::TABLE;
+        let index = *table.of.get((size + 7) >> 3).filter(|_| size != 0 && size <= table.largest)? as usize;
+        Some((table.geometry[index].size as usize, self.0.class(index).counts()))
+    }
+
+    /// The `index`-th cache.
+    pub fn cache(&self, index: usize) -> Option<CacheInfo> {
+        self.0.cache_info(index)
+    }
+
+    /// Objects in the hands of callers: of kmalloc's classes, and of the caches.
+    pub fn active(&self) -> (usize, usize) {
+        let kmalloc = (0..ClassTable::<B>::TABLE.count).map(|class| self.0.class(class).counts().active).sum();
+        let caches = (0..).map_while(|index| self.cache(index)).map(|cache| cache.counts.active).sum();
+        (kmalloc, caches)
+    }
+}
+
+impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : slabs")?;
+        let mut line = |name: &dyn fmt::Display, size: usize, per_slab: usize, pages: usize, counts: SlabCounts| {
+            let SlabCounts { active, objects, slabs } = counts;
+            writeln!(f, "{name:<18} {active:>12} {objects:>10} {size:>9} {per_slab:>12} {pages:>14} : {slabs}")
+        };
+        for index in 0..ClassTable::<B>::TABLE.count {
+            let geometry = &ClassTable::<B>::TABLE.geometry[index];
+            let counts = self.0.class(index).counts();
+            if counts.slabs != 0 {
+                let mut name = heapless::String::<24>::new();
+                let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", geometry.size));
+                line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
+            }
+        }
+        for cache in (0..).map_while(|index| self.cache(index)) {
+            line(&cache.name, cache.slot_size, cache.per_slab, cache.pages, cache.counts)?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints as `/proc/vmallocinfo`: one line per area, by address.
+pub struct VmallocInfo<'a, P: Platform, B: Backend>(&'a Mm<P, B>);
+
+impl<P: Platform, B: Backend> VmallocInfo<'_, P, B> {
+    /// The first live area at or above `from`; going on from its end visits every area once, in order.
+    pub fn next(&self, from: usize) -> Option<AreaInfo> {
+        self.0.areas.next(&self.0.memory, from)
+    }
+
+    /// How many areas are live.
+    pub fn count(&self) -> usize {
+        let mut from = 0;
+        let next = || {
+            let area = self.next(from)?;
+            from = area.addr + area.size;
+            Some(area)
+        };
+        core::iter::from_fn(next).count()
+    }
+}
+
+impl<P: Platform, B: Backend> fmt::Display for VmallocInfo<'_, P, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut from = 0;
+        while let Some(area) = self.next(from) {
+            writeln!(f, "{area}")?;
+            from = area.addr + area.size;
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Totals by use. Walks the frame table; not bounded, takes no lock for it.
+    pub fn meminfo(&self) -> MemInfo {
+        let mut pages = [0u64; 10];
+        for region in self.memory.frames.regions() {
+            for pfn in region.start()..region.end() {
+                let Some(frame) = region.frame(pfn as usize) else { continue };
+                let head = frame.head();
+                pages[head.kind() as usize] += match head.kind() {
+                    FrameKind::Pages | FrameKind::Large | FrameKind::Mapped | FrameKind::Pending => head.count() as u64,
+                    // A slab of one object marks its first frame only; the others count as tails.
+                    _ => 1,
+                };
+            }
+        }
+        let bytes = |kinds: &[FrameKind]| kinds.iter().map(|&k| pages[k as usize]).sum::<u64>() << B::PAGE_SHIFT;
+        let present: u64 = self.memory.frames.regions().iter().map(|r| (r.end() - r.start()) as u64).sum();
+        MemInfo {
+            total: present << B::PAGE_SHIFT,
+            reserved: bytes(&[FrameKind::Reserved]),
+            free: (self.memory.free_pages() as u64) << B::PAGE_SHIFT,
+            slab: bytes(&[FrameKind::Slab, FrameKind::CacheSlab]),
+            descriptors: bytes(&[FrameKind::Meta]),
+            page_tables: bytes(&[FrameKind::Table]),
+            vmalloc: bytes(&[FrameKind::Mapped, FrameKind::Pending]),
+            pages: bytes(&[FrameKind::Pages, FrameKind::Large]),
+        }
+    }
+
+    /// The zones and their free blocks. Walks the bitmaps, each zone under its lock: a diagnostic, not bounded.
+    pub fn zoneinfo(&self) -> ZoneList {
+        let mut list = ZoneList { zones: heapless::Vec::new(), max_order: B::MAX_ORDER };
+        for index in 0..MAX_ZONES {
+            let zone = self.memory.zones.zone(index).lock();
+            let Some(kind) = zone.kind else { continue };
+            let regions = self.memory.frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default();
+            let mut blocks = [0; MAX_ORDER_LIMIT + 1];
+            for region in regions {
+                // SAFETY: the zone's lock is held, and this is the only reference.
+                unsafe { region.buddy() }.count_blocks(&mut blocks);
+            }
+            let span = match (regions.first(), regions.last()) {
+                (Some(first), Some(last)) => (first.start(), last.end()),
+                _ => (0, 0),
+            };
+            let info = ZoneInfo { kind, span, present: zone.present, managed: zone.managed, free: zone.free, blocks };
+            let _ = list.zones.push(info);
+        }
+        list
+    }
+
+    /// Free blocks by zone and order. As [`zoneinfo`](Self::zoneinfo).
+    pub fn buddyinfo(&self) -> BuddyInfo {
+        BuddyInfo(self.zoneinfo())
+    }
+
+    /// How full kmalloc's classes and the caches are.
+    pub fn slabinfo(&self) -> SlabInfo<'_, P, B> {
+        SlabInfo(self)
+    }
+
+    /// The areas of vmalloc and ioremap.
+    pub fn vmallocinfo(&self) -> VmallocInfo<'_, P, B> {
+        VmallocInfo(self)
+    }
+}

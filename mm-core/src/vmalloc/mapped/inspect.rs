@@ -1,0 +1,124 @@
+//! Looking at areas: for fault reports, listings and the scan.
+
+use super::{Mapped, UNIT_SHIFT};
+use crate::addr::VirtAddr;
+use crate::backend::{PageTable, Walk};
+use crate::frame::FrameKind;
+use crate::memory::Memory;
+use crate::platform::Platform;
+use crate::vmalloc::AreaTally;
+use crate::vmalloc::area::{AreaHit, AreaInfo, AreaKind, Place};
+
+impl<P: Platform, B: PageTable> Mapped<P, B> {
+    fn walk(&self, memory: &Memory<P, B>, addr: usize) -> Walk {
+        memory.backend.walk(memory.backend.kernel_root(), VirtAddr(addr))
+    }
+
+    /// The area an address has to do with; takes no lock, so that a fault handler can ask.
+    pub(super) fn find_hit(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaHit> {
+        if !self.holds(addr) {
+            return None;
+        }
+        let page = addr & !(B::PAGE_SIZE - 1);
+        if let Walk::Guard(id) = self.walk(memory, page) {
+            // SAFETY: a guard entry names a record; the caller reports a fault, and a torn read costs a wrong name.
+            let area = unsafe { &*memory.area(id) }.info();
+            let behind = self
+                .area_below(memory, page.wrapping_sub(B::PAGE_SIZE))
+                .filter(|below| end(below, B::PAGE_SIZE) == page);
+            return Some(AreaHit { addr, place: Place::GuardBefore, area, behind });
+        }
+        if let Some(area) = self.area_below(memory, page) {
+            let place = if addr < end(&area, B::PAGE_SIZE) { Place::Inside } else { Place::GuardAfter };
+            return Some(AreaHit { addr, place, area, behind: None });
+        }
+        let area = self.freed.find(addr, B::PAGE_SIZE)?;
+        Some(AreaHit { addr, place: Place::Freed, area, behind: None })
+    }
+
+    /// The area whose pages, or the unmapped rest of whose last unit, hold `page`.
+    fn area_below(&self, memory: &Memory<P, B>, page: usize) -> Option<AreaInfo> {
+        let mut at = page;
+        let mut absent = 0;
+        while self.holds(at) {
+            match self.walk(memory, at) {
+                Walk::Guard(id) => {
+                    // SAFETY: as in `find_hit`.
+                    let area = unsafe { &*memory.area(id) }.info();
+                    return (page <= end(&area, B::PAGE_SIZE) + (Self::UNIT_PAGES - 1) * B::PAGE_SIZE).then_some(area);
+                }
+                Walk::Mapped(_) => absent = 0,
+                // Behind an area at most one unit, less its guard and one page, is unmapped.
+                Walk::Absent if absent == Self::UNIT_PAGES => return None,
+                Walk::Absent => absent += 1,
+            }
+            at = at.wrapping_sub(B::PAGE_SIZE);
+        }
+        None
+    }
+
+    /// The first live area at or above `from`.
+    pub(super) fn next_area(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
+        let start = self.window_start();
+        let mut unit = from.saturating_sub(start).div_ceil(1 << UNIT_SHIFT);
+        // `from` may be an area's own address, which lies one page into its unit.
+        if from > start && (from - start) & ((1 << UNIT_SHIFT) - 1) == B::PAGE_SIZE {
+            unit = (from - start) >> UNIT_SHIFT;
+        }
+        loop {
+            unit = self.space.lock().next_taken(unit)?;
+            let guard = start + (unit << UNIT_SHIFT);
+            let _tables = self.tables.lock();
+            if let Walk::Guard(id) = self.walk(memory, guard) {
+                // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
+                let area = unsafe { &*memory.area(id) };
+                if area.is_live() && area.addr >= from {
+                    return Some(area.info());
+                }
+            }
+            unit += 1;
+        }
+    }
+
+    pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
+        self.space.lock().check()?;
+        let mut tally = AreaTally::default();
+        let mut from = self.window_start();
+        let mut units = 0;
+        while let Some(area) = self.next_area(memory, from) {
+            tally.areas += 1;
+            units += (area.pages as usize + 1).div_ceil(Self::UNIT_PAGES);
+            for page in 0..area.pages as usize {
+                let addr = area.addr + page * B::PAGE_SIZE;
+                let Walk::Mapped(mapping) = self.walk(memory, addr) else {
+                    return Err(("a page of an area is not mapped", addr));
+                };
+                if area.kind == AreaKind::Alloc {
+                    tally.frames += 1;
+                    let kind = memory.frames.frame(mapping.pfn).map(|frame| frame.head().kind());
+                    if !matches!(kind, Some(FrameKind::Mapped | FrameKind::Tail)) {
+                        return Err(("an area maps a frame that is not its own", addr));
+                    }
+                }
+            }
+            if !matches!(self.walk(memory, area.addr - B::PAGE_SIZE), Walk::Guard(_)) {
+                return Err(("an area has no guard before it", area.addr));
+            }
+            if !matches!(self.walk(memory, end(&area, B::PAGE_SIZE)), Walk::Guard(_) | Walk::Absent) {
+                return Err(("an area has no guard behind it", area.addr));
+            }
+            from = end(&area, B::PAGE_SIZE);
+        }
+        let space = self.space.lock();
+        let taken = space.units().saturating_sub(space.free_units());
+        if taken != units {
+            return Err(("address space is taken that no area has", taken));
+        }
+        Ok(tally)
+    }
+}
+
+/// One past the last page of an area.
+fn end(area: &AreaInfo, page_size: usize) -> usize {
+    area.addr + area.pages as usize * page_size
+}

@@ -1,0 +1,173 @@
+//! What was unmapped and not yet flushed.
+
+use super::mapped::Mapped;
+use crate::addr::{Pfn, VirtRange};
+use crate::backend::{Backend, PageTable, TableFrames};
+use crate::error::AllocError;
+use crate::fault::FaultClass;
+use crate::frame::{FrameKind, Head};
+use crate::gfp::{GFP_NOWAIT, Gfp};
+use crate::memory::Memory;
+use crate::meta::NIL;
+use crate::platform::Platform;
+
+/// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
+///
+/// Nothing can be taken out of it: [`flush`](Unflushed::flush), or dropping it, flushes the range and only then gives
+/// everything back. Forgetting it leaks; `Mm::check` then tells of frames that wait for a flush, and none is reused.
+#[must_use = "frames, tables and addresses come back when it is flushed"]
+pub struct Unflushed<'a, P: Platform, B: PageTable> {
+    memory: &'a Memory<P, B>,
+    family: &'a Mapped<P, B>,
+    range: VirtRange,
+    /// First unit of address space, and how many.
+    units: (usize, usize),
+    /// First frame of the chain of blocks and tables.
+    chain: Chain,
+    /// The area's record.
+    record: u32,
+}
+
+impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
+    pub(super) fn new(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        units: (usize, usize),
+        chain: Chain,
+        record: u32,
+    ) -> Self {
+        Unflushed { memory, family, range, units, chain, record }
+    }
+
+    /// Flushes the range from every TLB, then gives frames, tables, record and addresses back.
+    ///
+    /// Context: task, no lock held. Cost: one flush, and one zone lock for each block.
+    pub fn flush(self) {}
+}
+
+impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
+    fn drop(&mut self) {
+        self.memory.backend.flush(self.range);
+        self.memory.platform.flush_remote(self.range);
+        self.chain.free(self.memory);
+        if self.record != NIL {
+            self.memory.area_give(self.record);
+        }
+        self.family.give_units(self.memory, self.units);
+    }
+}
+
+/// Blocks waiting for a flush, linked through their frame records.
+pub(super) struct Chain(u32);
+
+impl Chain {
+    pub(super) const fn new() -> Self {
+        Chain(NIL)
+    }
+
+    /// Adds the block of `pages` frames at `pfn`.
+    pub(super) fn push<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, pfn: u32, pages: u32) {
+        if let Some(frame) = memory.frames.frame(Pfn(pfn)) {
+            frame.set_link(self.0);
+            frame.set_head(Head::new(FrameKind::Pending, 0, pages));
+            self.0 = pfn;
+        }
+    }
+
+    /// Adds everything of `other`, which is left empty.
+    pub(super) fn append<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, other: &mut Chain) {
+        while other.0 != NIL {
+            let pfn = other.0;
+            let Some(frame) = memory.frames.frame(Pfn(pfn)) else { return };
+            other.0 = frame.link();
+            frame.set_link(core::mem::replace(&mut self.0, pfn));
+        }
+    }
+
+    fn free<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) {
+        while self.0 != NIL {
+            let pfn = self.0;
+            self.0 = memory.frames.frame(Pfn(pfn)).map_or(NIL, |frame| frame.link());
+            let _ = memory.free_block(pfn as usize, FrameKind::Pending, None);
+        }
+    }
+}
+
+/// The most tables one step of a walker can need, on any machine.
+const MAX_STASH: usize = 4;
+
+/// Zeroed frames for tables in hand, the live-entry counts, and the tables that became empty.
+pub(super) struct Tables<'a, P: Platform, B: Backend> {
+    memory: &'a Memory<P, B>,
+    stash: heapless::Vec<Pfn, MAX_STASH>,
+    pub(super) retired: Chain,
+}
+
+impl<'a, P: Platform, B: Backend> Tables<'a, P, B> {
+    pub(super) fn new(memory: &'a Memory<P, B>) -> Self {
+        Tables { memory, stash: heapless::Vec::new(), retired: Chain::new() }
+    }
+
+    /// Brings `wanted` frames in hand. No lock is held.
+    ///
+    /// # Errors
+    /// `NoMemory`; the frames in hand stay there.
+    pub(super) fn stock(&mut self, wanted: usize) -> Result<(), AllocError> {
+        while self.stash.len() < wanted.min(MAX_STASH) {
+            self.memory.fault_point(FaultClass::Table)?;
+            let flags = GFP_NOWAIT.union(Gfp::ZERO);
+            let pfn = self.memory.take_block_now(1, flags, FrameKind::Pages, NIL)?;
+            let _ = self.stash.push(pfn);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform, B: Backend> TableFrames for Tables<'_, P, B> {
+    fn in_hand(&self) -> usize {
+        self.stash.len()
+    }
+
+    fn take(&mut self) -> Pfn {
+        // The walker takes at most what is in hand; frame 0 is never a table, and is refused by every later check.
+        let pfn = self.stash.pop().unwrap_or(Pfn(0));
+        if let Some(frame) = self.memory.frames.frame(pfn) {
+            frame.set_head(Head::new(FrameKind::Table, 0, 0));
+        }
+        pfn
+    }
+
+    fn add_entries(&mut self, table: Pfn, entries: u32) {
+        if let Some(frame) = self.memory.frames.frame(table) {
+            let head = frame.head();
+            if head.is(FrameKind::Table) {
+                frame.set_head(Head::new(FrameKind::Table, 0, head.count() + entries));
+            }
+        }
+    }
+
+    fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32 {
+        match self.memory.frames.frame(table) {
+            Some(frame) if frame.head().is(FrameKind::Table) => {
+                let left = frame.head().count().saturating_sub(entries);
+                frame.set_head(Head::new(FrameKind::Table, 0, left));
+                left
+            }
+            // A table made at boot is never freed.
+            _ => u32::MAX,
+        }
+    }
+
+    fn retire(&mut self, table: Pfn) {
+        self.retired.push(self.memory, table.0, 1);
+    }
+}
+
+impl<P: Platform, B: Backend> Drop for Tables<'_, P, B> {
+    fn drop(&mut self) {
+        while let Some(pfn) = self.stash.pop() {
+            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Pages, Some(1));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Whole managers on the host, of both kinds.
+
+use crate::{Ram, SimConfig, SimMachine, TestPlatform};
+use backend_mmu_x86::X86;
+use backend_nommu::Arena;
+use mm_core::{Backend, BootMap, Config, Mm, Pfn, PhysRange, VirtRange, ZoneKind, ZoneSpec};
+
+/// A manager without an MMU, on an arena.
+pub type NoMmuMm = Mm<TestPlatform, Arena>;
+/// A manager on simulated x86-64 tables.
+pub type MmuMm = Mm<TestPlatform, X86<SimMachine>>;
+
+/// The vmalloc window of [`Rig::mmu`].
+pub const WINDOW: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c900_0100_0000 };
+
+/// A manager and the machine it lives on.
+pub struct Rig<B: Backend> {
+    /// The manager; it goes first.
+    pub mm: Box<Mm<TestPlatform, B>>,
+    /// Its platform.
+    pub platform: TestPlatform,
+    /// Its RAM, for rigs without a machine of their own.
+    pub ram: Option<Ram>,
+}
+
+/// The zones of a rig: DMA below 1 MiB when it has RAM there, Normal above.
+fn zones(ranges: &[(u64, u64)]) -> Vec<ZoneSpec> {
+    let mut zones = vec![ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
+    if ranges.iter().any(|&(start, _)| start < 1 << 20) {
+        zones.insert(0, ZoneSpec { kind: ZoneKind::Dma, end: 1 << 20 });
+    }
+    zones
+}
+
+impl Rig<Arena> {
+    /// A manager without an MMU on `len` bytes of RAM at `phys`.
+    ///
+    /// # Panics
+    /// If the RAM is too small to manage.
+    pub fn nommu(phys: u64, len: u64) -> Self {
+        let ram = Ram::new(&[PhysRange { start: phys, end: phys + len }]);
+        let (platform, arena) = (TestPlatform::new(), Arena::new());
+        // SAFETY: the rig keeps the RAM longer than the manager.
+        unsafe { arena.place(ram.ptr(phys).expect("RAM"), phys as usize) };
+        let mm = Box::new(Mm::new(platform.clone(), arena));
+        let mut map: BootMap = BootMap::new();
+        map.add_ram(phys, len).expect("one range");
+        let mut usable = map.finish(12, 44).expect("usable RAM");
+        let config = Config { zones: &zones(&[(phys, phys + len)]), vmalloc: VirtRange { start: 0, end: 0 } };
+        mm.init(&mut usable, &config).expect("init");
+        Rig { mm, platform, ram: Some(ram) }
+    }
+}
+
+impl Rig<X86<SimMachine>> {
+    /// A manager on a simulated machine with RAM in `ranges` of (start, end).
+    ///
+    /// # Panics
+    /// If the RAM is too small to manage.
+    pub fn mmu(ranges: &[(u64, u64)]) -> Self {
+        let machine = SimMachine::<false>::new(SimConfig::new(ranges));
+        let mut map: BootMap = BootMap::new();
+        for &(start, end) in ranges {
+            map.add_ram(start, end - start).expect("few ranges");
+        }
+        let mut usable = map.finish(12, 46).expect("usable RAM");
+        machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
+        let platform = TestPlatform::new();
+        let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
+        mm.init(&mut usable, &Config { zones: &zones(ranges), vmalloc: WINDOW }).expect("init");
+        Rig { mm, platform, ram: None }
+    }
+
+    /// The simulated machine.
+    pub fn machine(&self) -> &SimMachine {
+        self.mm.backend().machine()
+    }
+}
+
+impl<B: Backend> Rig<B> {
+    /// Runs `test`, and asserts that afterwards everything is as it was.
+    ///
+    /// # Panics
+    /// If free pages, objects or areas differ, or the scan finds damage.
+    pub fn nothing_lost<R>(&self, test: impl FnOnce(&Mm<TestPlatform, B>) -> R) -> R {
+        let counts = || {
+            self.mm.drain();
+            let report = self.mm.check().unwrap_or_else(|damage| panic!("{damage}"));
+            (self.mm.free_page_count(), self.mm.slabinfo().active(), self.mm.vmallocinfo().count(), report)
+        };
+        let before = counts();
+        let result = test(&self.mm);
+        assert_eq!(counts(), before);
+        result
+    }
+}
