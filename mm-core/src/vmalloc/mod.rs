@@ -194,7 +194,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(MmError::Inval);
         }
         let end = phys.0.checked_add(size as u64).ok_or(MmError::BadRange)?;
-        if (end - 1) >> B::PHYS_BITS != 0 {
+        if (end - 1).checked_shr(B::PHYS_BITS).is_some_and(|above| above != 0) {
             return Err(MmError::BadRange);
         }
         self.memory.admit(GFP_KERNEL, caller)?;
