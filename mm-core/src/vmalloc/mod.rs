@@ -4,6 +4,8 @@
 //! writes only [`PageTable`](crate::PageTable).
 
 mod area;
+#[allow(dead_code)] // The ioremaps will be entered there.
+mod interval;
 mod ioremaps;
 mod mapped;
 mod owned;
