@@ -29,7 +29,7 @@ fn hello() -> Result<(), MmError> {
     // SAFETY: `area` is 1 MiB of ours until `vfree`.
     unsafe { area.as_ptr().write_bytes(boxed[0] as u8, 1 << 20) };
     say!("kmalloc {:p}, pages {:p}, vmalloc {:p}, box {:p}", object, pages, area, &*boxed);
-    tables::show("with all of it live", 12);
+    tables::show(format_args!("with all of it live"), 12);
 
     drop(boxed);
     MM.vfree(area.as_ptr())?;

@@ -36,7 +36,7 @@ fn store_everywhere() -> Result<(), &'static str> {
     MM.drain();
     let before = MM.free_page_count();
     say!("scull on {}: a file of {} bytes, {} pages free", board::NAME, file.len(), before);
-    tables::show("before", LINES);
+    tables::show(format_args!("before"), LINES);
 
     // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page.
     let room = before / 4 * 3 * Backend::PAGE_SIZE;
@@ -51,7 +51,7 @@ fn store_everywhere() -> Result<(), &'static str> {
     job.run(Device::new(Paged::new(&MM, 0), 500))?;
     job.run(Device::new(Virtual::new(&MM, 4), 500))?;
 
-    tables::show("after", LINES);
+    tables::show(format_args!("after"), LINES);
     job.nothing_lost()?;
     say!("NOTHING LOST");
     Ok(())
@@ -80,7 +80,7 @@ impl Job<'_> {
         if (length, crc) != (self.length, written) {
             return Err("what was read back is not what was written");
         }
-        tables::show(S::NAME, LINES);
+        tables::show(format_args!("with {} full", S::NAME), LINES);
 
         device.open_for_write().map_err(|_| "a free was refused")?;
         // The device goes first, and with scullc its cache, which would keep a slab.

@@ -9,7 +9,7 @@ const LINE: usize = 160;
 /// Prints the tables a caller wants to compare: memory, free blocks, caches, areas.
 ///
 /// At most `most` lines of each; what is left out is counted.
-pub fn show(when: &str, most: usize) {
+pub fn show(when: fmt::Arguments<'_>, most: usize) {
     table(when, "meminfo", &MM.meminfo(), most);
     table(when, "buddyinfo", &MM.buddyinfo(), most);
     table(when, "slabinfo", &MM.slabinfo(), most);
@@ -17,7 +17,7 @@ pub fn show(when: &str, most: usize) {
 }
 
 /// Prints one table under a heading.
-pub fn table(when: &str, name: &str, table: &dyn fmt::Display, most: usize) {
+pub fn table(when: fmt::Arguments<'_>, name: &str, table: &dyn fmt::Display, most: usize) {
     say!("-- {} {}", name, when);
     let mut lines = Lines { buffer: [0; LINE], filled: 0, printed: 0, most, left_out: 0 };
     // Writing into `Lines` cannot fail, so an error would be the table's own, and its line is printed as far as it got.

@@ -12,7 +12,7 @@ const PAGE: usize = 4096;
 const LARGE: usize = 2 << 20;
 
 /// The vmalloc addresses. In another entry of the root table than the direct map.
-pub(crate) const WINDOW: VirtRange = VirtRange { start: 0x1100_0000_0000, end: 0x1100_0000_0000 + (1 << 30) };
+pub(crate) const WINDOW: VirtRange = VirtRange { start: 0x0900_0000_0000, end: 0x0900_0000_0000 + (1 << 30) };
 
 /// The machine: its root register, and its memory as a file.
 ///

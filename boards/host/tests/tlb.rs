@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 const PAGE: usize = 4096;
 const LARGE: usize = 2 << 20;
 /// The last 16 MiB of the vmalloc window: the manager takes the lowest addresses, and comes nowhere near.
-const FREE: usize = 0x1100_4000_0000 - (16 << 20);
+const FREE: usize = 0x0900_4000_0000 - (16 << 20);
 
 /// The machine and its tables, for one test at a time.
 fn machine() -> (MutexGuard<'static, ()>, &'static Backend) {

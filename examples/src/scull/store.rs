@@ -92,7 +92,7 @@ unsafe impl<P: Platform, B: Backend> Store for Kmalloc<'_, P, B> {
 /// scullc: quanta of 4000 bytes from a cache of their own.
 pub struct Cached<'m, P: Platform, B: Backend> {
     mm: &'m Mm<P, B>,
-    cache: KmemCache<'m, P, B>,
+    cache: KmemCache<&'m Mm<P, B>>,
 }
 
 impl<'m, P: Platform, B: Backend> Cached<'m, P, B> {
