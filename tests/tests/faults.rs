@@ -1,6 +1,7 @@
 //! Accesses that the hardware must stop, and whose report must name what was hit.
 //!
-//! Where there is no hardware for it the board's capability constant says so, and the test asserts that.
+//! Where there is no hardware for it the board's capability constant says so, which `bad_input` asserts, and the test
+//! only shows that the calls around the access work.
 #![no_std]
 #![no_main]
 
@@ -27,35 +28,39 @@ mod tests {
         board::expect_fault(&text);
     }
 
-    /// A store that the compiler can neither drop nor find fault with.
-    fn poke(addr: usize) {
+    fn survived(addr: usize) -> ! {
+        panic!("nothing stopped the access to {addr:#x}")
+    }
+
+    /// A store that the compiler can neither drop nor find fault with, and that must not succeed.
+    fn poke(addr: usize) -> ! {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: every caller expects a fault, which does not return; nothing is stored.
         unsafe {
             core::arch::asm!("mov byte ptr [{addr}], 1", addr = in(reg) addr, options(nostack))
         };
-        #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("a store to {addr:#x} where nothing would stop it");
+        survived(addr)
     }
 
-    /// A load that the compiler can neither drop nor find fault with.
-    fn peek(addr: usize) {
+    /// A load of the same kind.
+    fn peek(addr: usize) -> ! {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: every caller expects a fault; a load changes nothing but a register.
         unsafe {
             core::arch::asm!("mov al, byte ptr [{addr}]", addr = in(reg) addr, out("al") _, options(nostack))
         };
-        #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("a load of {addr:#x} where nothing would stop it");
+        survived(addr)
     }
 
     /// The instruction `ret`: executed as data, it comes back and the test sees that nothing stopped it.
     const RETURN: u8 = 0xc3;
 
-    fn execute(addr: usize) {
+    /// A call of the same kind.
+    fn execute(addr: usize) -> ! {
         // SAFETY: every caller expects a fault; were there none, the bytes there return at once.
         let function = unsafe { core::mem::transmute::<usize, extern "C" fn()>(addr) };
         function();
+        survived(addr)
     }
 
     #[test]
@@ -66,7 +71,6 @@ mod tests {
             expect(format_args!("page fault at {end:#x} (write, not present) in guard after area {:#x}", area.addr()));
             poke(end);
         }
-        assert!(!HAS_GUARD);
         area.free().unwrap();
     }
 
@@ -81,7 +85,6 @@ mod tests {
             ));
             peek(before);
         }
-        assert!(!HAS_GUARD);
         area.free().unwrap();
     }
 
@@ -99,7 +102,6 @@ mod tests {
             expect(format_args!(", guard after area {lower:#x}"));
             poke(end);
         }
-        assert!(!HAS_GUARD);
         for area in areas {
             area.free().unwrap();
         }
@@ -116,7 +118,6 @@ mod tests {
             expect(format_args!("page fault at {addr:#x} (write, not present) in freed area {:#x}", addr - PAGE));
             poke(addr);
         }
-        assert!(!HAS_MMU);
     }
 
     #[test]
@@ -129,7 +130,6 @@ mod tests {
             expect(format_args!("page fault at {addr:#x} (read, not present) in freed area {:#x}", addr - 3 * PAGE));
             peek(addr);
         }
-        assert!(!HAS_MMU);
     }
 
     #[test]
@@ -137,15 +137,13 @@ mod tests {
         let (device, len) = board::mmio();
         let mapping = MM.ioremap(device, len).unwrap();
         let addr = mapping.addr().get();
-        if HAS_MMU {
-            peek(addr);
-        }
+        // SAFETY: the board says that the range is a device's registers; reading the first has no effect.
+        unsafe { mapping.cast::<u32>().read_volatile() };
         MM.iounmap(mapping.as_ptr()).unwrap();
         if HAS_MMU {
             expect(format_args!("page fault at {addr:#x} (read, not present)"));
             peek(addr);
         }
-        assert!(!HAS_MMU);
     }
 
     #[test]
@@ -154,10 +152,9 @@ mod tests {
         area.fill(RETURN);
         if HAS_MMU {
             let addr = area.addr();
-            expect(format_args!("page fault at {addr:#x} (execute, present) in inside area {addr:#x}"));
+            expect(format_args!("page fault at {addr:#x} (execute, present) in area {addr:#x}"));
             execute(addr);
         }
-        assert!(!HAS_MMU);
         area.free().unwrap();
     }
 
@@ -170,7 +167,6 @@ mod tests {
             expect(format_args!("page fault at {addr:#x} (execute, present)"));
             execute(addr);
         }
-        assert!(!HAS_MMU);
         object.free().unwrap();
     }
 
@@ -180,7 +176,6 @@ mod tests {
             expect(format_args!("page fault at 0x0 (read, not present) in the null page"));
             peek(0);
         }
-        assert!(!HAS_MMU);
     }
 
     #[test]
@@ -189,7 +184,6 @@ mod tests {
             expect(format_args!("page fault at 0x0 (write, not present) in the null page"));
             poke(0);
         }
-        assert!(!HAS_MMU);
     }
 
     #[test]
@@ -198,7 +192,6 @@ mod tests {
             expect(format_args!("page fault at 0xff8 (write, not present) in the null page"));
             poke(0xff8);
         }
-        assert!(!HAS_MMU);
     }
 
     #[test]
@@ -207,7 +200,6 @@ mod tests {
             expect(format_args!("page fault at 0x0 (execute, not present) in the null page"));
             execute(core::hint::black_box(0));
         }
-        assert!(!HAS_MMU);
     }
 
     /// What only a kernel of its own has: an image with protections, and a stack with a guard.
@@ -241,7 +233,7 @@ mod tests {
     #[test]
     #[cfg(feature = "board-qemu-x86_64")]
     fn fault_write_to_text() {
-        let addr = poke as fn(usize) as usize;
+        let addr = poke as fn(usize) -> ! as usize;
         expect(format_args!("page fault at {addr:#x} (write, present) in kernel text"));
         poke(addr);
     }
@@ -249,7 +241,7 @@ mod tests {
     #[test]
     #[cfg(feature = "board-qemu-x86_64")]
     fn fault_write_to_the_direct_map_of_text() {
-        let addr = image::alias(poke as fn(usize) as usize);
+        let addr = image::alias(poke as fn(usize) -> ! as usize);
         expect(format_args!("page fault at {addr:#x} (write, present) in the direct map of kernel text"));
         poke(addr);
     }
@@ -265,7 +257,7 @@ mod tests {
     #[test]
     #[cfg(feature = "board-qemu-x86_64")]
     fn fault_execution_of_the_direct_map_of_text() {
-        let addr = image::alias(poke as fn(usize) as usize);
+        let addr = image::alias(poke as fn(usize) -> ! as usize);
         expect(format_args!("page fault at {addr:#x} (execute, present) in the direct map of kernel text"));
         execute(addr);
     }

@@ -52,7 +52,7 @@ impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
         self.memory.platform.flush_remote(self.range);
         self.chain.free(self.memory);
         if self.record != NIL {
-            self.memory.area_give(self.record);
+            self.family.give_record(self.memory, self.record);
         }
         self.family.give_units(self.memory, self.units);
     }

@@ -103,8 +103,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let area = unsafe { &mut *memory.area(build.record) };
         area.phys = phys.0;
         area.cache = cache;
+        // Before anything is mapped: even for a moment no page has two cache modes.
+        // SAFETY: the record is live, and `Unflushed` removes it before it gives it back.
+        unsafe { self.tables.lock().add(memory, build.record) }?;
         build.map_run(PageRange { start: pfn, count: pages as u32 }, Prot::ReadWrite, cache)?;
-        self.tables.lock().add(memory, build.record)?;
         let start = build.publish()?;
         // SAFETY: the offset is within the first page.
         Ok(unsafe { start.add(offset) })
@@ -175,9 +177,6 @@ impl<P: Platform, B: PageTable> Drop for Build<'_, P, B> {
     fn drop(&mut self) {
         if self.record == NIL {
             return;
-        }
-        if self.kind == AreaKind::Ioremap {
-            self.family.tables.lock().remove(self.memory, self.record);
         }
         let range = VirtRange { start: self.addr, end: self.addr + self.mapped as usize * B::PAGE_SIZE };
         let mut tables = Tables::new(self.memory);

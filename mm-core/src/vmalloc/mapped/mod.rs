@@ -13,6 +13,7 @@ mod inspect;
 mod teardown;
 
 use super::area::{AreaHit, AreaInfo, AreaKind, FreedAreas};
+use super::interval::Cursor;
 use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
 use super::{AreaFamily, AreaRequest, AreaTally};
@@ -89,6 +90,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if self.space.lock().give(start, count).is_err() {
             memory.platform.bug(&crate::Bug::Damage { what: "address space was free already", at: start });
         }
+    }
+
+    /// Gives a record back, after the flush of its area.
+    pub(super) fn give_record(&self, memory: &Memory<P, B>, id: u32) {
+        // SAFETY: the record is live and hidden: its area's builder or freer owns it.
+        if unsafe { (*memory.area(id)).is_listed() } {
+            // SAFETY: listed, by `build_ioremap`.
+            unsafe { self.tables.lock().remove(memory, id) };
+        }
+        memory.area_give(id);
     }
 
     /// The live area whose guard entry stands just below `addr`, if it begins there.
@@ -184,8 +195,10 @@ impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.find_hit(memory, addr)
     }
 
-    fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
-        self.next_area(memory, from)
+    fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo> {
+        let area = self.next_area(memory, cursor.start() as usize)?;
+        *cursor = Cursor::at(area.addr as u64 + 1);
+        Some(area)
     }
 
     fn drain(&self, _memory: &Memory<P, B>) {}

@@ -41,9 +41,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             return Err(FreeError::Misaligned);
         }
         let id = self.withdraw(memory, addr, kind)?;
-        if kind == AreaKind::Ioremap {
-            self.tables.lock().remove(memory, id);
-        }
         // SAFETY: hidden by us, so nobody else frees or changes it.
         let info = unsafe { &*memory.area(id) }.info();
         self.freed.note(&info);
