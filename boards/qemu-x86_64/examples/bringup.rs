@@ -114,7 +114,7 @@ fn fault(word: &str) {
             assert_eq!(MM.vfree(address as *const u8), Ok(()));
             (address, "(write, not present) in freed area")
         }
-        "area" => (area(), "(execute, present) in inside area"),
+        "area" => (area(), "(execute, present) in area"),
         "stack" => (0, "(write, not present) in the guard page below the kernel stack"),
         "invalid" => (0, "Invalid Opcode"),
         "noncanonical" => (0x8000_0000_0000_0000, "General Protection"),
