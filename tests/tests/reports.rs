@@ -98,7 +98,7 @@ mod tests {
         areas.sort_unstable_by_key(Bytes::addr);
         let mut from = 0;
         let mut found = 0;
-        while let Some(area) = MM.vmallocinfo().next(from) {
+        for area in MM.vmallocinfo().areas() {
             assert!(area.addr >= from);
             found += areas.iter().filter(|own| own.addr() == area.addr && own.len() == area.size).count();
             if area.kind == AreaKind::Ioremap {

@@ -11,14 +11,25 @@ use node::{edit, get, height, leftmost, put, reach, update};
 
 /// A place in the order of a tree that stays good while records come and go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Cursor {
+pub struct Cursor {
     start: u64,
     serial: u64,
 }
 
 impl Cursor {
     /// Before everything.
-    pub(crate) const START: Cursor = Cursor { start: 0, serial: 0 };
+    #[cfg(test)]
+    pub(crate) const START: Cursor = Cursor::at(0);
+
+    /// The physical or virtual address it stands at.
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Before everything that starts at `start`.
+    pub const fn at(start: u64) -> Cursor {
+        Cursor { start, serial: 0 }
+    }
 }
 
 /// Ranges by their start, those of equal start by age; ranges may overlap and repeat.
@@ -170,6 +181,7 @@ impl IntervalTree {
     ///
     /// # Safety
     /// `id` is in this tree.
+    #[cfg(test)]
     pub(crate) unsafe fn next_overlap(&self, nodes: &impl Nodes, id: u32, range: PhysRange) -> Option<u32> {
         let mut at = id;
         loop {

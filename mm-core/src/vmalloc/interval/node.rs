@@ -33,8 +33,14 @@ impl Node {
     };
 
     /// The range it was inserted with.
+    #[cfg(test)]
     pub(crate) fn range(&self) -> PhysRange {
         self.range
+    }
+
+    /// True while it is in a tree.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.height != 0
     }
 }
 
