@@ -1,4 +1,6 @@
 //! The buddy against a list of booleans: every state of small regions, and long random lives of larger ones.
+//!
+//! Under Miri the regions are small: there the model, not the buddy, would take the time.
 
 use super::{Buddy, NO_WORD};
 use crate::bits::{Word, order_for};
@@ -239,7 +241,7 @@ fn explore(start: u32, len: u32, max_order: usize, most: usize) -> usize {
 fn every_state_of_a_small_region_is_sound() {
     // Region, largest order, largest request. The second begins unaligned, the third straddles two words.
     let regions: &[(u32, u32, usize, usize)] = if cfg!(miri) {
-        &[(8, 4, 2, 4), (BITS as u32 - 2, 4, 5, 3)]
+        &[(BITS as u32 - 2, 4, 3, 3)]
     } else {
         &[(16, 9, 3, 8), (1, 8, 5, 7), (BITS as u32 - 4, 8, 5, 4), (0, 8, 13, 9)]
     };
@@ -289,16 +291,16 @@ fn random_life(pair: &mut Pair, dice: &mut Dice, steps: usize, most: usize, chec
 
 #[test]
 fn regions_of_every_length_serve_and_get_all_back() {
-    let lengths: Vec<u32> = if cfg!(miri) { std::vec![1, 63, 66, 200] } else { (1..=200).collect() };
+    let lengths: Vec<u32> = if cfg!(miri) { std::vec![1, 66] } else { (1..=200).collect() };
     for len in lengths {
-        for max_order in [5, 10, 13] {
+        for &max_order in if cfg!(miri) { &[5][..] } else { &[5, 10, 13] } {
             let starts: &[u32] = if cfg!(miri) { &[1, 31] } else { &[0, 1, 31, 64, 1000, 8190, 100_001] };
             let start = starts[(len as usize + max_order) % starts.len()];
             let mut dice = Dice(u64::from(len) << 8 | max_order as u64);
             let mut pair = Pair::all_free(start, len, max_order);
             pair.check();
             let most = (len as usize + 2).min(1 << max_order);
-            random_life(&mut pair, &mut dice, if cfg!(miri) { 12 } else { 100 }, most, 1);
+            random_life(&mut pair, &mut dice, if cfg!(miri) { 8 } else { 100 }, most, 1);
         }
     }
 }
@@ -306,13 +308,13 @@ fn regions_of_every_length_serve_and_get_all_back() {
 #[test]
 fn regions_of_several_words_groups_and_roots_agree_with_the_model() {
     // Around a word, a group and a root of either word size.
-    let lengths: &[u32] = if cfg!(miri) { &[1030] } else { &[129, 1025, 4095, 4097, 8193, 33_000, 270_000] };
+    let lengths: &[u32] = if cfg!(miri) { &[1025] } else { &[129, 1025, 4095, 4097, 8193, 33_000, 270_000] };
     for &len in lengths {
-        for max_order in if cfg!(miri) { &[13][..] } else { &[5, 10, 13] } {
-            let mut dice = Dice(u64::from(len) * 3 + *max_order as u64);
-            let mut pair = Pair::all_free(7 * len % 12_345, len, *max_order);
+        for &max_order in if cfg!(miri) { &[10][..] } else { &[5, 10, 13] } {
+            let mut dice = Dice(u64::from(len) * 3 + max_order as u64);
+            let mut pair = Pair::all_free(7 * len % 12_345, len, max_order);
             let most = (len as usize / 3).min(1 << max_order);
-            let steps = if cfg!(miri) { 10 } else { (400_000 / len as usize).clamp(24, 300) };
+            let steps = if cfg!(miri) { 4 } else { (400_000 / len as usize).clamp(24, 300) };
             random_life(&mut pair, &mut dice, steps, most, if len > 9000 { 16 } else { 4 });
         }
     }
@@ -364,13 +366,13 @@ fn pages() -> impl Strategy<Value = usize> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![3 => pages().prop_map(Step::Take), 2 => any::<prop::sample::Index>().prop_map(Step::Give)];
-    prop::collection::vec(step, 1..if cfg!(miri) { 12 } else { 200 })
+    prop::collection::vec(step, 1..if cfg!(miri) { 8 } else { 200 })
 }
 
 /// A region with holes that are never free: start, length, and cuts that are in turn free and not.
 fn region() -> impl Strategy<Value = (u32, u32, Vec<u32>)> {
     let len = prop_oneof![3 => 1u32..=200, 2 => 200u32..2200, 1 => 4000u32..10_000];
-    let len = if cfg!(miri) { (1u32..=150).boxed() } else { len.boxed() };
+    let len = if cfg!(miri) { (1u32..=100).boxed() } else { len.boxed() };
     (0u32..20_000, len).prop_flat_map(|(start, len)| {
         (Just(start), Just(len), prop::collection::btree_set(0..=len, 0..6).prop_map(|set| set.into_iter().collect()))
     })
@@ -386,7 +388,7 @@ proptest! {
     #[test]
     fn any_sequence_on_any_region_agrees_with_the_model(
         (start, len, cuts) in region(),
-        max_order in prop::sample::select(std::vec![5usize, 10, 13]),
+        max_order in prop::sample::select(if cfg!(miri) { std::vec![5usize] } else { std::vec![5, 10, 13] }),
         steps in steps(),
     ) {
         let mut pair = Pair::new(start, len, max_order);
