@@ -6,7 +6,7 @@
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
-use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, Ioremaps};
+use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, Cursor, Ioremaps};
 use mm_core::{
     AllocError, AreaHit, AreaInfo, AreaKind, Backend, CacheMode, FrameKind, FreeError, Gfp, Locked, Memory, MmError,
     NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
@@ -31,13 +31,9 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
         }
     }
 
-    /// The live ioremap that begins in the page of `addr`.
+    /// The live ioremap that begins at `addr`.
     fn ioremap_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
-        let list = self.ioremaps.lock();
-        let page = addr & !(B::PAGE_SIZE - 1);
-        let id = list.next(memory, page)?;
-        // SAFETY: listed records are live, and the lock is held.
-        (unsafe { (*memory.area(id)).addr } & !(B::PAGE_SIZE - 1) == page).then_some(id)
+        self.ioremaps.lock().find(memory, addr as u64)
     }
 }
 
@@ -105,7 +101,8 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         area.cache = cache;
         area.publish();
         let id = memory.area_take(area)?;
-        if let Err(error) = self.ioremaps.lock().add(memory, id) {
+        // SAFETY: the record is live, and `iounmap` removes it before it gives it back.
+        if let Err(error) = unsafe { self.ioremaps.lock().add(memory, id) } {
             memory.area_give(id);
             return Err(error);
         }
@@ -113,14 +110,18 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     fn iounmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        let Some(id) = self.ioremap_at(memory, addr) else {
+        let mut ioremaps = self.ioremaps.lock();
+        let Some(id) = ioremaps.find(memory, addr as u64) else {
+            drop(ioremaps);
             return Err(match memory.refusal_of_area(addr) {
                 // Not RAM either: nothing is mapped there, or no more.
                 FreeError::Foreign => FreeError::DoubleFree,
                 error => error,
             });
         };
-        self.ioremaps.lock().remove(memory, id);
+        // SAFETY: found in it, under the lock that is still held.
+        unsafe { ioremaps.remove(memory, id) };
+        drop(ioremaps);
         memory.area_give(id);
         Ok(())
     }
@@ -145,28 +146,38 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         Some(AreaHit { addr, place: Place::Inside, area, behind: None })
     }
 
-    fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
+    fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo> {
         let list = self.ioremaps.lock();
+        let mut behind = *cursor;
         // SAFETY: listed records are live, and the lock is held.
-        let ioremap = list.next(memory, from).map(|id| unsafe { &*memory.area(id) }.info());
+        let ioremap = list.advance(memory, &mut behind).map(|id| unsafe { &*memory.area(id) }.info());
         drop(list);
-        // Addresses below the RAM have frame numbers below it, or, wrapping, above: then all areas are above `from`.
-        let first = memory.backend().direct_frame(from.next_multiple_of(B::PAGE_SIZE));
-        let first = if from == 0 { 0 } else { first };
+        let from = match usize::try_from(cursor.start()) {
+            Ok(0) => 0,
+            Ok(from) => memory.backend().direct_frame(from.checked_next_multiple_of(B::PAGE_SIZE)?),
+            Err(_) => return ioremap,
+        };
         // SAFETY: the first frame of a live area names its record.
-        let area = memory.next_block(first, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        let area = memory.next_block(from, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
         match (area, ioremap) {
-            (Some(a), Some(b)) => Some(if a.addr < b.addr { a } else { b }),
-            (a, b) => a.or(b),
+            (Some(area), ioremap) if ioremap.is_none_or(|ioremap| area.addr < ioremap.addr) => {
+                *cursor = Cursor::at(area.addr as u64 + 1);
+                Some(area)
+            }
+            (_, ioremap) => {
+                *cursor = behind;
+                ioremap
+            }
         }
     }
 
     fn drain(&self, _memory: &Memory<P, B>) {}
 
     fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
+        self.ioremaps.lock().check(memory)?;
         let mut tally = AreaTally::default();
-        let mut from = 0;
-        while let Some(area) = self.next(memory, from) {
+        let mut cursor = Cursor::at(0);
+        while let Some(area) = self.next(memory, &mut cursor) {
             tally.areas += 1;
             if area.kind == AreaKind::Alloc {
                 let pfn = memory.backend().direct_frame(area.addr);
@@ -177,7 +188,6 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
                     _ => return Err(("an area is not the block it names", area.addr)),
                 }
             }
-            from = area.addr + area.size;
         }
         Ok(tally)
     }

@@ -29,7 +29,8 @@ impl<const PAGE_SHIFT: u32, const MAX_ORDER: usize> NoMmu<PAGE_SHIFT, MAX_ORDER>
 unsafe impl<const SHIFT: u32, const ORDER: usize> Backend for NoMmu<SHIFT, ORDER> {
     const PAGE_SHIFT: u32 = SHIFT;
     const MAX_ORDER: usize = ORDER;
-    const PHYS_BITS: u32 = usize::BITS;
+    // No 64-bit processor has more address lines than Arm's and x86's 52.
+    const PHYS_BITS: u32 = if usize::BITS > 52 { 52 } else { usize::BITS };
     const HAS_MMU: bool = false;
 
     type Areas<P: Platform> = Contiguous<P, Self>;

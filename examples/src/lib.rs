@@ -1,2 +1,25 @@
-//! Example programs
+//! What the example programs share: the board they are built for, the drivers, the tables, the measuring.
+//!
+//! A board is chosen by one feature per call of cargo, and is reached as [`board`] whatever its name.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod measure;
+pub mod scull;
+pub mod tables;
+
+#[cfg(feature = "board-mps2-an385")]
+pub use board_mps2_an385 as board;
+#[cfg(all(feature = "board-qemu-x86_64", not(feature = "board-mps2-an385")))]
+pub use board_qemu_x86_64 as board;
+#[cfg(all(feature = "board-virt-aarch64", not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64"))))]
+pub use board_virt_aarch64 as board;
+
+#[cfg(all(
+    feature = "board-host",
+    not(target_os = "none"),
+    not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64", feature = "board-virt-aarch64"))
+))]
+pub use board_host as board;

@@ -163,10 +163,13 @@ impl<M: Manager> KmemCache<M> {
         if name.is_empty() || size == 0 || flags.bits() & !CacheFlags::all().bits() != 0 {
             return Err(MmError::Inval);
         }
+        if align != 0 && !align.is_power_of_two() {
+            return Err(AllocError::BadAlign.into());
+        }
         let line = if flags.contains(CacheFlags::HWCACHE_ALIGN) { M::Backend::CACHE_LINE } else { 8 };
         let align = if align == 0 { line } else { align };
         let largest = M::Backend::PAGE_SIZE << M::Backend::MAX_ORDER;
-        if !align.is_power_of_two() || align > largest {
+        if align > largest {
             return Err(AllocError::BadAlign.into());
         }
         let align = align.max(line);

@@ -117,6 +117,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return if size == 0 { Ok(None) } else { self.kmalloc_other(size, flags, caller).map(Some) };
         };
         let usable = self.ksize(ptr).map_err(|_| AllocError::BadPointer)?;
+        if !self.is_live(ptr.addr()) {
+            return Err(AllocError::BadPointer);
+        }
         if size == 0 {
             self.kfree(ptr).map_err(|_| AllocError::BadPointer)?;
             return Ok(None);
@@ -130,6 +133,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
         self.kfree(ptr).map_err(|_| AllocError::BadPointer)?;
         Ok(Some(new))
+    }
+
+    /// False for an object that was freed; `addr` is the start of one, as `ksize` found.
+    fn is_live(&self, addr: usize) -> bool {
+        match self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
+            Some((_, frame)) if frame.head().is(FrameKind::Slab) => {
+                self.class(frame.head().class()).is_live(frame, frame.head(), addr)
+            }
+            other => other.is_some(),
+        }
     }
 
     /// The bytes an object may really use: its class, or its pages.

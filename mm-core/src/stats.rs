@@ -10,7 +10,7 @@ use crate::frame::FrameKind;
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::{ClassTable, SlabCounts};
-use crate::vmalloc::{AreaFamily, AreaInfo};
+use crate::vmalloc::{AreaFamily, AreaInfo, Cursor};
 use crate::zone::{MAX_ZONES, ZoneKind};
 use core::fmt;
 
@@ -178,31 +178,21 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
 pub struct VmallocInfo<'a, P: Platform, B: Backend>(&'a Mm<P, B>);
 
 impl<P: Platform, B: Backend> VmallocInfo<'_, P, B> {
-    /// The first live area at or above `from`; going on from its end visits every area once, in order.
-    pub fn next(&self, from: usize) -> Option<AreaInfo> {
-        self.0.areas.next(&self.0.memory, from)
+    /// The live areas, by address. Areas may come and go meanwhile; each that stays is seen once.
+    pub fn areas(&self) -> impl Iterator<Item = AreaInfo> {
+        let mut cursor = Cursor::at(0);
+        core::iter::from_fn(move || self.0.areas.next(&self.0.memory, &mut cursor))
     }
 
     /// How many areas are live.
     pub fn count(&self) -> usize {
-        let mut from = 0;
-        let next = || {
-            let area = self.next(from)?;
-            from = area.addr + area.size;
-            Some(area)
-        };
-        core::iter::from_fn(next).count()
+        self.areas().count()
     }
 }
 
 impl<P: Platform, B: Backend> fmt::Display for VmallocInfo<'_, P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut from = 0;
-        while let Some(area) = self.next(from) {
-            writeln!(f, "{area}")?;
-            from = area.addr + area.size;
-        }
-        Ok(())
+        self.areas().try_for_each(|area| writeln!(f, "{area}"))
     }
 }
 

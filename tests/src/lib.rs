@@ -13,6 +13,23 @@ pub use board_qemu_x86_64 as board;
 #[cfg(feature = "board-virt-aarch64")]
 pub use board_virt_aarch64 as board;
 
+mod bytes;
+mod hoard;
+mod lost;
+
+pub use bytes::Bytes;
+pub use hoard::{Hoard, fragment};
+pub use lost::{Counts, NothingLost};
+
+/// The page size of the board.
+pub const PAGE: usize = <board::Backend as rtmm::Backend>::PAGE_SIZE;
+/// True when the board has page tables.
+pub const HAS_MMU: bool = <board::Backend as rtmm::Backend>::HAS_MMU;
+/// The largest order of the buddy.
+pub const MAX_ORDER: usize = <board::Backend as rtmm::Backend>::MAX_ORDER;
+/// Bytes of the largest block.
+pub const LARGEST: usize = PAGE << MAX_ORDER;
+
 /// Defines the setup function of a suite: it brings the board and the manager up.
 #[macro_export]
 macro_rules! setup {

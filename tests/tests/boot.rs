@@ -28,6 +28,10 @@ mod tests {
 
     #[test]
     fn the_instruction_counter_only_grows() {
+        if board::NAME == "host" {
+            assert_eq!(board::instructions(), 0, "a process has no counter that repeats");
+            return;
+        }
         let mut last = board::instructions();
         let first = last;
         for round in 0..1000u32 {

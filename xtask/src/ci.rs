@@ -26,10 +26,9 @@ struct Round {
 
 /// Runs every check; `long` adds the slow ones.
 pub fn ci(long: bool) -> Result<Totals> {
-    let boards: Vec<&'static Board> = BOARDS.iter().collect();
-    tools::provide(&boards)?;
     let workspace = Workspace::read()?;
     let mut round = Round { totals: Totals::default() };
+    let boards = tools::provide_each(BOARDS.iter().collect(), &mut round.totals);
 
     round.command("format", cargo_command().args(["fmt", "--all", "--check"]));
     for mut command in clippy(&workspace) {
@@ -143,16 +142,18 @@ fn clippy(workspace: &Workspace) -> Vec<Command> {
     for board in BOARDS {
         for defmt in [false, true] {
             let mut command = cargo_command();
-            command.args(["clippy", "--package", "rtmm-tests", "--package", "rtmm-examples"]);
-            if !board.is_host() {
-                command.args(["--package", &format!("board-{}", board.family)]);
-            }
-            // The test and bench forms of a library need std's test crate, which a bare target has not.
-            command.args(["--lib", "--bins", "--examples", "--tests"]);
+            command.args(["clippy", "--package", "rtmm-tests", "--lib", "--tests"]);
             cargo::for_board(&mut command, board, defmt);
-            if !(defmt && board.is_host()) {
-                commands.push(command);
+            commands.push(command);
+            if board.is_host() {
+                continue;
             }
+            let mut command = cargo_command();
+            // A library's own tests need std's test crate, which a bare target has not.
+            command.args(["clippy", "--package", "rtmm-examples", "--lib", "--bins", "--examples"]);
+            command.args(["--package", &format!("board-{}", board.family)]);
+            cargo::for_board(&mut command, board, defmt);
+            commands.push(command);
         }
     }
     for command in &mut commands {

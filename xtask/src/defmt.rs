@@ -1,5 +1,6 @@
 //! What a guest says, as lines: plain text, or defmt frames decoded against the program that sent them.
 
+use anyhow::{Context, Result};
 use defmt_decoder::{DecodeError, StreamDecoder, Table};
 
 use crate::process::Stream;
@@ -8,6 +9,9 @@ use crate::process::Stream;
 const MOST_LINES: usize = 20_000;
 /// Bytes kept of a line that does not end.
 const LONGEST_LINE: usize = 16 * 1024;
+
+/// QEMU's remark about a network chip that is soldered on a board and, without a network, cannot be left out.
+const NOISE: &str = "has no peer";
 
 /// Collects a guest's output, line by line.
 ///
@@ -46,7 +50,9 @@ impl<'t> Console<'t> {
             }
             (Stream::Err, _) => {
                 for line in self.err.split(bytes) {
-                    self.line(line);
+                    if !line.ends_with(NOISE) {
+                        self.line(line);
+                    }
                 }
             }
         }
@@ -100,10 +106,10 @@ impl<'t> Console<'t> {
     }
 }
 
-/// The table of a program's format strings; `None` when it was built without defmt.
-pub fn table(elf: &[u8]) -> anyhow::Result<Option<Table>> {
-    // A program that depends on defmt without its linker script has no table either, and cannot be decoded.
-    Table::parse(elf)
+/// The table of a program's format strings, without which its frames say nothing.
+pub fn table(elf: &[u8]) -> Result<Table> {
+    let table = Table::parse(elf).map_err(|error| error.context("its defmt table is damaged"))?;
+    table.context("it holds no defmt table: is -Tdefmt.x among its linker arguments?")
 }
 
 /// Bytes of a line that has not ended yet.
@@ -172,6 +178,6 @@ mod tests {
     #[test]
     fn a_program_without_defmt_has_no_table() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(table(&own).unwrap().is_none());
+        assert!(table(&own).unwrap_err().to_string().contains("defmt.x"));
     }
 }

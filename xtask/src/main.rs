@@ -162,16 +162,16 @@ fn act(command: Do) -> Result<ExitCode> {
             seconds: line.timeout,
             args: line.args,
         })?,
-        Do::Test(line) => return test(line),
+        Do::Test(line) => return Ok(close(&test(line).unwrap_or_else(nothing_done))),
         Do::Boards => boards::print(),
         Do::Bench { board, json } => bench::bench(board.as_deref(), json)?,
         Do::Size { demo, json } => size::size(&demo, json)?,
-        Do::Ci { long } => return Ok(close(&ci::ci(long)?)),
+        Do::Ci { long } => return Ok(close(&ci::ci(long).unwrap_or_else(nothing_done))),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn test(line: TestLine) -> Result<ExitCode> {
+fn test(line: TestLine) -> Result<Totals> {
     let boards = if line.libraries { Vec::new() } else { Board::selected(line.board.as_deref())? };
     let options = suite::Options {
         filter: line.filter,
@@ -184,8 +184,8 @@ fn test(line: TestLine) -> Result<ExitCode> {
         machine: line.machine,
         verbose: line.verbose,
     };
-    tools::provide(&boards)?;
     let mut totals = Totals::default();
+    let boards = tools::provide_each(boards, &mut totals);
     if line.board.is_none() {
         match libraries::run(&options) {
             Ok(found) => totals.add(found),
@@ -207,14 +207,22 @@ fn test(line: TestLine) -> Result<ExitCode> {
             }
         }
     }
-    if options.list && totals.failed == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
     println!("\n{}", summary.join("\n"));
-    if totals.passed + totals.failed + totals.skipped == 0 {
+    if !options.list && totals.passed + totals.failed + totals.skipped == 0 {
         totals.fail("no test has such a name", "cargo xtask test --list");
     }
-    Ok(close(&totals))
+    Ok(totals)
+}
+
+/// The results of a command that could not even begin.
+fn nothing_done(error: anyhow::Error) -> Totals {
+    eprintln!("error: {error:#}");
+    let mut totals = Totals::default();
+    totals.fail(
+        "the command itself",
+        std::env::args().skip(1).fold("cargo xtask".to_owned(), |line, word| line + " " + &word),
+    );
+    totals
 }
 
 /// Counts and prints a part that could not be run at all.

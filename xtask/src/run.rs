@@ -64,7 +64,8 @@ pub fn run(options: &Options) -> Result<()> {
         machine: options.machine.clone(),
         cpus: options.cpus,
         ram: options.ram.clone(),
-        icount: false,
+        // A demo says how long things took, in instructions; that takes a counter, which takes a single thread.
+        icount: board.counts_instructions() && options.cpus.is_none_or(|cpus| cpus == 1),
         defmt: options.defmt,
     };
     if options.demo != SCULL {
@@ -97,13 +98,9 @@ pub fn boot_echoing(
     seconds: u64,
     echo: bool,
 ) -> Result<(process::Exit, Vec<String>)> {
-    // The host's programs print text whatever the features.
-    let table = if boot.defmt && !board.is_host() {
+    let table = if boot.defmt {
         let elf = std::fs::read(program)?;
-        Some(
-            defmt::table(&elf)?
-                .context("the program holds no defmt table: is -Tdefmt.x among its linker arguments?")?,
-        )
+        Some(defmt::table(&elf).with_context(|| format!("the program {}", program.display()))?)
     } else {
         None
     };

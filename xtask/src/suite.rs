@@ -110,15 +110,10 @@ fn parallelism() -> usize {
 /// Reads a suite's tests from its ELF file, or on the host asks the suite.
 fn load(board: &Board, program: cargo::Program, defmt: bool) -> Result<Suite> {
     let read = || -> Result<(Option<Table>, Vec<Case>)> {
-        if board.is_host() {
-            return Ok((None, listed(&program.path)?));
-        }
         let elf = std::fs::read(&program.path)?;
-        let table = if defmt { defmt::table(&elf)? } else { None };
-        if defmt && table.is_none() {
-            bail!("it holds no defmt table: is -Tdefmt.x among its linker arguments?");
-        }
-        Ok((table, elf::cases(&elf)?))
+        let table = if defmt { Some(defmt::table(&elf)?) } else { None };
+        let cases = if board.is_host() { listed(&program.path)? } else { elf::cases(&elf)? };
+        Ok((table, cases))
     };
     let (table, cases) = read().with_context(|| format!("the suite {}", program.path.display()))?;
     Ok(Suite { name: program.name, path: program.path, table, cases })
@@ -146,9 +141,7 @@ fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) ->
         Some(address) => vec!["run_addr".to_owned(), address.to_string()],
         None => vec!["run".to_owned(), case.name.clone()],
     };
-    // The host's programs print text whatever the features.
-    let defmt = suite.table.is_some();
-    let boot = Boot { args, machine: options.machine.clone(), defmt, ..Boot::default() };
+    let boot = Boot { args, machine: options.machine.clone(), defmt: options.defmt, ..Boot::default() };
     let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
     let mut console = Console::new(suite.table.as_ref(), false);
     let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));

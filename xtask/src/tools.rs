@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::boards::Board;
 use crate::cargo;
+use crate::totals::Totals;
 
 /// Makes sure that `boards` can be built and booted.
 pub fn provide(boards: &[&Board]) -> Result<()> {
@@ -15,6 +16,21 @@ pub fn provide(boards: &[&Board]) -> Result<()> {
     let emulators: BTreeSet<(&str, &str)> =
         boards.iter().filter_map(|board| board.qemu).map(|qemu| (qemu.package, qemu.program)).collect();
     provide_programs(&emulators)
+}
+
+/// The boards among `boards` that can be built and booted; the others are counted as failed.
+pub fn provide_each(boards: Vec<&'static Board>, totals: &mut Totals) -> Vec<&'static Board> {
+    let mut ready = Vec::new();
+    for board in boards {
+        match provide(&[board]) {
+            Ok(()) => ready.push(board),
+            Err(error) => {
+                eprintln!("error: {}: {error:#}", board.name);
+                totals.fail(format!("what {} needs", board.name), format!("cargo xtask test --board {}", board.name));
+            }
+        }
+    }
+    ready
 }
 
 /// Adds missing targets to the pinned toolchain.
@@ -76,7 +92,7 @@ fn provide_programs(programs: &BTreeSet<(&str, &str)>) -> Result<()> {
     }
     let still: Vec<&str> = self::missing(programs).into_iter().map(|(_, program)| program).collect();
     if !still.is_empty() {
-        bail!("{} still not found after installing {}", still.join(", "), line);
+        bail!("{} still not found, though apt-get installed what should bring it", still.join(", "));
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ impl<const PAE: bool> Rig<PAE> {
     fn expected_map(&self, at: usize, run: PageRange) -> Result<u32, MapError> {
         let left = 512 - (at / PAGE) % 512;
         let region = at & !(LARGE - 1);
-        let aligned = left == 512 && run.start.0 % 512 == 0 && run.count >= 512;
+        let aligned = left == 512 && run.start.0.is_multiple_of(512) && run.count >= 512;
         if aligned && self.model.range(region..region + LARGE).next().is_none() {
             return Ok(512);
         }
@@ -154,13 +154,7 @@ impl<const PAE: bool> Rig<PAE> {
     fn expected_reach(&self, at: usize, pages: u32, whole: bool) -> u32 {
         let left = (512 - (at / PAGE) % 512) as u32;
         match self.model.get(&at) {
-            Some(Slot::Page { large: true, .. }) if whole => {
-                if left == 512 && pages >= 512 {
-                    512
-                } else {
-                    0
-                }
-            }
+            Some(Slot::Page { large: true, .. }) if whole && (left < 512 || pages < 512) => 0,
             Some(Slot::Page { large: true, .. }) => pages.min(left),
             Some(Slot::Page { .. }) => {
                 let present = |i: &u32| matches!(self.model.get(&(at + *i as usize * PAGE)), Some(Slot::Page { .. }));

@@ -3,6 +3,7 @@
 #![no_main]
 
 use board_qemu_x86_64 as board;
+use board_qemu_x86_64::MM;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rtmm::backend::{Hw, Machine, kernel};
@@ -73,9 +74,28 @@ fn main() {
     assert_eq!(low, 0, "the boot tables' identity map is gone");
     board::say!("direct map: {} KiB", ram >> 10);
 
+    let free = MM.free_page_count();
+    assert_eq!(MM.vfree(area() as *const u8), Ok(()));
+    MM.drain();
+    assert_eq!(MM.free_page_count(), free);
+    MM.check().expect("the manager is consistent");
+    board::say!("{}\n{}", MM.meminfo(), MM.zoneinfo());
+    assert_eq!(board::bugs(), 0, "{:?}", board::last_bug());
+
     for word in board::args().split_ascii_whitespace() {
         fault(word);
     }
+}
+
+/// An area that can be used.
+fn area() -> usize {
+    let area = MM.vmalloc(100_000).expect("there is memory");
+    // SAFETY: the area has that many bytes.
+    unsafe {
+        area.write_bytes(0xa5, 100_000);
+        assert_eq!(area.add(99_999).read(), 0xa5);
+    }
+    area.addr().get()
 }
 
 /// Raises the fault called `word`, if there is one.
@@ -88,6 +108,13 @@ fn fault(word: &str) {
         "rodata" => (board::NAME.as_ptr().addr(), "(write, present) in kernel rodata"),
         "data" => (INTERRUPTS.as_ptr().addr(), "(execute, present) in kernel data"),
         "device" => (DIRECT_MAP + board::mmio().0.0 as usize, "(write, not present) in the direct map"),
+        "guard" => (area().wrapping_sub(1), "(write, not present) in guard before area"),
+        "freed" => {
+            let address = area();
+            assert_eq!(MM.vfree(address as *const u8), Ok(()));
+            (address, "(write, not present) in freed area")
+        }
+        "area" => (area(), "(execute, present) in area"),
         "stack" => (0, "(write, not present) in the guard page below the kernel stack"),
         "invalid" => (0, "Invalid Opcode"),
         "noncanonical" => (0x8000_0000_0000_0000, "General Protection"),
@@ -102,7 +129,7 @@ fn fault(word: &str) {
             "null" | "noncanonical" => {
                 (address as *const u8).read_volatile();
             }
-            "data" => core::mem::transmute::<usize, fn()>(address)(),
+            "data" | "area" => core::mem::transmute::<usize, fn()>(address)(),
             "invalid" => core::arch::asm!("ud2"),
             // The stack fault finds no stack to be taken on.
             "double" => core::arch::asm!("mov rsp, {}", "push rax", in(reg) address, options(noreturn)),

@@ -1,22 +1,30 @@
 //! The kernel's address space, and the hand-over of RAM to the manager.
 
+use crate::mm::MM;
 use crate::{fw, image, platform};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rtmm::backend::{Hw, Machine, kernel};
-use rtmm::{BootMap, MmError, Pfn, RamMap, VirtRange};
+use rtmm::{BootMap, Config, MmError, Pfn, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// Where physical address 0 appears in the direct map, before and after [`init`].
 pub(crate) const DIRECT_MAP: usize = 0xffff_8880_0000_0000;
 /// One past the room for the direct map: 64 TiB of it, as on Linux.
 pub(crate) const DIRECT_MAP_END: usize = 0xffff_c880_0000_0000;
-/// Where vmalloc puts its areas: it starts as on Linux, and fills one entry of the top table.
-const VMALLOC: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c980_0000_0000 };
+/// Where vmalloc puts its areas. It starts as on Linux; 64 GiB are a few times the RAM of such machines, and cost the
+/// manager 384 KiB.
+const VMALLOC: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c910_0000_0000 };
+/// A PC's zones: what 24 address lines reach, what 32 reach, and the rest.
+const ZONES: [ZoneSpec; 3] = [
+    ZoneSpec { kind: ZoneKind::Dma, end: 16 << 20 },
+    ZoneSpec { kind: ZoneKind::Dma32, end: 4 << 30 },
+    ZoneSpec { kind: ZoneKind::Normal, end: u64::MAX },
+];
 /// What the boot tables map.
 const BOOT_REACH: u64 = 4 << 30;
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
 
-/// Brings the manager up: RAM from the firmware, the final tables, then interrupts. Called once, by `entry!` or by a
+/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts. Called once, by `entry!` or by a
 /// suite's setup.
 ///
 /// # Panics
@@ -30,6 +38,7 @@ pub fn init() {
     // SAFETY: the tables have the whole image, which holds the stack and the descriptor tables, where it is now; the
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
+    MM.init(&mut ram, &Config { zones: &ZONES, vmalloc: VMALLOC }).expect("the manager takes over the RAM");
     platform::start_tasks();
 }
 

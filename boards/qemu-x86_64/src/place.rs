@@ -2,8 +2,9 @@
 
 use crate::image;
 use crate::memory::{DIRECT_MAP, DIRECT_MAP_END};
+use crate::mm::MM;
 use core::fmt;
-use rtmm::VirtRange;
+use rtmm::{AreaHit, VirtRange};
 
 /// What lies at an address.
 pub(crate) enum Place {
@@ -15,6 +16,8 @@ pub(crate) enum Place {
     DirectMap,
     /// The direct map's view of a part of the image.
     Alias(&'static str),
+    /// A vmalloc area, or a guard beside one.
+    Area(AreaHit),
     /// Nothing this kernel knows.
     Unknown,
 }
@@ -35,7 +38,10 @@ impl Place {
             DIRECT_MAP..DIRECT_MAP_END => {
                 image::virt(addr - DIRECT_MAP).and_then(part).map_or(Place::DirectMap, Place::Alias)
             }
-            _ => part(addr).map_or(Place::Unknown, Place::Image),
+            _ => match part(addr) {
+                Some(name) => Place::Image(name),
+                None => MM.find_area(addr).map_or(Place::Unknown, Place::Area),
+            },
         }
     }
 }
@@ -47,6 +53,7 @@ impl fmt::Display for Place {
             Place::Image(name) => f.write_str(name),
             Place::DirectMap => f.write_str("the direct map"),
             Place::Alias(name) => write!(f, "the direct map of {name}"),
+            Place::Area(hit) => hit.fmt(f),
             Place::Unknown => f.write_str("no known area"),
         }
     }

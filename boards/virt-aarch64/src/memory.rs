@@ -1,9 +1,9 @@
 //! The memory map from the device tree, and bringing the manager up.
 
-use crate::platform::BoardPlatform;
+use crate::mm::{Backend, MM};
 use crate::{counter, interrupt, start};
 use fdt::Fdt;
-use rtmm::{BootMap, MmError, PhysAddr, RamMap};
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The first UART, a PL011 (hw/arm/virt.c); the console uses semihosting, so it is free for drivers.
 const PL011: (u64, usize) = (0x0900_0000, 0x1000);
@@ -11,8 +11,6 @@ const PL011: (u64, usize) = (0x0900_0000, 0x1000);
 /// Where QEMU puts the device tree of an ELF image: the start of RAM.
 const RAM_BASE: usize = 0x4000_0000;
 
-/// log2 of the page size.
-const PAGE_SHIFT: u32 = 12;
 /// Width of a physical address on a Cortex-A53 (its TRM, ID_AA64MMFR0_EL1).
 const PHYS_BITS: u32 = 40;
 
@@ -44,15 +42,19 @@ fn ram() -> Result<RamMap, MmError> {
     }
     let (start, end) = (&raw const __image_start as u64, &raw const __image_end as u64);
     map.reserve(start, end - start)?;
-    map.finish(PAGE_SHIFT, PHYS_BITS)
+    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
 }
 
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.
 pub fn init() {
     counter::start();
-    let ram = ram().expect("QEMU's device tree lists RAM");
-    board_semihosting::say!("{ram}");
-    BoardPlatform.boot_is_over();
+    let mut ram = ram().expect("QEMU's device tree lists RAM");
+    // As on Linux's arm64, the zone below 4 GiB is for devices with 32 address lines.
+    let zones =
+        [ZoneSpec { kind: ZoneKind::Dma32, end: 1 << 32 }, ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
+    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    MM.init(&mut ram, &config).expect("RAM holds the manager's tables");
+    MM.platform().boot_is_over();
     interrupt::start();
 }
 

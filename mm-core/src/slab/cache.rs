@@ -277,6 +277,23 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         Ok(())
     }
 
+    /// True when `addr` is the start of an object in a caller's hands; `frame` and `seen` as for [`free`](Self::free).
+    ///
+    /// Context: any. Cost: constant.
+    pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
+        let _state = self.state.lock();
+        if frame.head() != seen {
+            return false;
+        }
+        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
+        self.geometry.slot(offset).is_some_and(|slot| {
+            let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
+            // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
+            // slot is one of the slab's.
+            unsafe { *word & 1 << (slot & WORD_MASK) == 0 }
+        })
+    }
+
     /// A word went from used up to one free slot, or became wholly free.
     #[inline(never)]
     fn free_slow(&self, mut state: State<'_, P>, id: u32, w: usize) {

@@ -1,5 +1,6 @@
 //! The record of an area, and how areas are named.
 
+use super::interval::Node;
 use crate::backend::Backend;
 use crate::error::AllocError;
 use crate::memory::Memory;
@@ -51,8 +52,8 @@ pub struct Area {
     pub phys: u64,
     /// Who made it.
     pub caller: &'static Location<'static>,
-    /// Next record of a backend's own list.
-    pub next: u32,
+    /// Its place among the ioremaps, for one.
+    pub(super) node: Node,
 }
 
 const _: () = assert!(size_of::<Area>() <= MetaSize::Large.bytes());
@@ -93,7 +94,7 @@ impl Area {
             cache: CacheMode::WriteBack,
             phys: 0,
             caller,
-            next: crate::meta::NIL,
+            node: Node::NEW,
         }
     }
 
@@ -110,6 +111,11 @@ impl Area {
     /// True when the area may be found.
     pub fn is_live(&self) -> bool {
         self.state == AreaState::Live
+    }
+
+    /// True while it is among the ioremaps.
+    pub(super) fn is_listed(&self) -> bool {
+        self.node.is_listed()
     }
 
     /// What callers see of it.
@@ -191,7 +197,7 @@ impl fmt::Display for AreaHit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match self.place {
             Place::GuardBefore => "guard before area",
-            Place::Inside => "inside area",
+            Place::Inside => "area",
             Place::GuardAfter => "guard after area",
             Place::Freed => "freed area",
         };

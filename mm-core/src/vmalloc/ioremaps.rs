@@ -1,15 +1,31 @@
 //! The live ioremaps, so that a range is never mapped with two cache modes.
 
-use super::area::Area;
+use super::interval::{Cursor, IntervalTree, Node, Nodes};
+use crate::addr::PhysRange;
 use crate::backend::Backend;
 use crate::error::MmError;
 use crate::memory::Memory;
-use crate::meta::NIL;
 use crate::platform::Platform;
+use crate::prot::CacheMode;
 
-/// The records of live ioremaps; the caller's lock guards it.
+/// Every cache mode.
+const MODES: [CacheMode; 4] =
+    [CacheMode::WriteBack, CacheMode::WriteThrough, CacheMode::WriteCombining, CacheMode::Uncached];
+
+/// The live ioremaps by physical address; the caller's lock guards it.
+///
+/// One tree per cache mode: a new range conflicts when it overlaps anything in another mode's tree, so one descent in
+/// each of three trees decides, however many ranges of its own mode it overlaps.
 pub struct Ioremaps {
-    first: u32,
+    trees: [IntervalTree; MODES.len()],
+}
+
+// SAFETY: a record's node is its own; it is only used by the tree that holds it.
+unsafe impl<P: Platform, B: Backend> Nodes for Memory<P, B> {
+    fn node(&self, id: u32) -> *mut Node {
+        // SAFETY: ids in a tree are live records.
+        unsafe { &raw mut (*self.area(id)).node }
+    }
 }
 
 impl Default for Ioremaps {
@@ -21,69 +37,73 @@ impl Default for Ioremaps {
 impl Ioremaps {
     /// None.
     pub const fn new() -> Self {
-        Ioremaps { first: NIL }
+        Ioremaps { trees: [IntervalTree::EMPTY; MODES.len()] }
     }
 
-    /// Adds a record that is not in it.
+    /// Adds a record that is not in it. Cost: logarithmic.
     ///
     /// # Errors
-    /// `AliasConflict` when part of its range is mapped with another cache mode; it was not added.
-    pub fn add<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) -> Result<(), MmError> {
-        // SAFETY: the record is the caller's, not yet shared; listed records are live.
-        unsafe {
-            let new = memory.area(id);
-            let mut at = self.first;
-            while at != NIL {
-                let other = memory.area(at);
-                if (*other).cache != (*new).cache && overlaps(&*other, &*new, B::PAGE_SIZE) {
-                    return Err(MmError::AliasConflict);
-                }
-                at = (*other).next;
+    /// `AliasConflict` when a page of its range is mapped with another cache mode; it was not added.
+    ///
+    /// # Safety
+    /// `id` is a record that was taken, and it is removed before it is given back.
+    pub unsafe fn add<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) -> Result<(), MmError> {
+        // SAFETY: the record is live, by the caller's word.
+        let (phys, size, cache) =
+            unsafe { ((*memory.area(id)).phys, (*memory.area(id)).size, (*memory.area(id)).cache) };
+        let range = PhysRange { start: phys, end: phys + size as u64 };
+        let mask = B::PAGE_SIZE as u64 - 1;
+        let pages = PhysRange { start: range.start & !mask, end: (range.end + mask) & !mask };
+        for mode in MODES {
+            if mode != cache && self.trees[mode as usize].first_overlap(memory, pages).is_some() {
+                return Err(MmError::AliasConflict);
             }
-            (*new).next = self.first;
         }
-        self.first = id;
+        // SAFETY: the caller's word; the range is not empty.
+        unsafe { self.trees[cache as usize].insert(memory, id, range) };
         Ok(())
     }
 
-    /// Removes a record, if it is in it.
-    pub fn remove<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) {
-        let mut link: *mut u32 = &raw mut self.first;
-        // SAFETY: listed records are live, and the links are only changed here, under the caller's lock.
+    /// Removes a record. Cost: logarithmic.
+    ///
+    /// # Safety
+    /// `id` was added and not removed.
+    pub unsafe fn remove<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) {
+        // SAFETY: the record is in the tree of its mode.
         unsafe {
-            while *link != NIL {
-                let area = memory.area(*link);
-                if *link == id {
-                    *link = (*area).next;
-                    return;
-                }
-                link = &raw mut (*area).next;
-            }
+            let cache = (*memory.area(id)).cache;
+            self.trees[cache as usize].remove(memory, id);
         }
     }
 
-    /// The record with the lowest address at or above `from`.
-    pub fn next<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, from: usize) -> Option<u32> {
-        let mut best: Option<u32> = None;
-        let mut at = self.first;
-        while at != NIL {
-            // SAFETY: listed records are live.
-            let (addr, next) = unsafe { ((*memory.area(at)).addr, (*memory.area(at)).next) };
-            // SAFETY: as above.
-            if addr >= from && best.is_none_or(|best| addr < unsafe { (*memory.area(best)).addr }) {
-                best = Some(at);
-            }
-            at = next;
-        }
-        best
+    /// The oldest record of exactly this physical start. Cost: logarithmic.
+    pub fn find<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, start: u64) -> Option<u32> {
+        self.trees.iter().find_map(|tree| tree.find(memory, start))
     }
-}
 
-fn overlaps(a: &Area, b: &Area, page_size: usize) -> bool {
-    let span = |area: &Area| {
-        let start = area.phys & !(page_size as u64 - 1);
-        (start, start + area.pages as u64 * page_size as u64)
-    };
-    let ((a_start, a_end), (b_start, b_end)) = (span(a), span(b));
-    a_start < b_end && b_start < a_end
+    /// The next record by physical address, those of equal start by age; the cursor moves behind it. Cost:
+    /// logarithmic.
+    pub fn advance<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<u32> {
+        let step = |tree: &IntervalTree| {
+            let mut next = *cursor;
+            tree.advance(memory, &mut next).map(|id| (id, next))
+        };
+        // No two modes share a start: they would conflict.
+        let (id, next) = self.trees.iter().filter_map(step).min_by_key(|(_, next)| next.start())?;
+        *cursor = next;
+        Some(id)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.trees.iter().map(IntervalTree::len).sum()
+    }
+
+    /// Scans the trees. Not bounded.
+    ///
+    /// # Errors
+    /// The broken rule, and where it was seen.
+    pub fn check<P: Platform, B: Backend>(&self, memory: &Memory<P, B>) -> Result<(), (&'static str, usize)> {
+        self.trees.iter().try_for_each(|tree| tree.check(memory))
+    }
 }

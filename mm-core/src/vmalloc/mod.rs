@@ -4,6 +4,7 @@
 //! writes only [`PageTable`](crate::PageTable).
 
 mod area;
+mod interval;
 mod ioremaps;
 mod mapped;
 mod owned;
@@ -11,6 +12,7 @@ mod space;
 mod unflushed;
 
 pub use area::{Area, AreaHit, AreaInfo, AreaKind, Place};
+pub use interval::Cursor;
 pub use ioremaps::Ioremaps;
 pub use mapped::Mapped;
 pub use owned::{IoMapping, VmArea};
@@ -100,8 +102,8 @@ pub trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// See [`Mm::find_area`].
     fn find(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaHit>;
 
-    /// The first live area at or above `from`, by address.
-    fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo>;
+    /// The next live area, by address; the cursor moves behind it.
+    fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo>;
 
     /// Gives back what the family keeps.
     fn drain(&self, memory: &Memory<P, B>);
@@ -194,7 +196,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(MmError::Inval);
         }
         let end = phys.0.checked_add(size as u64).ok_or(MmError::BadRange)?;
-        if (end - 1) >> B::PHYS_BITS != 0 {
+        if (end - 1).checked_shr(B::PHYS_BITS).is_some_and(|above| above != 0) {
             return Err(MmError::BadRange);
         }
         self.memory.admit(GFP_KERNEL, caller)?;
@@ -208,7 +210,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.areas.ioremap(&self.memory, phys, size, CacheMode::Uncached, caller)
     }
 
-    /// Takes back an [`ioremap`](Self::ioremap). Null is fine; any offset within the first page is.
+    /// Takes back an [`ioremap`](Self::ioremap). Null is fine; with an MMU so is any offset within the first page.
     ///
     /// # Errors
     /// As [`vfree`](Self::vfree); `WrongAllocator` for an area of vmalloc.

@@ -76,7 +76,9 @@ fn run(name: &str) -> ! {
     }
 }
 
-#[unsafe(export_name = "main")]
+// In this crate's own tests, `main` is libtest's.
+#[cfg_attr(not(test), unsafe(export_name = "main"))]
+#[cfg_attr(test, expect(dead_code))]
 extern "C" fn entry(_argc: c_int, _argv: *const *const c_char) -> c_int {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {

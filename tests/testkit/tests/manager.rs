@@ -40,6 +40,7 @@ both! {
     caches_come_and_go => caches;
     exhaustion_is_an_error_and_all_comes_back => exhaustion;
     krealloc_keeps_the_contents => krealloc;
+    device_ranges_may_repeat_and_overlap => ioremaps;
 }
 
 fn kmalloc_sizes<B: Backend>(mm: &TestMm<B>) {
@@ -252,4 +253,30 @@ fn krealloc<B: Backend>(mm: &TestMm<B>) {
     assert_eq!(mm.krealloc(p.as_ptr(), usize::MAX, GFP_KERNEL), Err(AllocError::TooBig));
     assert_eq!(mm.krealloc(p.as_ptr(), 0, GFP_KERNEL), Ok(None));
     assert_eq!(mm.krealloc(p.as_ptr().wrapping_add(1), 5, GFP_KERNEL), Err(AllocError::BadPointer));
+}
+
+fn ioremaps<B: Backend>(mm: &TestMm<B>) {
+    let device = PhysAddr(0xfed0_0000);
+    let maps: Vec<_> = [(0, 4096), (0, 4096), (0x100, 16), (0x100, 8192)]
+        .map(|(at, len)| mm.ioremap(PhysAddr(device.0 + at), len))
+        .into();
+    let maps: Vec<_> = maps.into_iter().map(Result::unwrap).collect();
+    assert_eq!(mm.vmallocinfo().count(), 4);
+    assert_eq!(mm.vmallocinfo().areas().filter(|area| area.phys == device.0 + 0x100).count(), 2);
+    mm.check().unwrap();
+    assert_eq!(mm.vfree(maps[0].as_ptr()), Err(FreeError::WrongAllocator));
+    for map in &maps {
+        assert_eq!(map.as_ptr().addr() % 4096, map.as_ptr().addr() & 0x100);
+        mm.iounmap(map.as_ptr()).unwrap();
+        mm.check().unwrap();
+    }
+    assert_eq!(mm.iounmap(maps[3].as_ptr()), Err(FreeError::DoubleFree));
+    for (phys, size, error) in [
+        (device.0, 0, MmError::Inval),
+        (u64::MAX, 2, MmError::BadRange),
+        (device.0, usize::MAX, MmError::BadRange),
+        (1 << 60, 4096, MmError::BadRange),
+    ] {
+        assert_eq!(mm.ioremap(PhysAddr(phys), size), Err(error));
+    }
 }

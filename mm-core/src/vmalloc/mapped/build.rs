@@ -12,7 +12,7 @@ use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use crate::vmalloc::AreaRequest;
 use crate::vmalloc::area::{Area, AreaKind};
-use crate::vmalloc::unflushed::{Tables, Unflushed};
+use crate::vmalloc::unflushed::{Chain, Tables, Unflushed};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -47,7 +47,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Ok(record) => Ok(Build {
                 memory,
                 family: self,
-                tables: Tables::new(memory),
+                tables: Tables::new(memory, self),
                 record,
                 kind,
                 units: (start, count),
@@ -103,8 +103,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let area = unsafe { &mut *memory.area(build.record) };
         area.phys = phys.0;
         area.cache = cache;
+        // Before anything is mapped: even for a moment no page has two cache modes.
+        // SAFETY: the record is live, and `Unflushed` removes it before it gives it back.
+        unsafe { self.tables.lock().add(memory, build.record) }?;
         build.map_run(PageRange { start: pfn, count: pages as u32 }, Prot::ReadWrite, cache)?;
-        self.tables.lock().add(memory, build.record)?;
         let start = build.publish()?;
         // SAFETY: the offset is within the first page.
         Ok(unsafe { start.add(offset) })
@@ -176,13 +178,10 @@ impl<P: Platform, B: PageTable> Drop for Build<'_, P, B> {
         if self.record == NIL {
             return;
         }
-        if self.kind == AreaKind::Ioremap {
-            self.family.tables.lock().remove(self.memory, self.record);
-        }
         let range = VirtRange { start: self.addr, end: self.addr + self.mapped as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(self.memory);
-        let mut chain = self.family.unmap_pages(self.memory, range, self.kind, &mut tables);
-        chain.append(self.memory, &mut tables.retired);
-        Unflushed::new(self.memory, self.family, range, self.units, chain, self.record).flush();
+        let mut tables = Tables::new(self.memory, self.family);
+        let blocks = self.family.unmap_pages(self.memory, range, self.kind, &mut tables);
+        let retired = core::mem::replace(&mut tables.retired, Chain::new());
+        Unflushed::new(self.memory, self.family, range, self.units, blocks, retired, self.record).flush();
     }
 }

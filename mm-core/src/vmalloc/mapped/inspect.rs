@@ -82,11 +82,13 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.space.lock().check()?;
+        self.tables.lock().check(memory)?;
         let mut tally = AreaTally::default();
         let mut from = self.window_start();
-        let mut units = 0;
+        let (mut units, mut ioremaps) = (0, 0);
         while let Some(area) = self.next_area(memory, from) {
             tally.areas += 1;
+            ioremaps += usize::from(area.kind == AreaKind::Ioremap);
             units += (area.pages as usize + 1).div_ceil(Self::UNIT_PAGES);
             for page in 0..area.pages as usize {
                 let addr = area.addr + page * B::PAGE_SIZE;
@@ -108,6 +110,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 return Err(("an area has no guard behind it", area.addr));
             }
             from = end(&area, B::PAGE_SIZE);
+        }
+        if ioremaps != self.tables.lock().count() {
+            return Err(("the ioremaps and the areas disagree", ioremaps));
         }
         let space = self.space.lock();
         let taken = space.units().saturating_sub(space.free_units());

@@ -13,6 +13,7 @@ mod inspect;
 mod teardown;
 
 use super::area::{AreaHit, AreaInfo, AreaKind, FreedAreas};
+use super::interval::Cursor;
 use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
 use super::{AreaFamily, AreaRequest, AreaTally};
@@ -25,7 +26,7 @@ use crate::manager::boot_alloc;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::unflushed::Tables;
+use crate::vmalloc::unflushed::{SpareTables, Tables};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -44,6 +45,7 @@ pub struct Mapped<P: Platform, B: PageTable> {
     space: Locked<P::Lock, AddressSpace>,
     /// Guards the page tables of the window, the states of area records, and the list of ioremaps.
     tables: Locked<P::Lock, Ioremaps>,
+    pub(super) spares: Locked<P::Lock, SpareTables>,
     freed: FreedAreas,
     backend: PhantomData<fn() -> B>,
 }
@@ -91,6 +93,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
+    /// Gives a record back, after the flush of its area.
+    pub(super) fn give_record(&self, memory: &Memory<P, B>, id: u32) {
+        // SAFETY: the record is live and hidden: its area's builder or freer owns it.
+        if unsafe { (*memory.area(id)).is_listed() } {
+            // SAFETY: listed, by `build_ioremap`.
+            unsafe { self.tables.lock().remove(memory, id) };
+        }
+        memory.area_give(id);
+    }
+
     /// The live area whose guard entry stands just below `addr`, if it begins there.
     fn record_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
         let guard = VirtAddr(addr.wrapping_sub(B::PAGE_SIZE));
@@ -107,6 +119,7 @@ impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         len: AtomicUsize::new(0),
         space: Locked::new(AddressSpace::EMPTY),
         tables: Locked::new(Ioremaps::new()),
+        spares: Locked::new(SpareTables::new()),
         freed: FreedAreas::new(),
         backend: PhantomData,
     };
@@ -184,11 +197,15 @@ impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.find_hit(memory, addr)
     }
 
-    fn next(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
-        self.next_area(memory, from)
+    fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo> {
+        let area = self.next_area(memory, cursor.start() as usize)?;
+        *cursor = Cursor::at(area.addr as u64 + 1);
+        Some(area)
     }
 
-    fn drain(&self, _memory: &Memory<P, B>) {}
+    fn drain(&self, memory: &Memory<P, B>) {
+        self.free_spares(memory);
+    }
 
     fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.check_areas(memory)

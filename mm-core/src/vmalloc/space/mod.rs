@@ -7,7 +7,6 @@ mod tests;
 mod tree;
 
 use runs::{WORD, ones, places, starts};
-use search::Start;
 use tree::{State, Tree};
 
 /// Sizes from 1 unit on whose lowest possible word is remembered.
@@ -133,9 +132,9 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
     fn take_closed(&mut self, n: usize, align: usize, offset: usize) -> Option<usize> {
         self.sync();
         let start = if align == 1 {
-            self.tree.find(n, Start::Any)
+            self.tree.find(n, self.low[n.min(SIZES) - 1])
         } else if (align, offset) == (ALIGN, OFFSET) {
-            self.tree.find(n, Start::Placed)
+            self.tree.find_placed(n)
         } else {
             self.find_aligned(n, align, offset)
         }?;
@@ -280,7 +279,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
             }
         }
         for (i, low) in self.low.iter().enumerate() {
-            if self.tree.find(i + 1, Start::Any).is_some_and(|start| start / WORD < *low) {
+            if self.tree.find_from(0, i + 1).is_some_and(|start| start / WORD < *low) {
                 return Err(("a free run of address space lies below its bound", *low));
             }
         }

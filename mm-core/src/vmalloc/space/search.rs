@@ -1,31 +1,30 @@
 //! Finding runs in the tree. It is settled whenever something is searched.
 
 use super::runs::{Runs, WORD, places, starts};
-use super::tree::Tree;
-
-/// What is looked for: `n` free units from anywhere, or from a start at `OFFSET` modulo `ALIGN`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    Any,
-    Placed,
-}
+use super::tree::{Tree, above};
 
 impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
-    /// The lowest `n` free units.
-    pub(super) fn find(&self, n: usize, start: Start) -> Option<usize> {
-        if self.units() == 0 {
-            return None;
+    /// The lowest `n` free units, when none start in a word below `word`.
+    ///
+    /// It climbs from there only as far as the fit is away.
+    pub(super) fn find(&self, n: usize, word: usize) -> Option<usize> {
+        let node = above(self.exposed, self.leaves + word);
+        let runs = self.get(node);
+        if runs.longest as usize >= n {
+            return Some(self.descend_any(node, n));
         }
-        match start {
-            Start::Any if self.get(1).longest as usize >= n => {
-                Some(self.descend(1, n, |runs| runs.longest, |runs| Some(runs.suffix), 0, u64::MAX))
-            }
-            Start::Placed if self.get(1).placed as usize >= n => {
-                let bits = places(0, ALIGN, OFFSET);
-                Some(self.descend(1, n, |runs| runs.placed, Runs::placed_suffix, OFFSET, bits))
-            }
-            _ => None,
-        }
+        self.find_right(node, runs.suffix as usize, n)
+    }
+
+    /// The lowest `n` free units from a start at `OFFSET` modulo `ALIGN`.
+    pub(super) fn find_placed(&self, n: usize) -> Option<usize> {
+        let fits = self.inner(1).placed as usize >= n;
+        let allowed = places(0, ALIGN, OFFSET);
+        fits.then(|| self.descend(1, n, |runs| runs.placed, Runs::placed_suffix, OFFSET, allowed))
+    }
+
+    fn descend_any(&self, node: usize, n: usize) -> usize {
+        self.descend(node, n, |runs| runs.longest, |runs| Some(runs.suffix), 0, u64::MAX)
     }
 
     /// The lowest fit under `node`, which has one.
@@ -45,7 +44,7 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         let mut len = self.len(node) as usize;
         let mut base = self.base(node);
         while node < self.leaves {
-            if self.get(node).prefix as usize == len {
+            if self.inner(node).prefix as usize == len {
                 return base + first;
             }
             len /= 2;
@@ -71,10 +70,10 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         if from >= self.units() {
             return None;
         }
-        let mut node = self.locate(from);
-        let mut end = self.base(node) + self.len(node) as usize;
+        let node = self.locate(from);
+        let end = self.base(node) + self.len(node) as usize;
         // Free units right before `end`, none of them below `from`.
-        let mut before = if node < self.leaves {
+        let before = if node < self.leaves {
             if self.get(node).longest == 0 { 0 } else { end - from }
         } else {
             let bits = self.word(node - self.leaves) >> (from % WORD) << (from % WORD);
@@ -84,14 +83,20 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
             }
             bits.leading_ones() as usize
         };
+        self.find_right(node, before, n)
+    }
+
+    /// The lowest `n` free units from the last `before` ones of `node` on, which are free, or right of it.
+    fn find_right(&self, mut node: usize, mut before: usize, n: usize) -> Option<usize> {
+        let mut end = self.base(node) + self.len(node) as usize;
         while before < n {
             node = Self::right_of(node)?;
             let (runs, len) = (self.get(node), self.len(node));
-            if before + (runs.prefix as usize) < n && runs.longest as usize >= n {
-                return Some(self.descend(node, n, |runs| runs.longest, |runs| Some(runs.suffix), 0, u64::MAX));
-            }
             if before + runs.prefix as usize >= n {
                 break;
+            }
+            if runs.longest as usize >= n {
+                return Some(self.descend_any(node, n));
             }
             before = if runs.prefix == len { before + len as usize } else { runs.suffix as usize };
             end += len as usize;

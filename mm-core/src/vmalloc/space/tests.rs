@@ -73,8 +73,8 @@ fn units() -> impl Strategy<Value = usize> {
         (1usize..=4).prop_map(|n| n * 64 - 1),
         (1usize..=4).prop_map(|n| n * 64),
         (1usize..=4).prop_map(|n| n * 64 + 1),
-        500usize..2100,
-        Just(1024)
+        if cfg!(miri) { 250usize..400 } else { 500usize..2100 },
+        Just(if cfg!(miri) { 256 } else { 1024 }),
     ]
 }
 

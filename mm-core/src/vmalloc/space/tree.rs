@@ -16,9 +16,13 @@ pub(super) struct Tree<const ALIGN: usize, const OFFSET: usize> {
     nodes: *mut Runs<ALIGN, OFFSET>,
     words: *mut u64,
     units: usize,
+    /// Words in memory; those up to `leaves` are not there and count as taken.
+    count: usize,
     pub(super) leaves: usize,
-    /// The node whose ancestors are behind, or 0. Its own path was exposed.
+    /// The node whose ancestors are behind, or 0. It lies on the path to `exposed`.
     pending: usize,
+    /// The word's node that was exposed last: what is stored on the way to it, and beside the way, is up to date.
+    pub(super) exposed: usize,
 }
 
 /// What [`Tree::mark`] makes of a range.
@@ -30,8 +34,15 @@ pub(super) enum State {
 
 impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
     /// No units, no memory.
-    pub(super) const EMPTY: Self =
-        Tree { nodes: core::ptr::null_mut(), words: core::ptr::null_mut(), units: 0, leaves: 0, pending: 0 };
+    pub(super) const EMPTY: Self = Tree {
+        nodes: core::ptr::null_mut(),
+        words: core::ptr::null_mut(),
+        units: 0,
+        count: 0,
+        leaves: 0,
+        pending: 0,
+        exposed: 0,
+    };
 
     const fn leaves(units: usize) -> usize {
         let words = units.div_ceil(WORD).next_power_of_two();
@@ -51,8 +62,18 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
     pub(super) unsafe fn new(ptr: *mut u8, units: usize) -> Self {
         let leaves = Self::leaves(units);
         let words = ptr.wrapping_add(leaves * size_of::<Runs<ALIGN, OFFSET>>());
-        let mut tree = Tree { nodes: ptr.cast(), words: words.cast(), units, leaves, pending: 0 };
+        let mut tree = Tree {
+            nodes: ptr.cast(),
+            words: words.cast(),
+            units,
+            count: units.div_ceil(WORD),
+            leaves,
+            pending: 0,
+            exposed: 1,
+        };
         tree.put(1, Runs::TAKEN);
+        tree.open_path(1, leaves);
+        tree.exposed = leaves;
         tree
     }
 
@@ -75,17 +96,17 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
 
     #[inline]
     pub(super) fn word(&self, word: usize) -> u64 {
-        if word >= self.units.div_ceil(WORD) {
+        if word >= self.count {
             return 0;
         }
         // SAFETY: `word` is below the number of words that `new` was promised memory for, and is written before a
-        // path that leads to it is read (`push` writes the words below a node it opens).
+        // path that leads to it is read (`open_path` writes the words below a node it opens).
         unsafe { self.words.add(word).read() }
     }
 
     #[inline]
     fn put_word(&mut self, word: usize, bits: u64) {
-        if word < self.units.div_ceil(WORD) {
+        if word < self.count {
             // SAFETY: as in `word`.
             unsafe { self.words.add(word).write(bits) }
         }
@@ -96,15 +117,22 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         if node >= self.leaves {
             return Runs::of_word(self.word(node - self.leaves));
         }
+        self.inner(node)
+    }
+
+    /// A node that is no word's.
+    #[inline]
+    pub(super) fn inner(&self, node: usize) -> Runs<ALIGN, OFFSET> {
+        debug_assert!(0 < node && node < self.leaves);
         // SAFETY: `node` is below `leaves`, the number of nodes that `new` was promised memory for; the root is
-        // written there, and `push` writes both children before a path goes on to them.
+        // written there, and `open_path` writes both children before a path goes on to them.
         unsafe { self.nodes.add(node).read() }
     }
 
     #[inline]
     fn put(&mut self, node: usize, runs: Runs<ALIGN, OFFSET>) {
         debug_assert!(0 < node && node < self.leaves);
-        // SAFETY: as in `get`.
+        // SAFETY: as in `inner`.
         unsafe { self.nodes.add(node).write(runs) }
     }
 
@@ -119,23 +147,30 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         }
     }
 
-    /// Brings the nodes below `top` on the way to `leaf`, and beside it, up to date. No unit changes.
-    fn expose(&mut self, top: usize, leaf: usize) {
+    /// Brings what is stored below `top` on the way to `leaf`, and beside the way, up to date. No unit changes.
+    fn open_path(&mut self, top: usize, leaf: usize) {
         let mut up = leaf.ilog2() - top.ilog2();
         let mut len = self.len(top);
         while up > 0 {
             let node = leaf >> up;
-            let longest = self.get(node).longest;
+            let longest = self.inner(node).longest;
             up -= 1;
-            if longest == 0 {
-                self.fill(2 * node, len / 2, State::Taken);
-                self.fill(2 * node + 1, len / 2, State::Taken);
-            } else if longest == len {
-                self.fill(2 * node, len / 2, State::Free);
-                self.fill(2 * node + 1, len / 2, State::Free);
-            }
             len /= 2;
+            if longest == 0 {
+                self.fill(2 * node, len, State::Taken);
+                self.fill(2 * node + 1, len, State::Taken);
+            } else if longest == 2 * len {
+                self.fill(2 * node, len, State::Free);
+                self.fill(2 * node + 1, len, State::Free);
+            }
         }
+    }
+
+    /// Exposes a word, from where its path leaves the one exposed last.
+    #[inline]
+    fn expose(&mut self, leaf: usize) {
+        self.open_path(above(self.exposed, leaf), leaf);
+        self.exposed = leaf;
     }
 
     /// Exposes a word: it can be read, and replaced by [`store`](Tree::store). Also says whether the unit right
@@ -143,7 +178,7 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
     pub(super) fn reach_word(&mut self, word: usize) -> (u64, bool) {
         self.settle();
         let leaf = self.leaves + word;
-        self.expose(1, leaf);
+        self.expose(leaf);
         // The stretch to the left ends where the highest node that begins with this word begins.
         let first = leaf >> leaf.trailing_zeros();
         let joins = first > 1 && self.get(first - 1).suffix > 0;
@@ -156,24 +191,15 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         self.pending = self.leaves + word;
     }
 
-    /// The lowest node above two words.
-    #[inline]
-    fn above(&self, first: usize, last: usize) -> usize {
-        let (first, last) = (self.leaves + first, self.leaves + last);
-        first >> (usize::BITS - (first ^ last).leading_zeros())
-    }
-
     /// Exposes both ends of a range that is not empty, so that [`is_taken`](Tree::is_taken) and
     /// [`mark`](Tree::mark) can work on it.
     pub(super) fn reach(&mut self, range: &Range<usize>) {
-        let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
-        let top = self.above(first, last);
-        if self.pending != top {
+        let (first, last) = (self.leaves + range.start / WORD, self.leaves + (range.end - 1) / WORD);
+        if self.pending != above(first, last) {
             self.settle();
-            self.expose(1, top);
         }
-        self.expose(top, self.leaves + first);
-        self.expose(top, self.leaves + last);
+        self.expose(first);
+        self.expose(last);
     }
 
     /// The bits of `word` that lie in `range`, which it meets.
@@ -227,18 +253,19 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
             self.fill(node, len, state);
             true
         });
-        let top = self.above(first, last);
+        let (first, last) = (self.leaves + first, self.leaves + last);
+        let top = above(first, last);
         if first != last {
-            let left = self.climb(self.leaves + first, 2 * top);
-            let right = self.climb(self.leaves + last, 2 * top + 1);
+            let left = self.climb(first, 2 * top);
+            let right = self.climb(last, 2 * top + 1);
             self.put(top, Runs::join(left, right, self.len(top) / 2));
         }
         self.pending = top;
     }
 
-    /// Recomputes the nodes above `node` up to `top`, which it returns.
+    /// Recomputes the nodes above a word up to `top`, which it returns.
     fn climb(&mut self, mut node: usize, top: usize) -> Runs<ALIGN, OFFSET> {
-        let (mut runs, mut len) = (self.get(node), self.len(node));
+        let (mut runs, mut len) = (self.get(node), WORD as u32);
         while node > top {
             runs = self.join_up(node, runs, len);
             node /= 2;
@@ -266,7 +293,7 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
             runs = self.join_up(node, runs, len);
             node /= 2;
             len *= 2;
-            if self.get(node) == runs {
+            if self.inner(node) == runs {
                 return;
             }
             self.put(node, runs);
@@ -286,11 +313,17 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         }
         while up > 0 {
             let node = leaf >> up;
-            if self.get(node).is_uniform(self.len(node)) {
+            if self.inner(node).is_uniform(self.len(node)) {
                 return node;
             }
             up -= 1;
         }
         leaf
     }
+}
+
+/// The lowest node above two words' nodes, or the one when they are the same.
+#[inline]
+pub(super) fn above(first: usize, last: usize) -> usize {
+    first >> (usize::BITS - (first ^ last).leading_zeros())
 }

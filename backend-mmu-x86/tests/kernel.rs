@@ -1,0 +1,194 @@
+//! The kernel's tables: everything that was listed is mapped, and nothing else.
+
+mod common;
+
+use backend_mmu_x86::kernel::{self, Segment};
+use common::PAGE;
+use mm_core::{AllocError, MmError, Pfn, PhysAddr, PhysRange, Prot, VirtAddr, VirtRange};
+use rtmm_testkit::{SimConfig, SimMachine};
+use std::collections::BTreeMap;
+
+const DIRECT: usize = 0xffff_8880_0000_0000;
+const IMAGE: usize = 0xffff_ffff_8000_0000;
+const WINDOW: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c980_0000_0000 };
+/// Low memory up to the video hole, and the rest, with an end in the middle of a 2 MiB entry.
+const RAM: [(u64, u64); 2] = [(0, 0x9f000), (0x10_0000, 0x90_3000)];
+/// Tables are taken from here on.
+const TAKE: u32 = 0x800;
+
+fn segments() -> [Segment; 3] {
+    let segment = |offset: usize, pages, prot| Segment {
+        virt: VirtAddr(IMAGE + offset),
+        phys: PhysAddr(offset as u64),
+        pages,
+        prot,
+    };
+    [
+        segment(0x20_0000, 3, Prot::ReadExecute),
+        segment(0x20_3000, 2, Prot::Read),
+        segment(0x20_5000, 4, Prot::ReadWrite),
+    ]
+}
+
+fn machine() -> SimMachine {
+    SimMachine::new(SimConfig::new(&RAM))
+}
+
+fn ram() -> Vec<PhysRange> {
+    RAM.iter().map(|&(start, end)| PhysRange { start, end }).collect()
+}
+
+/// Builds tables from at most `frames` frames of RAM; returns how many it took.
+fn build(machine: &SimMachine, segments: &[Segment], window: VirtRange, frames: u32) -> Result<(Pfn, u32), MmError> {
+    let mut taken = 0;
+    let mut take = || (taken < frames).then(|| (Pfn(TAKE + taken), taken += 1).0);
+    // SAFETY: nobody uses the machine's RAM.
+    let root = unsafe { kernel::build(machine, segments, &ram(), window, &mut take) }?;
+    Ok((root, taken))
+}
+
+type Live = BTreeMap<usize, (u64, u64, bool, bool)>;
+
+fn live(machine: &SimMachine, root: Pfn) -> Live {
+    let mut live = Live::new();
+    // SAFETY: one thread.
+    unsafe {
+        kernel::for_each_mapping(machine, root, |virt, phys, bytes, writable, executable| {
+            assert_eq!(live.insert(virt, (phys, bytes, writable, executable)), None);
+        });
+    }
+    live
+}
+
+#[test]
+fn all_that_is_listed_is_mapped_and_nothing_else() {
+    let machine = machine();
+    let (root, _) = build(&machine, &segments(), WINDOW, 64).unwrap();
+    let mut expected = Live::new();
+    for segment in segments() {
+        for page in 0..segment.pages as usize {
+            let phys = segment.phys.0 + (page * PAGE) as u64;
+            let rights = (segment.prot.writable(), segment.prot.executable());
+            expected.insert(segment.virt.0 + page * PAGE, (phys, 0x1000, rights.0, rights.1));
+        }
+    }
+    let mut at = 0;
+    while at < RAM[1].1 {
+        // Whole 2 MiB of RAM without read-only frames are one entry.
+        let large = [0x40_0000, 0x60_0000].contains(&at);
+        let bytes = if large { 0x20_0000 } else { 0x1000 };
+        if ram().iter().any(|range| range.start <= at && at < range.end) {
+            let read_only = (0x20_0000..0x20_5000).contains(&at);
+            expected.insert(DIRECT + at as usize, (at, bytes, !read_only, false));
+        }
+        at += bytes;
+    }
+    assert_eq!(live(&machine, root), expected);
+    // SAFETY: one thread.
+    assert_eq!(unsafe { kernel::writable_and_executable(&machine, root) }, None);
+}
+
+#[test]
+fn the_cpu_keeps_to_them() {
+    let machine = machine();
+    let (root, _) = build(&machine, &segments(), WINDOW, 64).unwrap();
+    // SAFETY: just built; the program runs on the host.
+    unsafe { kernel::activate(&machine, root) }.unwrap();
+    let code = |result: Result<(), rtmm_testkit::Fault>| result.unwrap_err().code().unwrap();
+    assert_eq!(machine.fetch(IMAGE + 0x20_0000), Ok(0x20_0000));
+    assert_eq!(code(machine.store(IMAGE + 0x20_0000, b"x")), 0b11);
+    assert_eq!(code(machine.store(DIRECT + 0x20_0000, b"x")), 0b11);
+    assert_eq!(code(machine.store(DIRECT + 0x20_4000, b"x")), 0b11);
+    assert_eq!(code(machine.fetch(DIRECT + 0x20_0000).map(drop)), 0b1_0001);
+    assert_eq!(code(machine.fetch(IMAGE + 0x20_5000).map(drop)), 0b1_0001);
+    assert_eq!(machine.store(IMAGE + 0x20_5000, b"data"), Ok(()));
+    let mut read = [0; 4];
+    machine.load(DIRECT + 0x20_5000, &mut read).unwrap();
+    assert_eq!(&read, b"data");
+    for nothing in [0, 0xfff, 0x20_0000, IMAGE, IMAGE + 0x20_9000, DIRECT + 0x9_f000, DIRECT + 0x90_3000, WINDOW.start]
+    {
+        assert_eq!(code(machine.load(nothing, &mut [0])), 0);
+    }
+    assert_eq!(machine.assists(), 0);
+}
+
+#[test]
+fn the_scan_finds_a_frame_that_is_writable_and_executable() {
+    let machine = machine();
+    let mut segments = segments();
+    // Two builds, one tree each: the second's executable mapping is put into the first by hand.
+    segments[0].prot = Prot::ReadWrite;
+    let (root, taken) = build(&machine, &segments, WINDOW, 64).unwrap();
+    assert!(live(&machine, root).values().all(|&(_, _, _, executable)| !executable));
+    let alias = Segment { virt: VirtAddr(WINDOW.end), phys: PhysAddr(0x20_1000), pages: 1, prot: Prot::ReadExecute };
+    let mut next = TAKE + taken;
+    // SAFETY: nobody uses these frames.
+    let other = unsafe {
+        kernel::build(&machine, &[alias], &[], VirtRange { start: 0, end: 0 }, &mut || (Some(Pfn(next)), next += 1).0)
+    };
+    let (other, slot) = (other.unwrap(), (WINDOW.end >> 39) & 511);
+    let entry = |root: Pfn| machine.ram().ptr((u64::from(root.0) << 12) + 8 * slot as u64).unwrap().cast::<u64>();
+    // SAFETY: one thread, entries of two tables.
+    unsafe { entry(root).write(entry(other).read()) };
+    // SAFETY: one thread.
+    assert_eq!(unsafe { kernel::writable_and_executable(&machine, root) }, Some(0x20_1000));
+}
+
+#[test]
+fn the_window_s_upper_tables_are_there() {
+    let machine = machine();
+    let (root, taken) = build(&machine, &segments(), WINDOW, 64).unwrap();
+    let slot = |at: usize| {
+        let entry = (u64::from(root.0) << 12) + 8 * ((at >> 39) & 511) as u64;
+        // SAFETY: an entry of the root, in RAM; one thread.
+        unsafe { machine.ram().ptr(entry).unwrap().cast::<u64>().read() }
+    };
+    assert_ne!(slot(WINDOW.start) & 1, 0);
+    assert_eq!(slot(WINDOW.end), 0);
+    let two = VirtRange { start: WINDOW.end - PAGE, end: WINDOW.end + PAGE };
+    assert_eq!(build(&machine, &segments(), two, 64).map(|built| built.1), Ok(taken + 1));
+    let none = VirtRange { start: 0, end: 0 };
+    assert_eq!(build(&machine, &segments(), none, 64).map(|built| built.1), Ok(taken - 1));
+}
+
+#[test]
+fn too_few_frames_are_an_error_at_every_one() {
+    let machine = machine();
+    let (_, needed) = build(&machine, &segments(), WINDOW, 64).unwrap();
+    assert!(needed > 5);
+    for frames in 0..needed {
+        assert_eq!(build(&machine, &segments(), WINDOW, frames), Err(MmError::Alloc(AllocError::NoMemory)));
+    }
+}
+
+#[test]
+fn what_cannot_be_mapped_is_refused() {
+    let machine = machine();
+    let refuse = |change: &dyn Fn(&mut [Segment; 3]), expected| {
+        let mut segments = segments();
+        change(&mut segments);
+        assert_eq!(build(&machine, &segments, WINDOW, 64).map(drop), Err(expected), "{segments:x?}");
+    };
+    refuse(&|s| s[0].virt.0 += 8, MmError::Inval);
+    refuse(&|s| s[0].phys.0 += 8, MmError::Inval);
+    refuse(&|s| s[0].virt.0 = 0x40_0000, MmError::Inval);
+    refuse(&|s| s[0].virt.0 = 0x8000_0000_0000, MmError::Inval);
+    refuse(&|s| s[0].virt.0 = usize::MAX - 0xfff, MmError::Inval);
+    refuse(&|s| s[0].phys.0 = 1 << 46, MmError::BadRange);
+    refuse(&|s| s[0].phys.0 = 0xffff_ffff_ffff_f000, MmError::BadRange);
+    refuse(&|s| s[1].virt = s[0].virt, MmError::AlreadyMapped);
+    refuse(&|s| s[2].virt.0 = DIRECT + 0x40_0000, MmError::AlreadyMapped);
+    // Text that data covers too.
+    refuse(&|s| s[2].phys.0 = 0x20_2000, MmError::Inval);
+    refuse(&|s| s[2].virt.0 = WINDOW.start, MmError::Inval);
+    let bad = [
+        VirtRange { start: 0x1000, end: 0x2000 },
+        VirtRange { start: WINDOW.start + 1, end: WINDOW.end },
+        VirtRange { start: WINDOW.start, end: WINDOW.end - 1 },
+        VirtRange { start: DIRECT - PAGE, end: DIRECT + PAGE },
+        VirtRange { start: IMAGE, end: IMAGE + 0x40_0000 },
+    ];
+    for window in bad {
+        assert_eq!(build(&machine, &segments(), window, 64).map(drop), Err(MmError::Inval), "{window:x?}");
+    }
+}
