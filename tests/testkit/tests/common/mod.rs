@@ -99,3 +99,22 @@ impl Fragments {
         }
     }
 }
+
+/// Runs `call`, which is refused, and asserts that it changed nothing.
+pub fn unchanged<B: Backend, R>(mm: &TestMm<B>, call: impl FnOnce() -> R) -> R {
+    let before = state(mm);
+    let result = call();
+    assert_eq!(state(mm), before);
+    result
+}
+
+/// The kernel pointer to a frame of RAM.
+pub fn frame_ptr<B: Backend>(mm: &TestMm<B>, pfn: u32) -> *mut u8 {
+    mm.backend().direct_ptr((pfn as usize) << B::PAGE_SHIFT)
+}
+
+/// All frames that have a record.
+pub fn frames<B: Backend>(mm: &TestMm<B>) -> Vec<u32> {
+    // Each zone of a rig is one run without a hole.
+    mm.zoneinfo().zones().iter().flat_map(|zone| zone.span.0..zone.span.1).collect()
+}
