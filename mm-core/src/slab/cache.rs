@@ -178,6 +178,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 frame.set_head(Head::new(self.kind, self.owner as u8, i));
             }
         }
+        crate::trace::slab(true, g.size, g.pages, pfn.0);
         let mut state = self.state.lock();
         state.slabs += 1;
         // SAFETY: ours, and the lock is held.
@@ -332,6 +333,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             }
         }
         drop(state);
+        crate::trace::slab(false, self.geometry.size, self.geometry.pages, pfn);
         self.memory.meta_give(id, meta_size(self.geometry.words as usize));
         let _ = self.memory.free_block(pfn as usize, FrameKind::Held, Some(pages as usize));
     }
