@@ -114,8 +114,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         unsafe { self.tables.lock().add(memory, build.record) }?;
         build.map_run(PageRange { start: pfn, count: pages as u32 }, Prot::ReadWrite, cache)?;
         let start = build.publish()?;
-        // SAFETY: the offset is within the first page.
-        Ok(unsafe { start.add(offset) })
+        // Of the address only: what is mapped is no object of this program.
+        Ok(start.map_addr(|addr| addr | offset))
     }
 }
 
