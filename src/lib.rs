@@ -10,3 +10,8 @@ pub use mm_core::*;
 pub use backend_mmu_x86 as backend;
 #[cfg(not(feature = "mmu"))]
 pub use backend_nommu as backend;
+
+/// The README's example, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -44,9 +44,10 @@ impl<M: Machine> X86<M> {
     }
 }
 
-/// The last frame number with `bits` address bits. Wider CPUs than 44 bits are treated as such.
+/// The last frame number with `bits` address bits. Wider CPUs than 44 bits are treated as such, and the very last
+/// frame of theirs is left out, so that a length compared with the room for it never has all bits set.
 pub(crate) fn last_frame(bits: u32) -> u32 {
-    u32::MAX >> 44u32.saturating_sub(bits).min(31)
+    (u32::MAX >> 44u32.saturating_sub(bits).min(31)).min(u32::MAX - 1)
 }
 
 // SAFETY: `Machine` promises the same of the direct map and of `with_frame`.
@@ -111,7 +112,8 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         tables: &mut impl TableFrames,
     ) -> Result<u32, MapError> {
         let last = self.last_frame();
-        if run.count == 0 || run.start.0 > last || run.count - 1 > last - run.start.0 {
+        // A count of 0 wraps to more than there can be.
+        if run.start.0 > last || run.count.wrapping_sub(1) > last - run.start.0 {
             return Err(MapError::BadFrame);
         }
         // SAFETY: by the caller; the frames were checked.
@@ -190,7 +192,7 @@ mod tests {
     fn the_last_frame_follows_the_address_width() {
         assert_eq!(last_frame(36), 0xff_ffff);
         assert_eq!(last_frame(39), 0x7ff_ffff);
-        assert_eq!(last_frame(44), u32::MAX);
-        assert_eq!(last_frame(52), u32::MAX);
+        assert_eq!(last_frame(44), u32::MAX - 1);
+        assert_eq!(last_frame(52), u32::MAX - 1);
     }
 }

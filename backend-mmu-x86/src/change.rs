@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::machine::Machine;
-use crate::table::{ENTRIES, Spot, Table, descend, link};
+use crate::table::{ENTRIES, Table, descend, index, link, lowest};
 use crate::walker::{BATCH, LARGE_PAGES, is_kernel_page};
 use mm_core::{MapError, Pfn, Prot, TableFrames};
 
@@ -22,21 +22,21 @@ pub(crate) unsafe fn protect<M: Machine>(
         return Err(MapError::BadAddress);
     }
     // SAFETY: by the caller.
-    let spot = unsafe { descend(machine, root, at, 0) };
-    if spot.level != 0 {
+    let Some((table, _)) = (unsafe { lowest(machine, root, at) }) else {
         // SAFETY: by the caller.
-        return unsafe { protect_large(machine, spot, at, pages, prot, tables) };
-    }
-    let most = (pages as usize).min(ENTRIES - spot.index).min(BATCH as usize);
+        return unsafe { protect_large(machine, root, at, pages, prot, tables) };
+    };
+    let start = index(at, 0);
+    let most = (pages as usize).min(ENTRIES - start).min(BATCH as usize);
     let mut done = 0;
     while done < most {
-        let index = spot.index + done;
-        let entry = spot.table.load(index);
+        let index = start + done;
+        let entry = table.load(index);
         if !entry.is_present() {
             break;
         }
         // SAFETY: the caller holds the lock and owns the range; frame and cache mode stay as they are.
-        unsafe { spot.table.store(index, entry.with_prot(prot)) };
+        unsafe { table.store(index, entry.with_prot(prot)) };
         done += 1;
     }
     if done == 0 { Err(MapError::NotMapped) } else { Ok(done as u32) }
@@ -49,12 +49,14 @@ pub(crate) unsafe fn protect<M: Machine>(
 #[inline(never)]
 unsafe fn protect_large<M: Machine>(
     machine: &M,
-    spot: Spot<'_, M>,
+    root: Pfn,
     at: usize,
     pages: u32,
     prot: Prot,
     tables: &mut impl TableFrames,
 ) -> Result<u32, MapError> {
+    // SAFETY: by the caller.
+    let spot = unsafe { descend(machine, root, at, 0) };
     let entry = spot.table.load(spot.index);
     if spot.level != 1 || !entry.is_present() || pages == 0 {
         return Err(MapError::NotMapped);

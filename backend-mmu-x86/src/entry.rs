@@ -36,7 +36,7 @@ pub(crate) const PAT: u64 = 0x0001_0406_0007_0406;
 pub(crate) enum Size {
     /// 4 KiB, in the lowest table.
     Page,
-    /// 2 MiB one level up, 1 GiB two levels up. The latter is read, never written.
+    /// 2 MiB, in the table above.
     Large,
 }
 
@@ -218,8 +218,9 @@ mod tests {
 
     /// Every single-bit frame number, its neighbours, and both ends.
     fn frames() -> Vec<Pfn> {
+        let step = if cfg!(miri) { 5 } else { 1 };
         let mut frames: Vec<Pfn> =
-            (0..32).flat_map(|bit| [1u32 << bit, (1u32 << bit) - 1, !(1u32 << bit)]).map(Pfn).collect();
+            (0..32).step_by(step).flat_map(|bit| [1u32 << bit, (1u32 << bit) - 1, !(1u32 << bit)]).map(Pfn).collect();
         frames.extend([Pfn(u32::MAX), Pfn(0x1234_5678)]);
         frames
     }

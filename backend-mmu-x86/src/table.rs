@@ -64,23 +64,13 @@ impl<'m, M: Machine> Table<'m, M> {
     /// As for [`store`](Self::store), for each of them; `index + count` is at most 512.
     #[inline(always)]
     pub(crate) unsafe fn fill(&self, index: usize, count: usize, first: Entry, step: u64) {
-        // Eight at a time: the loop would cost as much as the stores.
         let mut value = first.0;
-        let mut done = 0;
-        while count - done >= 8 {
-            for lane in 0..8 {
-                // SAFETY: by the caller.
-                unsafe { self.store(index + done + lane, Entry(value.wrapping_add(step * lane as u64))) };
-            }
-            value = value.wrapping_add(8 * step);
-            done += 8;
-        }
-        while done < count {
+        let mut put = |index| {
             // SAFETY: by the caller.
-            unsafe { self.store(index + done, Entry(value)) };
+            unsafe { self.store(index, Entry(value)) };
             value = value.wrapping_add(step);
-            done += 1;
-        }
+        };
+        for_each_by_eight(index, count, &mut put);
     }
 
     /// True when the `count` entries from `index` on are absent; `index + count` is at most 512.
@@ -91,12 +81,29 @@ impl<'m, M: Machine> Table<'m, M> {
     pub(crate) unsafe fn all_absent(&self, index: usize, count: usize) -> bool {
         debug_assert!(index + count <= ENTRIES);
         let mut bits = 0;
-        for i in index..index + count {
-            // SAFETY: in the table by `at`. Plain reads: nobody stores now, the CPU included, since the accessed and
+        for_each_by_eight(index, count, &mut |i| {
+            // SAFETY: in the table by `at`. A plain read: nobody stores now, the CPU included, since the accessed and
             // dirty bits it would set are set.
             bits |= unsafe { self.entries.add(i).read() };
-        }
+        });
         bits == 0
+    }
+}
+
+/// Calls `f` for `count` numbers from `first` on, eight in a row where it can: what the loop itself costs would
+/// otherwise outweigh a load or a store.
+#[inline(always)]
+fn for_each_by_eight(first: usize, count: usize, f: &mut impl FnMut(usize)) {
+    let rest = count & 7;
+    for i in 0..rest {
+        f(first + i);
+    }
+    let mut done = rest;
+    while done < count {
+        for lane in 0..8 {
+            f(first + done + lane);
+        }
+        done += 8;
     }
 }
 
@@ -109,6 +116,14 @@ pub(crate) struct Spot<'m, M> {
     pub(crate) index: usize,
     /// The table's entries in use are counted: it was not made at boot.
     pub(crate) counted: bool,
+}
+
+/// True when `entry`, of a table `level` steps above the lowest one, leads to another table.
+///
+/// Only the tables just above the lowest ones have leaves: 1 GiB entries are never written.
+#[inline(always)]
+pub(crate) const fn is_link(entry: Entry, level: u32) -> bool {
+    if level == 1 { entry.is_table() } else { entry.is_present() }
 }
 
 /// Goes down from `root` towards `at` until a table `lowest` steps above the lowest one, or one with no table below.
@@ -127,7 +142,7 @@ pub(crate) unsafe fn descend<M: Machine>(machine: &M, root: Pfn, at: usize, lowe
             return Spot { table, level, index, counted };
         }
         let entry = table.load(index);
-        if !entry.is_table() {
+        if !is_link(entry, level) {
             return Spot { table, level, index, counted };
         }
         counted = !entry.is_permanent();
@@ -135,6 +150,31 @@ pub(crate) unsafe fn descend<M: Machine>(machine: &M, root: Pfn, at: usize, lowe
         // SAFETY: a link of the tree leads to a table, which stays by the caller.
         table = unsafe { Table::at(machine, entry.pfn()) };
     }
+}
+
+/// The lowest table on the way to `at`, and whether it is counted; `None` when there is none.
+///
+/// The common case of [`descend`], apart so that it keeps nothing that only the rare ones need.
+///
+/// # Safety
+/// As for [`descend`].
+#[inline(always)]
+pub(crate) unsafe fn lowest<M: Machine>(machine: &M, root: Pfn, at: usize) -> Option<(Table<'_, M>, bool)> {
+    // SAFETY: by the caller.
+    let mut table = unsafe { Table::at(machine, root) };
+    let mut counted = false;
+    let mut level = M::LEVELS.count - 1;
+    while level > 0 {
+        let entry = table.load(index(at, level));
+        if !is_link(entry, level) {
+            return None;
+        }
+        counted = !entry.is_permanent();
+        // SAFETY: a link of the tree leads to a table, which stays by the caller.
+        table = unsafe { Table::at(machine, entry.pfn()) };
+        level -= 1;
+    }
+    Some((table, counted))
 }
 
 /// The entry that links a table at `pfn` into a table `level` steps above the lowest one.

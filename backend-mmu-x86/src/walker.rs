@@ -2,7 +2,7 @@
 
 use crate::entry::{Entry, Size};
 use crate::machine::Machine;
-use crate::table::{ENTRIES, Spot, Table, descend, link};
+use crate::table::{ENTRIES, Table, descend, index, link, lowest};
 use mm_core::{CacheMode, MapError, Mapping, PageRange, Pfn, Prot, TableFrames, Walk};
 
 /// Small entries that one call reads or writes at most.
@@ -36,71 +36,102 @@ pub(crate) unsafe fn map<M: Machine>(
     if !is_kernel_page::<M>(at) {
         return Err(MapError::BadAddress);
     }
-    let aligned = ((at >> 12) as u32 | run.start.0) & (LARGE_PAGES - 1) == 0;
-    if aligned && run.count >= LARGE_PAGES {
+    if run.count >= LARGE_PAGES && ((at >> 12) as u32 | run.start.0) & (LARGE_PAGES - 1) == 0 {
+        let entry = Entry::leaf(run.start, Size::Large, prot, cache);
         // SAFETY: by the caller.
-        let spot = unsafe { descend(machine, root, at, 1) };
-        // A table with small entries elsewhere, guards for one, rules the large entry out.
-        if spot.level > 1 || !spot.table.load(spot.index).is_table() {
-            let entry = Entry::leaf(run.start, Size::Large, prot, cache);
-            // SAFETY: by the caller.
-            return unsafe { place(machine, spot, at, 1, entry, 1, tables) }.map(|()| LARGE_PAGES);
+        if let Some(result) = unsafe { map_large(machine, root, at, entry, tables) } {
+            return result.map(|()| LARGE_PAGES);
         }
     }
-    // SAFETY: by the caller.
-    let spot = unsafe { descend(machine, root, at, 0) };
     let left = LARGE_PAGES - ((at >> 12) as u32 & (LARGE_PAGES - 1));
     let count = run.count.min(left).min(BATCH);
     let entry = Entry::leaf(run.start, Size::Page, prot, cache);
     // SAFETY: by the caller.
-    unsafe { place(machine, spot, at, 0, entry, count, tables) }.map(|()| count)
+    unsafe { place(machine, root, at, entry, count, tables) }.map(|()| count)
 }
 
-/// Writes `count` entries, `first` and those of the following frames, into the table `lowest` steps above the lowest
-/// one. `spot` is how far the way down to it leads today; the tables that are missing are made.
+/// Maps one large entry; `None` when small entries are there, guards for instance, which rule it out.
+///
+/// # Safety
+/// As for [`map`].
+#[inline(never)]
+unsafe fn map_large<M: Machine>(
+    machine: &M,
+    root: Pfn,
+    at: usize,
+    entry: Entry,
+    tables: &mut impl TableFrames,
+) -> Option<Result<(), MapError>> {
+    // SAFETY: by the caller.
+    let spot = unsafe { descend(machine, root, at, 1) };
+    if spot.level > 1 {
+        // SAFETY: by the caller.
+        return Some(unsafe { place_below(machine, root, at, 1, entry, 1, tables) });
+    }
+    let old = spot.table.load(spot.index);
+    if old.is_table() {
+        return None;
+    }
+    if !old.is_absent() {
+        return Some(Err(MapError::AlreadyMapped));
+    }
+    // SAFETY: the caller holds the lock and owns the range; a leaf over an absent entry is valid.
+    unsafe { spot.table.store(spot.index, entry) };
+    if spot.counted {
+        tables.add_entries(spot.table.pfn, 1);
+    }
+    Some(Ok(()))
+}
+
+/// Writes `count` small entries, `first` and those of the following frames, making the tables that are missing.
 ///
 /// # Safety
 /// As for [`PageTable::map`](mm_core::PageTable::map); `count` entries fit into the table.
 #[inline(always)]
 unsafe fn place<M: Machine>(
     machine: &M,
-    spot: Spot<'_, M>,
+    root: Pfn,
     at: usize,
-    lowest: u32,
     first: Entry,
     count: u32,
     tables: &mut impl TableFrames,
 ) -> Result<(), MapError> {
-    if spot.level == lowest {
-        // SAFETY: the caller holds the lock.
-        if !unsafe { spot.table.all_absent(spot.index, count as usize) } {
-            return Err(MapError::AlreadyMapped);
-        }
-        // SAFETY: the caller holds the lock and owns the range; leaves over absent entries are valid.
-        unsafe { spot.table.fill(spot.index, count as usize, first, Entry::NEXT_PAGE) };
-        if spot.counted {
-            tables.add_entries(spot.table.pfn, count);
-        }
-        return Ok(());
-    }
     // SAFETY: by the caller.
-    unsafe { place_below(machine, spot, at, lowest, first, count, tables) }
+    let Some((table, counted)) = (unsafe { lowest(machine, root, at) }) else {
+        // SAFETY: by the caller.
+        return unsafe { place_below(machine, root, at, 0, first, count, tables) };
+    };
+    let index = index(at, 0);
+    // SAFETY: the caller holds the lock.
+    if !unsafe { table.all_absent(index, count as usize) } {
+        return Err(MapError::AlreadyMapped);
+    }
+    // SAFETY: the caller holds the lock and owns the range; leaves over absent entries are valid.
+    unsafe { table.fill(index, count as usize, first, Entry::NEXT_PAGE) };
+    if counted {
+        tables.add_entries(table.pfn, count);
+    }
+    Ok(())
 }
 
-/// [`place`] where at least one table is missing: kept out of the common path.
+/// Writes `count` entries into a table `lowest` steps above the lowest one that is not there yet, making it and those
+/// that lead to it.
 ///
 /// # Safety
-/// As for [`place`], and `spot.level > lowest`.
+/// As for [`place`].
 #[inline(never)]
 unsafe fn place_below<M: Machine>(
     machine: &M,
-    spot: Spot<'_, M>,
+    root: Pfn,
     at: usize,
     lowest: u32,
     first: Entry,
     count: u32,
     tables: &mut impl TableFrames,
 ) -> Result<(), MapError> {
+    // SAFETY: by the caller.
+    let spot = unsafe { descend(machine, root, at, lowest) };
+    debug_assert!(spot.level > lowest);
     if !spot.table.load(spot.index).is_absent() {
         return Err(MapError::AlreadyMapped);
     }
@@ -115,9 +146,8 @@ unsafe fn place_below<M: Machine>(
     while level < spot.level {
         // SAFETY: a frame in hand is zeroed and becomes a table here.
         let table = unsafe { Table::at(machine, tables.take()) };
-        let index = crate::table::index(at, level);
         // SAFETY: nobody reaches the table yet.
-        unsafe { table.fill(index, entries as usize, entry, Entry::NEXT_PAGE) };
+        unsafe { table.fill(index(at, level), entries as usize, entry, Entry::NEXT_PAGE) };
         tables.add_entries(table.pfn, entries);
         level += 1;
         entry = link::<M>(table.pfn, level);
@@ -148,27 +178,27 @@ pub(crate) unsafe fn unmap<M: Machine>(
         return 0;
     }
     // SAFETY: by the caller.
-    let spot = unsafe { descend(machine, root, at, 0) };
-    if spot.level != 0 {
+    let Some((table, counted)) = (unsafe { lowest(machine, root, at) }) else {
         // SAFETY: by the caller.
-        return unsafe { unmap_large(machine, root, spot, at, pages, tables, block) };
-    }
-    let most = pages.min((ENTRIES - spot.index) as u32).min(BATCH);
+        return unsafe { unmap_large(machine, root, at, pages, tables, block) };
+    };
+    let start = index(at, 0);
+    let most = pages.min((ENTRIES - start) as u32).min(BATCH);
     let mut done = 0;
     while done < most {
-        let index = spot.index + done as usize;
-        let entry = spot.table.load(index);
+        let index = start + done as usize;
+        let entry = table.load(index);
         if !entry.is_present() {
             break;
         }
         let count = block(entry.pfn(), most - done).clamp(1, most - done);
         // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
-        unsafe { spot.table.fill(index, count as usize, Entry::ABSENT, 0) };
+        unsafe { table.fill(index, count as usize, Entry::ABSENT, 0) };
         done += count;
     }
-    if done > 0 {
-        // SAFETY: by the caller.
-        unsafe { forget(machine, root, &spot, at, done, tables) };
+    if done > 0 && counted && tables.sub_entries(table.pfn, done) == 0 {
+        // SAFETY: the caller holds the lock; the table is empty.
+        unsafe { prune(machine, root, 0, at, tables) };
     }
     done
 }
@@ -181,12 +211,13 @@ pub(crate) unsafe fn unmap<M: Machine>(
 unsafe fn unmap_large<M: Machine>(
     machine: &M,
     root: Pfn,
-    spot: Spot<'_, M>,
     at: usize,
     pages: u32,
     tables: &mut impl TableFrames,
     block: &mut impl FnMut(Pfn, u32) -> u32,
 ) -> u32 {
+    // SAFETY: by the caller.
+    let spot = unsafe { descend(machine, root, at, 0) };
     let entry = spot.table.load(spot.index);
     let aligned = (at >> 12) as u32 & (LARGE_PAGES - 1) == 0;
     if spot.level != 1 || !entry.is_present() || !aligned || pages < LARGE_PAGES {
@@ -198,31 +229,12 @@ unsafe fn unmap_large<M: Machine>(
         done += block(Pfn(first.0 + done), LARGE_PAGES - done).clamp(1, LARGE_PAGES - done);
     }
     // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
-    unsafe {
-        spot.table.store(spot.index, Entry::ABSENT);
-        forget(machine, root, &spot, at, 1, tables);
+    unsafe { spot.table.store(spot.index, Entry::ABSENT) };
+    if spot.counted && tables.sub_entries(spot.table.pfn, 1) == 0 {
+        // SAFETY: the caller holds the lock; the table is empty.
+        unsafe { prune(machine, root, 1, at, tables) };
     }
     LARGE_PAGES
-}
-
-/// Takes `entries` cleared entries of the table at `spot` out of the count. Unlinks and retires the table if none is
-/// left, and so on upwards, as far as tables are counted.
-///
-/// # Safety
-/// The caller holds the lock; `spot` is on the way to `at`.
-#[inline(always)]
-unsafe fn forget<M: Machine>(
-    machine: &M,
-    root: Pfn,
-    spot: &Spot<'_, M>,
-    at: usize,
-    entries: u32,
-    tables: &mut impl TableFrames,
-) {
-    if spot.counted && tables.sub_entries(spot.table.pfn, entries) == 0 {
-        // SAFETY: by the caller; the table at `spot` is empty.
-        unsafe { prune(machine, root, spot.level, at, tables) };
-    }
 }
 
 /// Unlinks the empty table `level` steps above the lowest one on the way to `at`, and its parents that become empty.
@@ -252,19 +264,25 @@ pub(crate) fn walk<M: Machine>(machine: &M, root: Pfn, at: usize) -> Walk {
         return Walk::Absent;
     }
     // SAFETY: `root` is a root table by the contract of the caller's trait.
-    let spot = unsafe { descend(machine, root, at, 0) };
-    let entry = spot.table.load(spot.index);
+    let Some((table, _)) = (unsafe { lowest(machine, root, at) }) else { return walk_large(machine, root, at) };
+    let entry = table.load(index(at, 0));
     if !entry.is_present() {
         return entry.guard_tag().map_or(Walk::Absent, Walk::Guard);
     }
-    let (prot, cache, pages) = if spot.level == 0 {
-        (entry.prot(), entry.cache(Size::Page), 1)
-    } else {
-        (entry.prot(), entry.cache(Size::Large), 1 << (9 * spot.level))
-    };
-    let first = if spot.level == 0 { entry.pfn() } else { entry.large_pfn(pages) };
-    let pfn = Pfn(first.0 + ((at >> 12) as u32 & (pages - 1)));
-    Walk::Mapped(Mapping { pfn, pages, prot, cache })
+    Walk::Mapped(Mapping { pfn: entry.pfn(), pages: 1, prot: entry.prot(), cache: entry.cache(Size::Page) })
+}
+
+/// [`walk`] where no lowest table is reached.
+#[inline(never)]
+fn walk_large<M: Machine>(machine: &M, root: Pfn, at: usize) -> Walk {
+    // SAFETY: as in `walk`.
+    let spot = unsafe { descend(machine, root, at, 0) };
+    let entry = spot.table.load(spot.index);
+    if spot.level != 1 || !entry.is_present() {
+        return Walk::Absent;
+    }
+    let pfn = Pfn(entry.large_pfn(LARGE_PAGES).0 + ((at >> 12) as u32 & (LARGE_PAGES - 1)));
+    Walk::Mapped(Mapping { pfn, pages: LARGE_PAGES, prot: entry.prot(), cache: entry.cache(Size::Large) })
 }
 
 /// See [`PageTable::set_guard`](mm_core::PageTable::set_guard).
@@ -282,10 +300,7 @@ pub(crate) unsafe fn set_guard<M: Machine>(
         return Err(MapError::BadAddress);
     }
     // SAFETY: by the caller.
-    unsafe {
-        let spot = descend(machine, root, at, 0);
-        place(machine, spot, at, 0, Entry::guard(tag), 1, tables)
-    }
+    unsafe { place(machine, root, at, Entry::guard(tag), 1, tables) }
 }
 
 /// See [`PageTable::clear_guard`](mm_core::PageTable::clear_guard).
@@ -297,13 +312,15 @@ pub(crate) unsafe fn clear_guard<M: Machine>(machine: &M, root: Pfn, at: usize, 
         return;
     }
     // SAFETY: by the caller.
-    let spot = unsafe { descend(machine, root, at, 0) };
-    if spot.level != 0 || spot.table.load(spot.index).guard_tag().is_none() {
+    let Some((table, counted)) = (unsafe { lowest(machine, root, at) }) else { return };
+    let index = index(at, 0);
+    if table.load(index).guard_tag().is_none() {
         return;
     }
     // SAFETY: the caller holds the lock; clearing a guard is valid.
-    unsafe {
-        spot.table.store(spot.index, Entry::ABSENT);
-        forget(machine, root, &spot, at, 1, tables);
+    unsafe { table.store(index, Entry::ABSENT) };
+    if counted && tables.sub_entries(table.pfn, 1) == 0 {
+        // SAFETY: the caller holds the lock; the table is empty.
+        unsafe { prune(machine, root, 0, at, tables) };
     }
 }

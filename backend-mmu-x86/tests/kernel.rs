@@ -115,12 +115,10 @@ fn the_cpu_keeps_to_them() {
 #[test]
 fn the_scan_finds_a_frame_that_is_writable_and_executable() {
     let machine = machine();
-    let mut segments = segments();
-    // Two builds, one tree each: the second's executable mapping is put into the first by hand.
-    segments[0].prot = Prot::ReadWrite;
-    let (root, taken) = build(&machine, &segments, WINDOW, 64).unwrap();
-    assert!(live(&machine, root).values().all(|&(_, _, _, executable)| !executable));
-    let alias = Segment { virt: VirtAddr(WINDOW.end), phys: PhysAddr(0x20_1000), pages: 1, prot: Prot::ReadExecute };
+    // Two builds, one tree each: the second's executable mappings are put into the first by hand. Only the last
+    // page of theirs is data in the first tree.
+    let (root, taken) = build(&machine, &segments(), WINDOW, 64).unwrap();
+    let alias = Segment { virt: VirtAddr(WINDOW.end), phys: PhysAddr(0x20_4000), pages: 2, prot: Prot::ReadExecute };
     let mut next = TAKE + taken;
     // SAFETY: nobody uses these frames.
     let other = unsafe {
@@ -131,7 +129,24 @@ fn the_scan_finds_a_frame_that_is_writable_and_executable() {
     // SAFETY: one thread, entries of two tables.
     unsafe { entry(root).write(entry(other).read()) };
     // SAFETY: one thread.
-    assert_eq!(unsafe { kernel::writable_and_executable(&machine, root) }, Some(0x20_1000));
+    assert_eq!(unsafe { kernel::writable_and_executable(&machine, root) }, Some(0x20_5000));
+}
+
+#[test]
+fn nothing_of_the_boot_tables_stays_cached() {
+    let machine = machine();
+    let (boot, taken) = build(&machine, &segments(), WINDOW, 64).unwrap();
+    // SAFETY: just built; the program runs on the host.
+    unsafe { kernel::activate(&machine, boot) }.unwrap();
+    machine.load(IMAGE + 0x20_5000, &mut [0]).unwrap();
+    let mut next = TAKE + taken;
+    let none = VirtRange { start: 0, end: 0 };
+    // SAFETY: nobody uses these frames; then as above.
+    unsafe {
+        let bare = kernel::build(&machine, &[], &ram(), none, &mut || (Some(Pfn(next)), next += 1).0).unwrap();
+        kernel::activate(&machine, bare).unwrap();
+    }
+    assert_eq!(machine.load(IMAGE + 0x20_5000, &mut [0]).unwrap_err().code(), Some(0), "a global entry was kept");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Looking through live tables: what is mapped, and whether any frame can be both written and executed.
 
 use crate::machine::Machine;
-use crate::table::{ENTRIES, Table, shift};
+use crate::table::{ENTRIES, Table, is_link, shift};
 use mm_core::Pfn;
 
 /// Calls `f(virt, phys, bytes, writable, executable)` for every leaf entry under `root`, in the order of addresses.
@@ -83,7 +83,7 @@ unsafe fn visit<M: Machine>(
             writable: above.writable && (bare || entry.allows_write()),
             executable: above.executable && entry.allows_execute(),
         };
-        if level > 0 && entry.is_table() {
+        if level > 0 && is_link(entry, level) {
             // SAFETY: by the caller, a link leads to a table.
             unsafe { visit(machine, entry.pfn(), level - 1, here, f) };
         } else {

@@ -22,8 +22,10 @@ pub struct Unflushed<'a, P: Platform, B: PageTable> {
     range: VirtRange,
     /// First unit of address space, and how many.
     units: (usize, usize),
-    /// First frame of the chain of blocks and tables.
-    chain: Chain,
+    /// Blocks behind the area.
+    blocks: Chain,
+    /// Tables that became empty.
+    tables: Chain,
     /// The area's record.
     record: u32,
 }
@@ -34,10 +36,11 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         family: &'a Mapped<P, B>,
         range: VirtRange,
         units: (usize, usize),
-        chain: Chain,
+        blocks: Chain,
+        tables: Chain,
         record: u32,
     ) -> Self {
-        Unflushed { memory, family, range, units, chain, record }
+        Unflushed { memory, family, range, units, blocks, tables, record }
     }
 
     /// Flushes the range from every TLB, then gives frames, tables, record and addresses back.
@@ -50,7 +53,12 @@ impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
     fn drop(&mut self) {
         self.memory.backend.flush(self.range);
         self.memory.platform.flush_remote(self.range);
-        self.chain.free(self.memory);
+        while let Some(pfn) = self.blocks.pop(self.memory) {
+            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Pending, None);
+        }
+        while let Some(pfn) = self.tables.pop(self.memory) {
+            self.family.give_table(self.memory, pfn);
+        }
         if self.record != NIL {
             self.family.give_record(self.memory, self.record);
         }
@@ -75,21 +83,52 @@ impl Chain {
         }
     }
 
-    /// Adds everything of `other`, which is left empty.
-    pub(super) fn append<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, other: &mut Chain) {
-        while other.0 != NIL {
-            let pfn = other.0;
-            let Some(frame) = memory.frames.frame(Pfn(pfn)) else { return };
-            other.0 = frame.link();
-            frame.set_link(core::mem::replace(&mut self.0, pfn));
+    /// Takes the block added last.
+    fn pop<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) -> Option<Pfn> {
+        let pfn = Pfn(self.0);
+        let frame = if self.0 == NIL { None } else { memory.frames.frame(pfn) };
+        self.0 = frame.map_or(NIL, |frame| frame.link());
+        frame.map(|_| pfn)
+    }
+}
+
+/// Frames that were tables, are all zero again, and are kept for the next ones: most areas come and go in address space
+/// whose tables went with the area before.
+pub(super) struct SpareTables(heapless::Vec<Pfn, MAX_STASH>);
+
+impl SpareTables {
+    pub(super) const fn new() -> Self {
+        SpareTables(heapless::Vec::new())
+    }
+}
+
+impl<P: Platform, B: PageTable> Mapped<P, B> {
+    /// Keeps a flushed table for the next area, or frees it.
+    fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
+        if let Some(frame) = memory.frames.frame(pfn) {
+            frame.set_head(Head::new(FrameKind::Held, 0, 1));
+        }
+        debug_assert!(
+            // SAFETY: a frame of this manager that nobody else has, read as words.
+            unsafe {
+                memory.backend.with_frame(pfn, |p| {
+                    core::slice::from_raw_parts(p.cast::<usize>(), B::PAGE_SIZE / size_of::<usize>())
+                        .iter()
+                        .all(|&word| word == 0)
+                })
+            },
+            "an emptied table is not zero"
+        );
+        if self.spares.lock().0.push(pfn).is_err() {
+            let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }
 
-    fn free<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) {
-        while self.0 != NIL {
-            let pfn = self.0;
-            self.0 = memory.frames.frame(Pfn(pfn)).map_or(NIL, |frame| frame.link());
-            let _ = memory.free_block(pfn as usize, FrameKind::Pending, None);
+    /// Frees the tables that were kept.
+    pub(super) fn free_spares(&self, memory: &Memory<P, B>) {
+        loop {
+            let Some(pfn) = self.spares.lock().0.pop() else { return };
+            let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }
 }
@@ -98,15 +137,16 @@ impl Chain {
 const MAX_STASH: usize = 4;
 
 /// Zeroed frames for tables in hand, the live-entry counts, and the tables that became empty.
-pub(super) struct Tables<'a, P: Platform, B: Backend> {
+pub(super) struct Tables<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
+    family: &'a Mapped<P, B>,
     stash: heapless::Vec<Pfn, MAX_STASH>,
     pub(super) retired: Chain,
 }
 
-impl<'a, P: Platform, B: Backend> Tables<'a, P, B> {
-    pub(super) fn new(memory: &'a Memory<P, B>) -> Self {
-        Tables { memory, stash: heapless::Vec::new(), retired: Chain::new() }
+impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
+    pub(super) fn new(memory: &'a Memory<P, B>, family: &'a Mapped<P, B>) -> Self {
+        Tables { memory, family, stash: heapless::Vec::new(), retired: Chain::new() }
     }
 
     /// Brings `wanted` frames in hand. No lock is held.
@@ -116,15 +156,18 @@ impl<'a, P: Platform, B: Backend> Tables<'a, P, B> {
     pub(super) fn stock(&mut self, wanted: usize) -> Result<(), AllocError> {
         while self.stash.len() < wanted.min(MAX_STASH) {
             self.memory.fault_point(FaultClass::Table)?;
-            let flags = GFP_NOWAIT.union(Gfp::ZERO);
-            let pfn = self.memory.take_block_now(1, flags, FrameKind::Pages, NIL)?;
+            let spare = self.family.spares.lock().0.pop();
+            let pfn = match spare {
+                Some(pfn) => pfn,
+                None => self.memory.take_block_now(1, GFP_NOWAIT.union(Gfp::ZERO), FrameKind::Held, NIL)?,
+            };
             let _ = self.stash.push(pfn);
         }
         Ok(())
     }
 }
 
-impl<P: Platform, B: Backend> TableFrames for Tables<'_, P, B> {
+impl<P: Platform, B: PageTable> TableFrames for Tables<'_, P, B> {
     fn in_hand(&self) -> usize {
         self.stash.len()
     }
@@ -164,10 +207,10 @@ impl<P: Platform, B: Backend> TableFrames for Tables<'_, P, B> {
     }
 }
 
-impl<P: Platform, B: Backend> Drop for Tables<'_, P, B> {
+impl<P: Platform, B: PageTable> Drop for Tables<'_, P, B> {
     fn drop(&mut self) {
         while let Some(pfn) = self.stash.pop() {
-            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Pages, Some(1));
+            self.family.give_table(self.memory, pfn);
         }
     }
 }

@@ -6,13 +6,14 @@ use crate::backend::PageTable;
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
+use crate::gfp::Gfp;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use crate::vmalloc::AreaRequest;
 use crate::vmalloc::area::{Area, AreaKind};
-use crate::vmalloc::unflushed::{Tables, Unflushed};
+use crate::vmalloc::unflushed::{Chain, Tables, Unflushed};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -47,7 +48,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Ok(record) => Ok(Build {
                 memory,
                 family: self,
-                tables: Tables::new(memory),
+                tables: Tables::new(memory, self),
                 record,
                 kind,
                 units: (start, count),
@@ -68,7 +69,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         while (build.mapped as usize) < pages {
             want = want.min(pages - build.mapped as usize);
             memory.fault_point(FaultClass::Page)?;
-            match memory.take_block_now(want, request.flags, FrameKind::Mapped, build.record) {
+            // A block that is not to be had is no failure yet: only of a single page is it told.
+            let flags = if want == 1 { request.flags } else { request.flags | Gfp::NOWARN };
+            match memory.take_block_now(want, flags, FrameKind::Mapped, build.record) {
                 Ok(pfn) => build.map_block(pfn, want as u32, request.prot)?,
                 Err(error) if want == 1 => {
                     return Err(match error {
@@ -78,7 +81,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                     .into());
                 }
                 // The next smaller power of two: what the buddy may still have.
-                Err(_) => want = want.next_power_of_two() / 2,
+                Err(_) => {
+                    crate::trace::smaller_blocks(want);
+                    want = want.next_power_of_two() / 2;
+                }
             }
         }
         build.publish()
@@ -108,8 +114,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         unsafe { self.tables.lock().add(memory, build.record) }?;
         build.map_run(PageRange { start: pfn, count: pages as u32 }, Prot::ReadWrite, cache)?;
         let start = build.publish()?;
-        // SAFETY: the offset is within the first page.
-        Ok(unsafe { start.add(offset) })
+        // Of the address only: what is mapped is no object of this program.
+        Ok(start.map_addr(|addr| addr | offset))
     }
 }
 
@@ -179,9 +185,9 @@ impl<P: Platform, B: PageTable> Drop for Build<'_, P, B> {
             return;
         }
         let range = VirtRange { start: self.addr, end: self.addr + self.mapped as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(self.memory);
-        let mut chain = self.family.unmap_pages(self.memory, range, self.kind, &mut tables);
-        chain.append(self.memory, &mut tables.retired);
-        Unflushed::new(self.memory, self.family, range, self.units, chain, self.record).flush();
+        let mut tables = Tables::new(self.memory, self.family);
+        let blocks = self.family.unmap_pages(self.memory, range, self.kind, &mut tables);
+        let retired = core::mem::replace(&mut tables.retired, Chain::new());
+        Unflushed::new(self.memory, self.family, range, self.units, blocks, retired, self.record).flush();
     }
 }

@@ -26,7 +26,7 @@ use crate::manager::boot_alloc;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::unflushed::Tables;
+use crate::vmalloc::unflushed::{SpareTables, Tables};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -45,6 +45,7 @@ pub struct Mapped<P: Platform, B: PageTable> {
     space: Locked<P::Lock, AddressSpace>,
     /// Guards the page tables of the window, the states of area records, and the list of ioremaps.
     tables: Locked<P::Lock, Ioremaps>,
+    pub(super) spares: Locked<P::Lock, SpareTables>,
     freed: FreedAreas,
     backend: PhantomData<fn() -> B>,
 }
@@ -118,6 +119,7 @@ impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         len: AtomicUsize::new(0),
         space: Locked::new(AddressSpace::EMPTY),
         tables: Locked::new(Ioremaps::new()),
+        spares: Locked::new(SpareTables::new()),
         freed: FreedAreas::new(),
         backend: PhantomData,
     };
@@ -201,7 +203,9 @@ impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         Some(area)
     }
 
-    fn drain(&self, _memory: &Memory<P, B>) {}
+    fn drain(&self, memory: &Memory<P, B>) {
+        self.free_spares(memory);
+    }
 
     fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.check_areas(memory)

@@ -46,15 +46,15 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         self.freed.note(&info);
         let guard = addr - B::PAGE_SIZE;
         let range = VirtRange { start: addr, end: addr + info.pages as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(memory);
-        let mut chain = self.unmap_pages(memory, range, kind, &mut tables);
+        let mut tables = Tables::new(memory, self);
+        let blocks = self.unmap_pages(memory, range, kind, &mut tables);
         let held = self.tables.lock();
         // SAFETY: the lock of the tables is held, and the guard is this area's.
         unsafe { memory.backend.clear_guard(memory.backend.kernel_root(), VirtAddr(guard), &mut tables) };
         drop(held);
-        chain.append(memory, &mut tables.retired);
+        let retired = core::mem::replace(&mut tables.retired, Chain::new());
         let units = self.units_of(guard, info.pages as usize);
-        Unflushed::new(memory, self, range, units, chain, id).flush();
+        Unflushed::new(memory, self, range, units, blocks, retired, id).flush();
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         drop(held);
         let root = memory.backend.kernel_root();
         let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(memory);
+        let mut tables = Tables::new(memory, self);
         let mut at = addr;
         while at < range.end {
             let left = ((range.end - at) >> B::PAGE_SHIFT) as u32;
