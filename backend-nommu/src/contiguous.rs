@@ -152,13 +152,17 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         // SAFETY: listed records are live, and the lock is held.
         let ioremap = list.advance(memory, &mut behind).map(|id| unsafe { &*memory.area(id) }.info());
         drop(list);
-        let from = match usize::try_from(cursor.start()) {
-            Ok(0) => 0,
-            Ok(from) => memory.backend().direct_frame(from.checked_next_multiple_of(B::PAGE_SIZE)?),
-            Err(_) => return ioremap,
-        };
+        let Ok(from) = usize::try_from(cursor.start()) else { return ioremap };
         // SAFETY: the first frame of a live area names its record.
-        let area = memory.next_block(from, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        let area_from =
+            |pfn| memory.next_block(pfn, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        // Only an address behind an area surely is one that has a frame number: an arena's RAM can lie above it.
+        let area = match area_from(0) {
+            Some(first) if first.addr < from => from
+                .checked_next_multiple_of(B::PAGE_SIZE)
+                .and_then(|from| area_from(memory.backend().direct_frame(from))),
+            first => first,
+        };
         match (area, ioremap) {
             (Some(area), ioremap) if ioremap.is_none_or(|ioremap| area.addr < ioremap.addr) => {
                 *cursor = Cursor::at(area.addr as u64 + 1);

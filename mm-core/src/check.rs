@@ -141,6 +141,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     tally.blocks += 1;
                     length = head.count();
                 }
+                FrameKind::Held => length = head.count(),
                 FrameKind::Mapped => {
                     length = head.count();
                     tally.mapped += length as usize;

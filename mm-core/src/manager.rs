@@ -84,6 +84,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.memory.zones.set_kinds(config.zones);
         self.release_free(ram);
         self.memory.set_ready();
+        crate::trace::ready(self.memory.managed_pages(), B::PAGE_SIZE);
         Ok(())
     }
 
