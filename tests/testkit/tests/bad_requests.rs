@@ -279,7 +279,7 @@ mod sleeping_flag {
     fn body<B: Backend>(rig: Rig<B>) {
         let mm = &*rig.mm;
         let cache = mm.kmem_cache_create("atomic", 64, 0, CacheFlags::empty()).unwrap();
-        let kernel = |mm: &TestMm<B>| mm.kmalloc(10, GFP_KERNEL).and_then(|p| Ok(mm.kfree(p.as_ptr()).unwrap()));
+        let kernel = |mm: &TestMm<B>| mm.kmalloc(10, GFP_KERNEL).map(|p| mm.kfree(p.as_ptr()).unwrap());
         for context in [Context::Boot, Context::Task] {
             rig.platform.set_context(context);
             kernel(mm).unwrap();
@@ -323,8 +323,9 @@ mod sleeping_flag {
         assert_eq!(mm.kmalloc(0, GFP_ATOMIC), Err(AllocError::ZeroSize));
         assert_eq!(reports(&rig), []);
         // A flood of places ends in silence, not in a flood of reports.
+        type Place<B> = fn(&TestMm<B>) -> Result<NonNull<u8>, AllocError>;
         #[rustfmt::skip]
-        let places: [fn(&TestMm<B>) -> Result<NonNull<u8>, AllocError>; 8] = [
+        let places: [Place<B>; 8] = [
             |mm| mm.get_free_page(GFP_KERNEL),
             |mm| mm.get_free_page(GFP_KERNEL),
             |mm| mm.get_free_page(GFP_KERNEL),
