@@ -101,7 +101,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let offset = (phys.0 & (B::PAGE_SIZE as u64 - 1)) as usize;
         let pages = size.checked_add(offset).ok_or(MmError::BadRange)?.div_ceil(B::PAGE_SIZE);
         let pfn = Pfn::containing(phys, B::PAGE_SHIFT).ok_or(MmError::BadRange)?;
-        if pages > u32::MAX as usize - pfn.0 as usize || pages >= self.space.lock().units() * Self::UNIT_PAGES {
+        // The end of a run is a frame number, too.
+        if pages > (u32::MAX - pfn.0) as usize {
+            return Err(MmError::BadRange);
+        }
+        if pages >= self.space.lock().units() * Self::UNIT_PAGES {
             return Err(AllocError::NoAddressSpace.into());
         }
         let mut build = self.begin(memory, size, pages, AreaKind::Ioremap, caller)?;
