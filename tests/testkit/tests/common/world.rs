@@ -112,6 +112,8 @@ pub struct World<'a, B: Reach> {
     mm: &'a TestMm<B>,
     pub live: Vec<Live>,
     caches: [Option<KmemCache<&'a TestMm<B>>>; CACHES],
+    /// What their objects are aligned to.
+    aligns: [usize; CACHES],
     /// Addresses of live things: first byte to one past the last, guards included.
     taken: BTreeMap<usize, usize>,
     gone: VecDeque<(Kind, *mut u8)>,
@@ -121,7 +123,15 @@ pub struct World<'a, B: Reach> {
 impl<'a, B: Reach> World<'a, B> {
     pub fn new(mm: &'a TestMm<B>) -> Self {
         let caches = [const { None }; CACHES];
-        World { mm, live: Vec::new(), caches, taken: BTreeMap::new(), gone: VecDeque::new(), tag: 0 }
+        World {
+            mm,
+            live: Vec::new(),
+            caches,
+            aligns: [8; CACHES],
+            taken: BTreeMap::new(),
+            gone: VecDeque::new(),
+            tag: 0,
+        }
     }
 
     pub fn step(&mut self, step: Step) {
@@ -139,7 +149,6 @@ impl<'a, B: Reach> World<'a, B> {
             Step::Layout(size, shift) => {
                 let layout = Layout::from_size_align(size, 1 << shift).unwrap();
                 let got = NonNull::new(mm.alloc_layout(layout, ALLOCATOR_FLAGS)).ok_or(AllocError::NoMemory);
-                assert!(got.is_err() || got.unwrap().as_ptr().addr().is_multiple_of(1 << shift));
                 self.made(Kind::Layout(layout), size, GFP_NOWAIT, got);
             }
             Step::Block(order, flags) => {
@@ -164,7 +173,10 @@ impl<'a, B: Reach> World<'a, B> {
             Step::Cache(slot, size, shift) => {
                 let made = mm.kmem_cache_create(NAMES[slot], size, 1 << shift, CacheFlags::empty());
                 match made {
-                    Ok(cache) => assert!(self.caches[slot].replace(cache).is_none(), "two of one name"),
+                    Ok(cache) => {
+                        assert!(self.caches[slot].replace(cache).is_none(), "two of one name");
+                        self.aligns[slot] = 8.max(1 << shift);
+                    }
                     Err(error) => assert!(self.caches[slot].is_some() || error == AllocError::NoMemory.into()),
                 }
             }
@@ -198,6 +210,16 @@ impl<'a, B: Reach> World<'a, B> {
         let kmalloc = matches!(kind, Kind::Kmalloc | Kind::Layout(_));
         let len = if kmalloc { self.mm.ksize(at).unwrap() } else { size };
         assert!(len >= size);
+        let align = match kind {
+            Kind::Kmalloc => (size & size.wrapping_neg()).clamp(8, PAGE),
+            Kind::Layout(layout) => layout.align(),
+            Kind::Block(_) | Kind::Exact(_) => PAGE * size.div_ceil(PAGE).next_power_of_two(),
+            Kind::Area | Kind::Device => PAGE,
+            Kind::Object(slot) => self.aligns[slot],
+        };
+        // What the rig's RAM shares with physical addresses is less under Miri.
+        let align = if cfg!(miri) { align.min(1 << 16) } else { align };
+        assert!(at.addr().is_multiple_of(align), "{kind:?} of {size} at {at:?}");
         if flags.contains(Gfp::ZERO) {
             let mut bytes = vec![1; len];
             self.mm.backend().read(at, &mut bytes);
