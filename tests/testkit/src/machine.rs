@@ -22,6 +22,12 @@ pub struct SimConfig {
     pub direct_base: usize,
 }
 
+/// Where `Hw` has the direct map; on a 32-bit host, where PAE kernels have it.
+#[cfg(target_pointer_width = "64")]
+const DIRECT_BASE: usize = 0xffff_8880_0000_0000;
+#[cfg(not(target_pointer_width = "64"))]
+const DIRECT_BASE: usize = 0xc000_0000;
+
 impl SimConfig {
     /// One CPU with 46 address bits, a direct map of all RAM where `Hw` has it; RAM in `ranges` of (start, end).
     pub fn new(ranges: &[(u64, u64)]) -> SimConfig {
@@ -30,12 +36,12 @@ impl SimConfig {
             cpus: 1,
             phys_bits: 46,
             lowmem_end: u64::MAX,
-            direct_base: 0xffff_8880_0000_0000,
+            direct_base: DIRECT_BASE,
         }
     }
 }
 
-/// A machine in 64-bit mode, or with PAE paging. Clones are the same machine.
+/// A machine in 64-bit mode, or with PAE paging, which is all a 32-bit host can have. Clones are the same machine.
 ///
 /// Software reaches RAM by host pointers, which stand for the direct map; addresses that are mapped by tables are
 /// reached by [`load`](Self::load), [`store`](Self::store) and [`fetch`](Self::fetch), as the CPU selected by
@@ -229,7 +235,10 @@ impl<const PAE: bool> SimMachine<PAE> {
 // SAFETY: pointers are into RAM and addresses come back by the same table; a flush drops what it says, and links
 // always; `root` is what `set_root` stored.
 unsafe impl<const PAE: bool> Machine for SimMachine<PAE> {
+    #[cfg(target_pointer_width = "64")]
     const LEVELS: Levels = if PAE { Levels::PAE } else { Levels::LONG };
+    #[cfg(not(target_pointer_width = "64"))]
+    const LEVELS: Levels = Levels::PAE;
 
     fn direct_ptr(&self, phys: usize) -> *mut u8 {
         assert!((phys as u64) < self.state.config.lowmem_end, "{phys:#x} is not in the direct map");

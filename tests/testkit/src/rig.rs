@@ -7,11 +7,15 @@ use mm_core::{Backend, BootMap, Config, Mm, Pfn, PhysRange, VirtRange, ZoneKind,
 
 /// A manager without an MMU, on an arena.
 pub type NoMmuMm = Mm<TestPlatform, Arena>;
-/// A manager on simulated x86-64 tables.
+/// A manager on simulated x86 tables: of 64-bit mode, or on a 32-bit host of PAE.
 pub type MmuMm = Mm<TestPlatform, X86<SimMachine>>;
 
 /// The vmalloc window of [`Rig::mmu`].
+#[cfg(target_pointer_width = "64")]
 pub const WINDOW: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c900_0100_0000 };
+/// The vmalloc window of [`Rig::mmu`].
+#[cfg(not(target_pointer_width = "64"))]
+pub const WINDOW: VirtRange = VirtRange { start: 0xe000_0000, end: 0xe100_0000 };
 
 /// A manager and the machine it lives on.
 pub struct Rig<B: Backend> {

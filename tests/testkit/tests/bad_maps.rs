@@ -157,7 +157,6 @@ fn listings_reach_the_end_of_address_space<B: Backend>(mm: &TestMm<B>) {
 
 /// Address space, unlike memory, can run out or be in pieces.
 #[test]
-#[cfg(target_pointer_width = "64")]
 fn address_space_runs_out_and_comes_back() {
     const UNIT: usize = 1 << 16;
     let window = rtmm_testkit::rig::WINDOW.len();

@@ -351,7 +351,6 @@ mod sleeping_flag {
     }
 
     #[test]
-    #[cfg(target_pointer_width = "64")]
     fn mmu() {
         body(common::mmu());
     }

@@ -92,13 +92,11 @@ proptest! {
     }
 
     #[test]
-    #[cfg(target_pointer_width = "64")]
     fn any_life_with_an_mmu(steps in prop::collection::vec(step(), STEPS / 2..STEPS), key: usize) {
         live(&Rig::mmu(&[(0x1000, 0x8_0000), (0x10_0000, 0x20_0000)]), &steps, key);
     }
 
     #[test]
-    #[cfg(target_pointer_width = "64")]
     fn any_life_on_two_cpus_with_highmem(steps in prop::collection::vec(step(), STEPS / 2..STEPS), key: usize) {
         live(&common::highmem(), &steps, key);
     }

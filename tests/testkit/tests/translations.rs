@@ -1,7 +1,5 @@
 //! What the CPUs of the simulated machine can reach: areas while they live, and nothing of them after.
 
-#![cfg(target_pointer_width = "64")]
-
 mod common;
 
 use backend_mmu_x86::{Machine, X86, kernel};

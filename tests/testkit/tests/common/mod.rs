@@ -2,7 +2,6 @@
 
 #![allow(dead_code, unused_macros)]
 
-#[cfg(target_pointer_width = "64")]
 pub mod machine;
 pub mod world;
 
@@ -30,13 +29,11 @@ pub fn nommu() -> Rig<Arena> {
 }
 
 /// DMA memory below 1 MiB, and the rest above, with a hole between.
-#[cfg(target_pointer_width = "64")]
 pub fn mmu() -> Rig<X86<SimMachine>> {
     Rig::mmu(&[(0x1000, 0x8_0000), (MIB, MIB + RAM)])
 }
 
 /// Two CPUs, and most memory without a kernel address.
-#[cfg(target_pointer_width = "64")]
 pub fn highmem() -> Rig<X86<SimMachine>> {
     let mut config = SimConfig::new(&[(0x1000, 0x8_0000), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);
     (config.cpus, config.lowmem_end) = (2, 1 << 32);
@@ -53,7 +50,6 @@ macro_rules! both {
             }
 
             #[test]
-            #[cfg(target_pointer_width = "64")]
             fn mmu() {
                 crate::common::mmu().nothing_lost(super::$name);
             }
