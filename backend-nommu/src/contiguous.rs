@@ -93,7 +93,13 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
         let addr = usize::try_from(phys.0).map_err(|_| MmError::BadRange)?;
-        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(addr)).ok_or(MmError::Inval)?;
+        // On a machine there is a device behind the address. Under Miri there is none, and nothing is read.
+        let start = if cfg!(miri) {
+            core::ptr::without_provenance_mut(addr)
+        } else {
+            core::ptr::with_exposed_provenance_mut(addr)
+        };
+        let start = NonNull::new(start).ok_or(MmError::Inval)?;
         let offset = addr & (B::PAGE_SIZE - 1);
         let pages = size.checked_add(offset).ok_or(MmError::BadRange)?.div_ceil(B::PAGE_SIZE);
         let mut area = Area::new(addr, size, pages as u32, AreaKind::Ioremap, caller);
@@ -152,13 +158,17 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         // SAFETY: listed records are live, and the lock is held.
         let ioremap = list.advance(memory, &mut behind).map(|id| unsafe { &*memory.area(id) }.info());
         drop(list);
-        let from = match usize::try_from(cursor.start()) {
-            Ok(0) => 0,
-            Ok(from) => memory.backend().direct_frame(from.checked_next_multiple_of(B::PAGE_SIZE)?),
-            Err(_) => return ioremap,
-        };
+        let Ok(from) = usize::try_from(cursor.start()) else { return ioremap };
         // SAFETY: the first frame of a live area names its record.
-        let area = memory.next_block(from, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        let area_from =
+            |pfn| memory.next_block(pfn, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        // Only an address behind an area surely is one that has a frame number: an arena's RAM can lie above it.
+        let area = match area_from(0) {
+            Some(first) if first.addr < from => from
+                .checked_next_multiple_of(B::PAGE_SIZE)
+                .and_then(|from| area_from(memory.backend().direct_frame(from))),
+            first => first,
+        };
         match (area, ioremap) {
             (Some(area), ioremap) if ioremap.is_none_or(|ioremap| area.addr < ioremap.addr) => {
                 *cursor = Cursor::at(area.addr as u64 + 1);

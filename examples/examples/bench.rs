@@ -1,10 +1,13 @@
 //! Counts the instructions of one allocate-and-free pair: kmalloc, a page, vmalloc.
 //!
 //! For a board under QEMU's `-icount`, where the counter repeats exactly. Prints one `BENCH {json}` line per row.
+//! What is measured is a running system: one more object, page and area are live meanwhile, so that no pair makes the
+//! first slab or the first page table and takes the last one down again.
 #![no_std]
 #![no_main]
 
 use core::hint::black_box;
+use core::ptr::NonNull;
 use rtmm::{Backend as _, GFP_KERNEL};
 use rtmm_examples::board::{self, Backend, ExitCode, MM, say};
 use rtmm_examples::measure::{self, Calibration};
@@ -48,6 +51,7 @@ fn rows(calibration: Calibration) -> Option<()> {
     let mut bench = Bench { calibration, empty: 0 };
     bench.empty = bench.median_of_empty_pairs();
 
+    let neighbours = Neighbours::new()?;
     bench.row("kmalloc_64", PAIRS, || {
         let object = black_box(MM.kmalloc(64, GFP_KERNEL).ok()?);
         MM.kfree(object.as_ptr()).ok()
@@ -65,10 +69,34 @@ fn rows(calibration: Calibration) -> Option<()> {
     bench.row("vmalloc_4k", PAIRS, vmalloc(4 << 10))?;
     bench.row("vmalloc_64k", PAIRS, vmalloc(64 << 10))?;
     if Backend::HAS_MMU {
-        bench.row("vmalloc_1m", LONG_PAIRS, vmalloc(1 << 20))
+        bench.row("vmalloc_1m", LONG_PAIRS, vmalloc(1 << 20))?;
     } else {
         // A page over a power of two: exactly 257 pages are taken, and the tail of the block goes back.
-        bench.row("nommu_vmalloc_1m", LONG_PAIRS, vmalloc((1 << 20) + (4 << 10)))
+        bench.row("nommu_vmalloc_1m", LONG_PAIRS, vmalloc((1 << 20) + (4 << 10)))?;
+    }
+    neighbours.free()
+}
+
+/// What is live beside the pair that is measured.
+struct Neighbours {
+    object: NonNull<u8>,
+    page: NonNull<u8>,
+    area: NonNull<u8>,
+}
+
+impl Neighbours {
+    fn new() -> Option<Self> {
+        Some(Neighbours {
+            object: MM.kmalloc(64, GFP_KERNEL).ok()?,
+            page: MM.get_free_page(GFP_KERNEL).ok()?,
+            area: MM.vmalloc(4 << 10).ok()?,
+        })
+    }
+
+    fn free(self) -> Option<()> {
+        MM.kfree(self.object.as_ptr()).ok()?;
+        MM.free_page(self.page.as_ptr()).ok()?;
+        MM.vfree(self.area.as_ptr()).ok()
     }
 }
 

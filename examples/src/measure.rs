@@ -40,8 +40,8 @@ impl Calibration {
         let first = once()?;
         let again = once()?;
         let instructions = 2 * u64::from(Self::LONG - Self::SHORT);
-        // A tick of slack: a counter slower than instructions starts anywhere within its tick.
-        let repeats = first.abs_diff(again) <= 2;
+        // A counter that is slower than instructions rounds each reading to a tick, and there are four on each side.
+        let repeats = first.abs_diff(again) <= 4;
         (first > 0 && repeats).then_some(Calibration { ticks: first, instructions })
     }
 

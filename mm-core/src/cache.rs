@@ -3,10 +3,11 @@
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
 use crate::frame::FrameKind;
-use crate::gfp::{GFP_KERNEL, Gfp};
+use crate::gfp::Gfp;
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
+use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform};
 use crate::slab::{CacheState, Geometry, SlabCounts, Slabs};
 use core::panic::Location;
@@ -32,7 +33,7 @@ const PLACE: Gfp = Gfp::DMA.union(Gfp::DMA32);
 /// The number of a cache shares its word with the "listed" bit.
 const MAX_NUMBER: u16 = 0x7fff;
 
-/// A cache's control block, in kmalloc memory, chained by ascending number.
+/// A cache's control block, in a descriptor, chained by ascending number.
 pub(crate) struct Control<P: Platform> {
     pub(crate) name: &'static str,
     pub(crate) object_size: usize,
@@ -40,6 +41,8 @@ pub(crate) struct Control<P: Platform> {
     pub(crate) geometry: Geometry,
     state: Locked<P::Lock, CacheState>,
     number: u16,
+    /// The descriptor it is in.
+    id: u32,
     next: *mut Control<P>,
 }
 
@@ -176,7 +179,12 @@ impl<M: Manager> KmemCache<M> {
         let slot = size.checked_next_multiple_of(align).filter(|s| *s <= largest).ok_or(AllocError::TooBig)?;
         let geometry = Geometry::for_cache(slot, align, M::Backend::PAGE_SIZE);
         let mm = manager.mm();
-        let control = mm.kmalloc(size_of::<Control<M::Platform>>(), GFP_KERNEL)?.cast();
+        const {
+            let size = MetaSize::Control.bytes();
+            assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
+            assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
+        }
+        let id = mm.memory.meta_take(MetaSize::Control)?;
         let block = Control {
             name,
             object_size: size,
@@ -184,14 +192,17 @@ impl<M: Manager> KmemCache<M> {
             geometry,
             state: Locked::new(CacheState::new()),
             number: 0,
+            id,
             next: core::ptr::null_mut(),
         };
-        // SAFETY: ours, long enough, and kmalloc aligns it as its size demands.
+        // SAFETY: descriptors have a kernel address, which is not null.
+        let control = unsafe { NonNull::new_unchecked(mm.memory.meta_ptr(id)) };
+        // SAFETY: the descriptor is ours, long enough and aligned, as was asserted.
         unsafe { control.write(block) };
         match Self::list(mm, control) {
             Ok(()) => Ok(KmemCache { control, manager }),
             Err(error) => {
-                let _ = mm.kfree(control.as_ptr().cast());
+                mm.memory.meta_give(id, MetaSize::Control);
                 Err(error)
             }
         }
@@ -203,17 +214,19 @@ impl<M: Manager> KmemCache<M> {
         let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
         let mut number = 0;
         let mut place = None;
+        // No reference is made to a whole block: others may be using theirs.
         // SAFETY: listed control blocks are live, the lock is held, and `control` is ours until it is listed.
         unsafe {
-            while let Some(other) = (*link).as_mut() {
-                if other.name == (*control.as_ptr()).name {
+            while !(*link).is_null() {
+                let other = *link;
+                if (*other).name == (*control.as_ptr()).name {
                     return Err(MmError::Exists);
                 }
-                if place.is_none() && other.number != number {
+                if place.is_none() && (*other).number != number {
                     place = Some(link);
                 }
                 number += u16::from(place.is_none());
-                link = &raw mut other.next;
+                link = &raw mut (*other).next;
             }
             if number > MAX_NUMBER {
                 return Err(AllocError::NoMemory.into());
@@ -299,8 +312,7 @@ impl<M: Manager> KmemCache<M> {
     pub fn destroy(self) -> Result<(), (Self, MmError)> {
         match self.unlist() {
             Ok(()) => {
-                let this = core::mem::ManuallyDrop::new(self);
-                let _ = this.manager.mm().kfree(this.control.as_ptr().cast());
+                core::mem::ManuallyDrop::new(self).release();
                 Ok(())
             }
             Err(error) => Err((self, error)),
@@ -320,26 +332,30 @@ impl<M: Manager> KmemCache<M> {
         let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
         // SAFETY: listed control blocks are live, and the lock is held.
         unsafe {
-            while let Some(other) = (*link).as_mut() {
-                if core::ptr::eq(other, self.control.as_ptr()) {
-                    *link = other.next;
+            while !(*link).is_null() {
+                let other = *link;
+                if other == self.control.as_ptr() {
+                    *link = (*other).next;
                     break;
                 }
-                link = &raw mut other.next;
+                link = &raw mut (*other).next;
             }
         }
         Ok(())
+    }
+
+    /// Gives the control block back; the cache is off the list, and not used again.
+    fn release(&self) {
+        let id = self.control().id;
+        self.manager.mm().memory.meta_give(id, MetaSize::Control);
     }
 }
 
 impl<M: Manager> Drop for KmemCache<M> {
     fn drop(&mut self) {
-        let mm = self.manager.mm();
         match self.unlist() {
-            Ok(()) => {
-                let _ = mm.kfree(self.control.as_ptr().cast());
-            }
-            Err(MmError::Busy(objects)) => mm.platform().bug(&Bug::CacheBusy { objects }),
+            Ok(()) => self.release(),
+            Err(MmError::Busy(objects)) => self.manager.mm().platform().bug(&Bug::CacheBusy { objects }),
             Err(_) => {}
         }
     }

@@ -69,8 +69,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Scans every structure of the manager for contradictions.
     ///
     /// Checked: each frame is free, reserved, or in exactly one block; free + used + reserved = total; the buddy's
-    /// trees agree with its bitmaps; slabs, their lists and their frames agree; descriptors in use are those of slabs
-    /// and areas; each area is mapped to frames of its own between guards; no block waits for a flush that nobody
+    /// trees agree with its bitmaps; slabs, their lists and their frames agree; descriptors in use are those of
+    /// slabs, areas and caches; each area is mapped to frames of its own between guards; no block waits for a flush that nobody
     /// owes any more.
     ///
     /// Context: task, with nothing else using the manager meanwhile. Cost: proportional to the RAM; not bounded.
@@ -103,8 +103,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if areas.frames != tally.mapped {
             return Err(Damage { what: "frames of areas and areas disagree", at: tally.mapped });
         }
-        if areas.areas + slabs != tally.descriptors {
-            return Err(Damage { what: "descriptors in use are not those of slabs and areas", at: tally.descriptors });
+        // `index` caches were seen.
+        if areas.areas + slabs + index != tally.descriptors {
+            let what = "descriptors in use are not those of slabs, areas and caches";
+            return Err(Damage { what, at: tally.descriptors });
         }
         Ok(CheckReport {
             frames,
@@ -141,6 +143,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     tally.blocks += 1;
                     length = head.count();
                 }
+                FrameKind::Held => length = head.count(),
                 FrameKind::Mapped => {
                     length = head.count();
                     tally.mapped += length as usize;
@@ -153,7 +156,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     }
                 }
                 FrameKind::Meta => {
-                    let size = if head.class() == 0 { MetaSize::Small } else { MetaSize::Large };
+                    let size = MetaSize::ALL[head.class() % MetaSize::ALL.len()];
                     tally.descriptors += self.memory.meta_used(pfn, size);
                 }
                 FrameKind::Slab | FrameKind::CacheSlab => {

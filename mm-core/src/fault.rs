@@ -33,10 +33,14 @@ mod armed {
         class: FaultClass,
         /// Steps left before the one that fails; 0 when disarmed.
         left: u64,
+        /// `left` after that one failed.
+        then: u64,
+        /// `then` stays as it is.
+        forever: bool,
         hit: bool,
     }
 
-    /// Fails the k-th step of a class, once.
+    /// Fails the k-th step of a class: once, and another one later, or all from there on.
     ///
     /// Context: any. Cost: one lock and a few instructions a step, only in builds with the feature.
     pub struct FaultInjector<L: RawLock> {
@@ -45,12 +49,24 @@ mod armed {
 
     impl<L: RawLock> FaultInjector<L> {
         pub(crate) const fn new() -> Self {
-            FaultInjector { plan: Locked::new(Plan { class: FaultClass::Any, left: 0, hit: false }) }
+            FaultInjector { plan: Locked::new(Plan::new(FaultClass::Any, 0, 0, false)) }
         }
 
         /// The `k`-th step of `class` from now on fails, counting from 1; later ones succeed again.
         pub fn fail_nth(&self, class: FaultClass, k: u64) {
-            *self.plan.lock() = Plan { class, left: k, hit: false };
+            *self.plan.lock() = Plan::new(class, k, 0, false);
+        }
+
+        /// As [`fail_nth`](Self::fail_nth), and the `l`-th step after that one fails too.
+        ///
+        /// [`hit`](Self::hit) tells of the second.
+        pub fn fail_pair(&self, class: FaultClass, k: u64, l: u64) {
+            *self.plan.lock() = Plan::new(class, k, l, false);
+        }
+
+        /// As [`fail_nth`](Self::fail_nth), and so does every step after it: the resource is used up.
+        pub fn fail_from(&self, class: FaultClass, k: u64) {
+            *self.plan.lock() = Plan::new(class, k, 1, true);
         }
 
         /// No step fails any more.
@@ -69,8 +85,49 @@ mod armed {
                 return false;
             }
             plan.left -= 1;
-            plan.hit = plan.left == 0;
-            plan.hit
+            if plan.left != 0 {
+                return false;
+            }
+            plan.left = plan.then;
+            plan.hit = plan.then == 0 || plan.forever;
+            if !plan.forever {
+                plan.then = 0;
+            }
+            true
         }
+    }
+
+    impl Plan {
+        const fn new(class: FaultClass, left: u64, then: u64, forever: bool) -> Plan {
+            Plan { class, left, then, forever, hit: false }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "fault-injection"))]
+mod tests {
+    use super::{FaultClass, FaultInjector};
+    use crate::lock::CriticalSectionLock;
+    use std::vec::Vec;
+
+    fn strikes(faults: &FaultInjector<CriticalSectionLock>, steps: usize) -> Vec<bool> {
+        (0..steps).map(|_| faults.strikes(FaultClass::Page)).collect()
+    }
+
+    #[test]
+    fn steps_fail_as_planned() {
+        let faults = FaultInjector::new();
+        assert_eq!(strikes(&faults, 2), [false, false]);
+        faults.fail_nth(FaultClass::Page, 2);
+        assert_eq!((strikes(&faults, 1), faults.hit()), ([false].into(), false));
+        assert_eq!((strikes(&faults, 3), faults.hit()), ([true, false, false].into(), true));
+        faults.fail_pair(FaultClass::Any, 1, 2);
+        assert_eq!((strikes(&faults, 2), faults.hit()), ([true, false].into(), false));
+        assert_eq!((strikes(&faults, 2), faults.hit()), ([true, false].into(), true));
+        faults.fail_from(FaultClass::Page, 2);
+        assert_eq!((strikes(&faults, 3), faults.hit()), ([false, true, true].into(), true));
+        faults.disarm();
+        faults.fail_nth(FaultClass::Table, 1);
+        assert_eq!((strikes(&faults, 2), faults.hit()), ([false, false].into(), false));
     }
 }

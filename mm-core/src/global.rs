@@ -55,15 +55,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub unsafe fn realloc_layout(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let Ok(new) = Layout::from_size_align(size, layout.align()) else { return core::ptr::null_mut() };
         let Ok(needed) = layout_size(new) else { return core::ptr::null_mut() };
-        if self.ksize(ptr).is_ok_and(|usable| needed <= usable && needed > usable / 2) {
+        let usable = self.ksize(ptr).unwrap_or(0);
+        if needed <= usable && needed > usable / 2 {
             return ptr;
         }
         let moved = self.alloc_layout(new, ALLOCATOR_FLAGS);
-        if !moved.is_null() {
-            // SAFETY: the old object is at least `layout.size()` long, the new one `size`, and they are distinct.
-            unsafe { moved.copy_from_nonoverlapping(ptr, layout.size().min(size)) };
-            self.dealloc_layout(ptr);
+        if moved.is_null() {
+            // Moving a small rest would save memory, but shrinking must not fail for want of it.
+            return if needed <= usable { ptr } else { moved };
         }
+        // SAFETY: the old object is at least `layout.size()` long, the new one `size`, and they are distinct.
+        unsafe { moved.copy_from_nonoverlapping(ptr, layout.size().min(size)) };
+        self.dealloc_layout(ptr);
         moved
     }
 }

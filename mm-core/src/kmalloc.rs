@@ -193,6 +193,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Null, whole pages, and everything wrong.
     #[inline(never)]
     fn kfree_other(&self, addr: usize) -> Result<(), FreeError> {
+        self.kfree_block(addr).inspect_err(|&error| crate::trace::free_refused("kfree", addr, error))
+    }
+
+    fn kfree_block(&self, addr: usize) -> Result<(), FreeError> {
         if addr == 0 {
             return Ok(());
         }

@@ -53,6 +53,7 @@ mod platform;
 mod prot;
 mod slab;
 mod stats;
+mod trace;
 pub mod vmalloc;
 mod zone;
 

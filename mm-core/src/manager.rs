@@ -68,8 +68,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: start-up, one CPU. Cost: proportional to the RAM.
     ///
     /// # Errors
-    /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory`, `TooManyRegions`,
-    /// `Inval` for zones that do not ascend.
+    /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
+    /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend.
     pub fn init<const N: usize>(&self, ram: &mut RamMap<N>, config: &Config<'_>) -> Result<(), MmError> {
         if core::mem::replace(&mut *self.memory.started.lock(), true) {
             return Err(MmError::AlreadyInit);
@@ -83,7 +83,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.memory.zones.set_kinds(config.zones);
         self.release_free(ram);
+        if self.memory.managed_pages() == 0 {
+            return Err(MmError::NoUsableMemory);
+        }
         self.memory.set_ready();
+        crate::trace::ready(self.memory.managed_pages(), B::PAGE_SIZE);
         Ok(())
     }
 

@@ -137,7 +137,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                 }
                 Ok(Pfn(pfn))
             }
-            Err(error) => Err(if self.is_ready() { error } else { AllocError::NotReady }),
+            Err(error) => {
+                let error = if self.is_ready() { error } else { AllocError::NotReady };
+                crate::trace::pages_failed(pages, flags, error);
+                Err(error)
+            }
         }
     }
 

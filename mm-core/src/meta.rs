@@ -20,24 +20,27 @@ const UNIT_SHIFT: u32 = UNIT.trailing_zeros();
 /// No descriptor, no frame.
 pub const NIL: u32 = u32::MAX;
 
-/// The two sizes of descriptors.
+/// The sizes of descriptors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum MetaSize {
     /// 32 bytes: slabs of up to 128 objects.
     Small = 0,
     /// 96 bytes: slabs of up to 512 objects, areas.
     Large = 1,
+    /// 192 bytes: caches.
+    Control = 2,
 }
 
 impl MetaSize {
-    /// Both.
-    pub const ALL: [MetaSize; 2] = [MetaSize::Small, MetaSize::Large];
+    /// All of them, by number.
+    pub const ALL: [MetaSize; 3] = [MetaSize::Small, MetaSize::Large, MetaSize::Control];
 
     /// Bytes of one descriptor.
     pub const fn bytes(self) -> usize {
         match self {
             MetaSize::Small => UNIT,
             MetaSize::Large => 3 * UNIT,
+            MetaSize::Control => 6 * UNIT,
         }
     }
 
@@ -66,15 +69,15 @@ struct Pool {
     head: u32,
 }
 
-/// The pools of both sizes.
+/// The pools of all sizes.
 pub struct MetaPools<L: RawLock> {
-    pools: [Locked<L, Pool>; 2],
+    pools: [Locked<L, Pool>; MetaSize::ALL.len()],
 }
 
 impl<L: RawLock> MetaPools<L> {
     /// No pages.
     pub const fn new() -> Self {
-        MetaPools { pools: [const { Locked::new(Pool { head: NIL }) }; 2] }
+        MetaPools { pools: [const { Locked::new(Pool { head: NIL }) }; MetaSize::ALL.len()] }
     }
 }
 
@@ -168,11 +171,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let pfn = id >> (B::PAGE_SHIFT - UNIT_SHIFT);
         let slot = ((id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1)) as usize - 1) / (size.bytes() >> UNIT_SHIFT);
         let mut pool = self.meta.pools[size as usize].lock();
-        // SAFETY: the descriptor is live, so its page is the pool's, and the lock is held.
-        let page = unsafe { &mut *self.meta_page(pfn) };
         let slots = size.per_page(B::PAGE_SIZE);
         let mut spare = NIL;
-        if page.is_used_up() {
+        // SAFETY: the descriptor is live, so its page is the pool's, and the lock is held.
+        if unsafe { (*self.meta_page(pfn)).is_used_up() } {
             // A wholly free page is kept only while it is the only one listed.
             // SAFETY: a listed page is the pool's, and its lock is held.
             if pool.head != NIL && unsafe { (*self.meta_page(pool.head)).is_full(slots) } {
@@ -181,6 +183,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             self.meta_link(&mut pool, pfn);
         }
+        // SAFETY: as above; taken only now, since listing the page wrote its links.
+        let page = unsafe { &mut *self.meta_page(pfn) };
         page.free[slot >> WORD_SHIFT] |= 1 << (slot & WORD_MASK);
         let only = pool.head == pfn && page.next == NIL;
         if page.is_full(slots) && !only {

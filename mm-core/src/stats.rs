@@ -199,13 +199,15 @@ impl<P: Platform, B: Backend> fmt::Display for VmallocInfo<'_, P, B> {
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Totals by use. Walks the frame table; not bounded, takes no lock for it.
     pub fn meminfo(&self) -> MemInfo {
-        let mut pages = [0u64; 10];
+        let mut pages = [0u64; 11];
         for region in self.memory.frames.regions() {
             for pfn in region.start()..region.end() {
                 let Some(frame) = region.frame(pfn as usize) else { continue };
                 let head = frame.head();
                 pages[head.kind() as usize] += match head.kind() {
-                    FrameKind::Pages | FrameKind::Large | FrameKind::Mapped | FrameKind::Pending => head.count() as u64,
+                    FrameKind::Pages | FrameKind::Large | FrameKind::Mapped | FrameKind::Pending | FrameKind::Held => {
+                        head.count() as u64
+                    }
                     // A slab of one object marks its first frame only; the others count as tails.
                     _ => 1,
                 };
@@ -219,7 +221,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             free: (self.memory.free_pages() as u64) << B::PAGE_SHIFT,
             slab: bytes(&[FrameKind::Slab, FrameKind::CacheSlab]),
             descriptors: bytes(&[FrameKind::Meta]),
-            page_tables: bytes(&[FrameKind::Table]),
+            page_tables: bytes(&[FrameKind::Table, FrameKind::Held]),
             vmalloc: bytes(&[FrameKind::Mapped, FrameKind::Pending]),
             pages: bytes(&[FrameKind::Pages, FrameKind::Large]),
         }

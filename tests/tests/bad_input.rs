@@ -15,8 +15,8 @@ mod tests {
     use core::ptr;
     use core::sync::atomic::{AtomicUsize, Ordering};
     use rtmm::{
-        AllocError, BootMap, Bug, CacheFlags, Config, FreeError, GFP_ATOMIC, GFP_DMA, GFP_KERNEL, Gfp, MmError,
-        PhysAddr, RamMap, VirtRange,
+        AllocError, Backend, BootMap, Bug, CacheFlags, Config, FreeError, GFP_ATOMIC, GFP_DMA, GFP_KERNEL, Gfp,
+        MmError, PhysAddr, RamMap, VirtRange,
     };
     use rtmm_tests::board::{self, MM};
     use rtmm_tests::{Bytes, HAS_MMU, LARGEST, MAX_ORDER, NothingLost, PAGE};
@@ -32,9 +32,13 @@ mod tests {
     const ABSURD: [usize; 6] =
         [usize::MAX, usize::MAX - 1, usize::MAX - PAGE, usize::MAX - PAGE + 1, usize::MAX - PAGE + 2, usize::MAX / 2];
 
-    fn refused_as_foreign(result: Result<(), FreeError>) -> bool {
-        // An image inside RAM is reserved there, and elsewhere it is no memory of the manager at all.
-        matches!(result, Err(FreeError::Foreign | FreeError::Reserved))
+    /// How the free of something outside the manager's reach is refused: an image inside RAM is reserved there, and
+    /// elsewhere it is no memory of the manager at all.
+    fn outside(pointer: *const u8) -> FreeError {
+        let frame = MM.backend().direct_frame(pointer.addr());
+        let zones = MM.zoneinfo();
+        let in_ram = zones.zones().iter().any(|zone| (zone.span.0 as usize..zone.span.1 as usize).contains(&frame));
+        if in_ram { FreeError::Reserved } else { FreeError::Foreign }
     }
 
     #[test]
@@ -174,19 +178,37 @@ mod tests {
         let pages = (&raw const STATIC).addr().next_multiple_of(PAGE);
         let page: *const u8 = ptr::without_provenance(pages);
         for order in 0..=2 {
-            assert!(refused_as_foreign(MM.free_pages(page, order)), "static, order {order}");
+            assert_eq!(MM.free_pages(page, order), Err(outside(page)), "static, order {order}");
         }
         for object in [(&raw const STATIC).cast::<u8>(), (&raw const local).cast(), code] {
-            assert!(refused_as_foreign(MM.kfree(object)), "kfree of {object:?}: {:?}", MM.kfree(object));
+            assert_eq!(MM.kfree(object), Err(outside(object)), "kfree of {object:?}");
+            assert_eq!(MM.ksize(object), Err(outside(object)), "ksize of {object:?}");
             assert!(MM.vfree(object).is_err(), "vfree of {object:?}");
-            assert!(MM.ksize(object).is_err(), "ksize of {object:?}");
         }
+    }
+
+    #[test]
+    fn the_managers_own_tables_are_not_freed() {
+        // They are placed at the top of the memory they describe.
+        let end = MM.zoneinfo().zones().iter().map(|zone| zone.span.1).max().unwrap();
+        let last: *const u8 = MM.backend().direct_ptr((end as usize - 1) * PAGE);
+        for order in 0..=2 {
+            assert_eq!(MM.free_pages(last.wrapping_sub((1 << order) * PAGE - PAGE), order), Err(FreeError::Reserved));
+        }
+        assert_eq!(MM.kfree(last), Err(FreeError::Reserved));
     }
 
     #[test]
     fn absurd_addresses_are_not_freed() {
         let top = usize::MAX;
-        for addr in [PAGE, 0x1000, top, top - 7, top & !(PAGE - 1), top / 2, top / 2 + 1, 1 << 20] {
+        // With 64 bits the last two lie just outside the canonical halves of an x86 with four levels of tables.
+        let [above_low, below_high] = [0x0000_8000_0000_0000u64, 0xffff_7fff_ffff_f000].map(|addr| addr as usize);
+        for addr in
+            [PAGE, 0x1000, top, top - 7, top & !(PAGE - 1), top / 2, top / 2 + 1, 1 << 20, above_low, below_high]
+        {
+            if addr == 0 {
+                continue;
+            }
             let pointer: *const u8 = ptr::without_provenance(addr);
             assert!(MM.kfree(pointer).is_err(), "kfree of {addr:#x}");
             assert!(MM.vfree(pointer).is_err(), "vfree of {addr:#x}");
@@ -394,7 +416,6 @@ mod tests {
 
     #[test]
     fn a_board_says_what_it_can_do() {
-        use rtmm::Backend;
         assert_eq!(HAS_MMU, board::NAME == "qemu-x86_64" || cfg!(feature = "mmu"));
         assert_eq!(<board::Backend as Backend>::HAS_PROTECT, HAS_MMU);
         assert_eq!(<board::Backend as Backend>::HAS_GUARD, HAS_MMU);

@@ -92,6 +92,20 @@ mod tests {
     }
 
     #[test]
+    fn vmalloc_at_every_descriptor() {
+        let steps = each_step_is_an_error(FaultClass::Descriptor, || vmalloc(64 << 10));
+        assert!(steps >= 1, "{steps} steps");
+    }
+
+    #[test]
+    fn kmalloc_at_every_slab() {
+        let steps = each_step_is_an_error(FaultClass::Slab, || {
+            Bytes::kmalloc(64, GFP_KERNEL).map(|object| object.free().unwrap())
+        });
+        assert_eq!(steps, 1);
+    }
+
+    #[test]
     fn ioremap_at_every_step() {
         let (device, len) = board::mmio();
         fail_each_step(FaultClass::Any, || {

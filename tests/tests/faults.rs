@@ -11,7 +11,7 @@ rtmm_tests::setup!();
 mod tests {
     use core::fmt::{Arguments, Write};
     use heapless::String;
-    use rtmm::{Backend, Place};
+    use rtmm::{Backend, Place, Prot, VmArea};
     use rtmm_tests::board::{self, MM};
     use rtmm_tests::{Bytes, HAS_MMU, NothingLost, PAGE};
 
@@ -143,6 +143,18 @@ mod tests {
         if HAS_MMU {
             expect(format_args!("page fault at {addr:#x} (read, not present)"));
             peek(addr);
+        }
+    }
+
+    #[test]
+    fn fault_write_to_a_read_only_area() {
+        let mut area = VmArea::new_in(2 * PAGE, &MM).unwrap();
+        // SAFETY: the area is live and two pages long. The store puts a writable translation into the TLB.
+        unsafe { area.as_ptr().add(PAGE).write_volatile(1) };
+        if area.protect(Prot::Read).is_ok() {
+            let addr = area.as_ptr().addr() + PAGE;
+            expect(format_args!("page fault at {addr:#x} (write, present) in area {:#x}", addr - PAGE));
+            poke(addr);
         }
     }
 

@@ -196,6 +196,31 @@ mod tests {
         hoard.free();
     }
 
+    /// The frame behind an address of the image, or of the stack.
+    fn image_frame(addr: usize) -> usize {
+        #[cfg(feature = "board-qemu-x86_64")]
+        {
+            use rtmm::{PageTable, VirtAddr, Walk};
+            match MM.backend().walk(MM.backend().kernel_root(), VirtAddr(addr)) {
+                Walk::Mapped(mapping) => mapping.pfn.0 as usize,
+                other => panic!("{addr:#x} is {other:?}"),
+            }
+        }
+        #[cfg(not(feature = "board-qemu-x86_64"))]
+        MM.backend().direct_frame(addr)
+    }
+
+    #[test]
+    fn the_image_and_the_stack_are_never_handed_out() {
+        static STATIC: AtomicUsize = AtomicUsize::new(0);
+        let local = AtomicUsize::new(0);
+        let code = init as fn() -> NothingLost as usize;
+        let image = [STATIC.as_ptr().addr(), local.as_ptr().addr(), code, board::NAME.as_ptr().addr()].map(image_frame);
+        let hoard = Hoard::of_everything();
+        assert!(hoard.all(|frame| !image.contains(&frame)));
+        hoard.free();
+    }
+
     #[test]
     fn an_ordinary_request_falls_back_to_lower_zones() {
         let hoard = Hoard::of_everything();

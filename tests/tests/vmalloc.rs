@@ -9,9 +9,9 @@ mod tests {
     use core::fmt::Write;
     use heapless::{String, Vec};
     use oorandom::Rand32;
-    use rtmm::{AllocError, Backend, GFP_KERNEL, Gfp, IoMapping, PhysAddr, Place, VmArea};
+    use rtmm::{AllocError, Backend, GFP_KERNEL, Gfp, IoMapping, MmError, PhysAddr, Place, Prot, VmArea};
     use rtmm_tests::board::{self, MM};
-    use rtmm_tests::{Bytes, HAS_MMU, NothingLost, PAGE, fragment};
+    use rtmm_tests::{Bytes, HAS_MMU, LARGEST, NothingLost, PAGE, fragment};
 
     const MIB: usize = 1 << 20;
 
@@ -234,6 +234,34 @@ mod tests {
             assert!(area.holds(seed));
             area.free().unwrap();
         }
+    }
+
+    #[test]
+    fn an_area_larger_than_any_block_needs_an_mmu() {
+        let size = LARGEST + PAGE;
+        if MM.free_page_count() < 2 * size / PAGE {
+            return;
+        }
+        let area = Bytes::vmalloc(size);
+        if HAS_MMU {
+            let mut area = area.unwrap();
+            area.as_mut()[size - 1] = 1;
+            area.free().unwrap();
+        } else {
+            assert_eq!(area.map(|_| ()), Err(AllocError::TooBig));
+        }
+    }
+
+    #[test]
+    fn protection_is_changed_or_refused_and_never_pretended() {
+        let mut area = VmArea::new_in(3 * PAGE, &MM).unwrap();
+        // The frames of an area stay writable through the direct map, so it never becomes executable.
+        assert_eq!(area.protect(Prot::ReadExecute), Err(MmError::Unsupported));
+        let changed = if HAS_MMU { Ok(()) } else { Err(MmError::Unsupported) };
+        assert_eq!(area.protect(Prot::Read), changed);
+        assert_eq!(area.protect(Prot::ReadWrite), changed);
+        // SAFETY: the area is live, writable, and longer than a byte.
+        unsafe { area.as_ptr().write_volatile(1) };
     }
 
     #[test]

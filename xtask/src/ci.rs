@@ -31,11 +31,8 @@ pub fn ci(long: bool) -> Result<Totals> {
     let boards = tools::provide_each(BOARDS.iter().collect(), &mut round.totals);
 
     round.command("format", cargo_command().args(["fmt", "--all", "--check"]));
-    for mut command in clippy(&workspace) {
-        round.command("clippy", &mut command);
-    }
-    for mut command in docs(&workspace) {
-        round.command("documentation", &mut command);
+    for (what, mut command) in clippy(&workspace).into_iter().chain(docs(&workspace)) {
+        round.command(&what, &mut command);
     }
     oldest(&mut round, &workspace);
     round.part("libraries", "cargo xtask test --libraries", || libraries::run(&Options::default()));
@@ -130,21 +127,22 @@ fn other_machines(board: &Board) -> &'static [&'static str] {
     board.qemu.map_or(&[], |qemu| &qemu.machines[1..])
 }
 
-/// Clippy over everything that is built anywhere.
-fn clippy(workspace: &Workspace) -> Vec<Command> {
+/// Clippy over everything that is built anywhere, each call with what it is for.
+fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
     let mut commands = Vec::new();
     for mmu in [false, true] {
         let mut command = cargo_command();
         command.args(["clippy", "--all-targets"]);
         host_packages(&mut command, workspace, mmu);
-        commands.push(command);
+        commands.push((format!("clippy of the libraries{}", with(mmu, "page tables")), command));
     }
     for board in BOARDS {
         for defmt in [false, true] {
+            let place = format!("{}{}", board.name, with(defmt, "defmt"));
             let mut command = cargo_command();
             command.args(["clippy", "--package", "rtmm-tests", "--lib", "--tests"]);
             cargo::for_board(&mut command, board, defmt);
-            commands.push(command);
+            commands.push((format!("clippy of the suites for {place}"), command));
             if board.is_host() {
                 continue;
             }
@@ -153,34 +151,39 @@ fn clippy(workspace: &Workspace) -> Vec<Command> {
             command.args(["clippy", "--package", "rtmm-examples", "--lib", "--bins", "--examples"]);
             command.args(["--package", &format!("board-{}", board.family)]);
             cargo::for_board(&mut command, board, defmt);
-            commands.push(command);
+            commands.push((format!("clippy of the board and the examples for {place}"), command));
         }
     }
-    for command in &mut commands {
+    for (_, command) in &mut commands {
         command.args(["--", "-D", "warnings"]);
     }
     commands
 }
 
 /// Documentation of everything, a warning being an error.
-fn docs(workspace: &Workspace) -> Vec<Command> {
+fn docs(workspace: &Workspace) -> Vec<(String, Command)> {
     let mut commands = Vec::new();
     for mmu in [false, true] {
         let mut command = cargo_command();
         command.args(["doc", "--no-deps"]);
         host_packages(&mut command, workspace, mmu);
-        commands.push(command);
+        commands.push((format!("documentation of the libraries{}", with(mmu, "page tables")), command));
     }
     for board in BOARDS.iter().filter(|board| !board.is_host()) {
         let mut command = cargo_command();
         command.args(["doc", "--no-deps", "--package", &format!("board-{}", board.family)]);
         command.args(["--target", board.target.unwrap_or_default()]);
-        commands.push(command);
+        commands.push((format!("documentation of {}", board.name), command));
     }
-    for command in &mut commands {
+    for (_, command) in &mut commands {
         command.env("RUSTDOCFLAGS", "-Dwarnings");
     }
     commands
+}
+
+/// An addition to a name.
+fn with(present: bool, what: &str) -> String {
+    if present { format!(" with {what}") } else { String::new() }
 }
 
 /// Selects the host's packages, or those that have page tables, with them.

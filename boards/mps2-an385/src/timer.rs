@@ -14,7 +14,10 @@ const ENABLE: u32 = 1;
 
 /// The last value seen, and the ticks up to it. The timer counts down and wraps after 171 s; reading it more often
 /// than that loses nothing.
-static SEEN: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((u32::MAX, 0)));
+///
+/// `n` instructions after its start QEMU's timer has moved by `1.6 * n`, rounded up, less one. With that one given
+/// back, rounding down finds `n` from it exactly.
+static SEEN: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((u32::MAX, 1)));
 
 /// Starts the timer.
 pub(crate) fn start() {
@@ -26,7 +29,8 @@ pub(crate) fn start() {
     }
 }
 
-/// Instructions executed since start-up, to within one; exact differences need `-icount shift=6,sleep=off`.
+/// Instructions executed since start-up, exact under `-icount shift=6,sleep=off`. Without it the timer follows the
+/// host's clock.
 pub fn instructions() -> u64 {
     critical_section::with(|section| {
         // SAFETY: reading the register has no effect.

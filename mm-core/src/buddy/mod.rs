@@ -11,6 +11,8 @@
 //! at a time for lengths above a word (at most `2^13 / Word::BITS`).
 
 mod check;
+#[cfg(test)]
+mod tests;
 
 use crate::bits::{WORD_MASK, WORD_SHIFT, Word, class, fold, lowest, order_for, run};
 

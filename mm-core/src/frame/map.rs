@@ -154,7 +154,7 @@ impl FrameMap {
         match kind {
             FrameKind::Tail if free => FreeError::DoubleFree,
             FrameKind::Tail => FreeError::Interior,
-            FrameKind::Reserved | FrameKind::Meta | FrameKind::Table => FreeError::Reserved,
+            FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Held => FreeError::Reserved,
             FrameKind::Pending => FreeError::DoubleFree,
             FrameKind::Pages | FrameKind::Large | FrameKind::Slab | FrameKind::CacheSlab | FrameKind::Mapped => {
                 FreeError::WrongAllocator

@@ -34,6 +34,9 @@ pub enum FrameKind {
     Mapped = 8,
     /// Head of a block that was unmapped and waits for its flush.
     Pending = 9,
+    /// Head of a block the manager has in hand: on its way to or from a slab, or kept for the next page table. No
+    /// caller has it, so no caller can free it.
+    Held = 10,
 }
 
 impl FrameKind {
@@ -49,6 +52,7 @@ impl FrameKind {
             7 => FrameKind::Table,
             8 => FrameKind::Mapped,
             9 => FrameKind::Pending,
+            10 => FrameKind::Held,
             // An unknown value is damage; treating it as reserved keeps every free of it refused.
             _ => FrameKind::Reserved,
         }

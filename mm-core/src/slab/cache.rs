@@ -148,11 +148,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let g = self.geometry;
         self.memory.fault_point(FaultClass::Slab)?;
-        let pfn = self.memory.take_block(g.pages as usize, flags, FrameKind::Pages, 0)?;
+        let pfn = self.memory.take_block(g.pages as usize, flags, FrameKind::Held, 0)?;
         let id = match self.memory.meta_take(meta_size(g.words as usize)) {
             Ok(id) => id,
             Err(error) => {
-                let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Pages, None);
+                let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
                 return Err(error);
             }
         };
@@ -178,6 +178,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 frame.set_head(Head::new(self.kind, self.owner as u8, i));
             }
         }
+        crate::trace::slab(true, g.size, g.pages, pfn.0);
         let mut state = self.state.lock();
         state.slabs += 1;
         // SAFETY: ours, and the lock is held.
@@ -326,14 +327,15 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let pages = self.geometry.pages as u32;
         // Under the lock, so that a second free of one of its objects finds either the slab or none.
         for i in (0..self.geometry.marked() as u32).rev() {
-            let head = if i == 0 { Head::new(FrameKind::Pages, 0, pages) } else { Head::new(FrameKind::Tail, 0, 0) };
+            let head = if i == 0 { Head::new(FrameKind::Held, 0, pages) } else { Head::new(FrameKind::Tail, 0, 0) };
             if let Some(frame) = self.memory.frames.frame(Pfn(pfn + i)) {
                 frame.set_head(head);
             }
         }
         drop(state);
+        crate::trace::slab(false, self.geometry.size, self.geometry.pages, pfn);
         self.memory.meta_give(id, meta_size(self.geometry.words as usize));
-        let _ = self.memory.free_block(pfn as usize, FrameKind::Pages, Some(pages as usize));
+        let _ = self.memory.free_block(pfn as usize, FrameKind::Held, Some(pages as usize));
     }
 
     /// Gives back the wholly free slab the cache keeps.

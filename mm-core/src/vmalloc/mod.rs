@@ -156,7 +156,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if size.div_ceil(B::PAGE_SIZE) > self.memory.managed_pages() {
             return Err(AllocError::TooBig);
         }
-        self.areas.vmalloc(&self.memory, AreaRequest { size, flags, prot: Prot::ReadWrite, caller })
+        let request = AreaRequest { size, flags, prot: Prot::ReadWrite, caller };
+        self.areas.vmalloc(&self.memory, request).inspect_err(|&error| crate::trace::area_failed(size, flags, error))
     }
 
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
@@ -172,7 +173,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         match addr.addr() {
             0 => Ok(()),
             _ if !self.memory.is_ready() => Err(FreeError::NotReady),
-            addr => self.areas.vfree(&self.memory, addr),
+            addr => self
+                .areas
+                .vfree(&self.memory, addr)
+                .inspect_err(|&error| crate::trace::free_refused("vfree", addr, error)),
         }
     }
 
@@ -218,7 +222,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         match addr.addr() {
             0 => Ok(()),
             _ if !self.memory.is_ready() => Err(FreeError::NotReady),
-            addr => self.areas.iounmap(&self.memory, addr),
+            addr => self
+                .areas
+                .iounmap(&self.memory, addr)
+                .inspect_err(|&error| crate::trace::free_refused("iounmap", addr, error)),
         }
     }
 

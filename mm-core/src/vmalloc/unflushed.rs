@@ -106,7 +106,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Keeps a flushed table for the next area, or frees it.
     fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
         if let Some(frame) = memory.frames.frame(pfn) {
-            frame.set_head(Head::new(FrameKind::Pages, 0, 1));
+            frame.set_head(Head::new(FrameKind::Held, 0, 1));
         }
         debug_assert!(
             // SAFETY: a frame of this manager that nobody else has, read as words.
@@ -120,7 +120,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             "an emptied table is not zero"
         );
         if self.spares.lock().0.push(pfn).is_err() {
-            let _ = memory.free_block(pfn.0 as usize, FrameKind::Pages, Some(1));
+            let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }
 
@@ -128,7 +128,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn free_spares(&self, memory: &Memory<P, B>) {
         loop {
             let Some(pfn) = self.spares.lock().0.pop() else { return };
-            let _ = memory.free_block(pfn.0 as usize, FrameKind::Pages, Some(1));
+            let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }
 }
@@ -159,7 +159,7 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
             let spare = self.family.spares.lock().0.pop();
             let pfn = match spare {
                 Some(pfn) => pfn,
-                None => self.memory.take_block_now(1, GFP_NOWAIT.union(Gfp::ZERO), FrameKind::Pages, NIL)?,
+                None => self.memory.take_block_now(1, GFP_NOWAIT.union(Gfp::ZERO), FrameKind::Held, NIL)?,
             };
             let _ = self.stash.push(pfn);
         }

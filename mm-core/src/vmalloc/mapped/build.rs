@@ -6,6 +6,7 @@ use crate::backend::PageTable;
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
+use crate::gfp::Gfp;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
@@ -68,7 +69,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         while (build.mapped as usize) < pages {
             want = want.min(pages - build.mapped as usize);
             memory.fault_point(FaultClass::Page)?;
-            match memory.take_block_now(want, request.flags, FrameKind::Mapped, build.record) {
+            // A block that is not to be had is no failure yet: only of a single page is it told.
+            let flags = if want == 1 { request.flags } else { request.flags | Gfp::NOWARN };
+            match memory.take_block_now(want, flags, FrameKind::Mapped, build.record) {
                 Ok(pfn) => build.map_block(pfn, want as u32, request.prot)?,
                 Err(error) if want == 1 => {
                     return Err(match error {
@@ -78,7 +81,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                     .into());
                 }
                 // The next smaller power of two: what the buddy may still have.
-                Err(_) => want = want.next_power_of_two() / 2,
+                Err(_) => {
+                    crate::trace::smaller_blocks(want);
+                    want = want.next_power_of_two() / 2;
+                }
             }
         }
         build.publish()
@@ -95,7 +101,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let offset = (phys.0 & (B::PAGE_SIZE as u64 - 1)) as usize;
         let pages = size.checked_add(offset).ok_or(MmError::BadRange)?.div_ceil(B::PAGE_SIZE);
         let pfn = Pfn::containing(phys, B::PAGE_SHIFT).ok_or(MmError::BadRange)?;
-        if pages > u32::MAX as usize - pfn.0 as usize || pages >= self.space.lock().units() * Self::UNIT_PAGES {
+        // The end of a run is a frame number, too.
+        if pages > (u32::MAX - pfn.0) as usize {
+            return Err(MmError::BadRange);
+        }
+        if pages >= self.space.lock().units() * Self::UNIT_PAGES {
             return Err(AllocError::NoAddressSpace.into());
         }
         let mut build = self.begin(memory, size, pages, AreaKind::Ioremap, caller)?;
@@ -108,8 +118,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         unsafe { self.tables.lock().add(memory, build.record) }?;
         build.map_run(PageRange { start: pfn, count: pages as u32 }, Prot::ReadWrite, cache)?;
         let start = build.publish()?;
-        // SAFETY: the offset is within the first page.
-        Ok(unsafe { start.add(offset) })
+        // Of the address only: what is mapped is no object of this program.
+        Ok(start.map_addr(|addr| addr | offset))
     }
 }
 
