@@ -155,7 +155,7 @@ pub struct AreaInfo {
 
 impl fmt::Display for AreaInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = self.addr + self.size;
+        let end = self.addr.wrapping_add(self.size);
         write!(f, "{:#x}-{end:#x} {:>8} {} pages={}", self.addr, self.size, self.caller, self.pages)?;
         match self.kind {
             AreaKind::Ioremap => write!(f, " phys={:#x} ioremap", self.phys),

@@ -47,7 +47,8 @@ impl Rig<Arena> {
         map.add_ram(phys, len).expect("one range");
         let mut usable = map.finish(12, 44).expect("usable RAM");
         let config = Config { zones: &zones(&[(phys, phys + len)]), vmalloc: VirtRange { start: 0, end: 0 } };
-        mm.init(&mut usable, &config).expect("init");
+        // SAFETY: the memory is this manager's alone, and is there.
+        unsafe { mm.init(&mut usable, &config) }.expect("init");
         Rig { mm, platform, ram: Some(ram) }
     }
 }
@@ -67,7 +68,8 @@ impl Rig<X86<SimMachine>> {
         machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
         let platform = TestPlatform::new();
         let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
-        mm.init(&mut usable, &Config { zones: &zones(ranges), vmalloc: WINDOW }).expect("init");
+        // SAFETY: the memory is this manager's alone, and is there.
+        unsafe { mm.init(&mut usable, &Config { zones: &zones(ranges), vmalloc: WINDOW }) }.expect("init");
         Rig { mm, platform, ram: None }
     }
 
