@@ -7,7 +7,7 @@ use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
-use crate::meta::MetaSize;
+use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform};
 use crate::slab::{CacheState, Geometry, SlabCounts, Slabs};
 use core::panic::Location;
@@ -198,7 +198,11 @@ impl<M: Manager> KmemCache<M> {
         let slot = size.checked_next_multiple_of(align).filter(|s| *s <= largest).ok_or(AllocError::TooBig)?;
         let geometry = Geometry::for_cache(slot, align, M::Backend::PAGE_SIZE);
         let mm = manager.mm();
-        const { assert!(size_of::<Control<M::Platform>>() <= MetaSize::Control.bytes()) };
+        const {
+            let size = MetaSize::Control.bytes();
+            assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
+            assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
+        }
         mm.memory.admit(GFP_KERNEL, Location::caller())?;
         let id = mm.memory.meta_take(MetaSize::Control)?;
         let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
