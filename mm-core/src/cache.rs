@@ -7,6 +7,7 @@ use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
+use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform};
 use crate::slab::{CacheState, Geometry, SlabCounts, Slabs};
 use core::panic::Location;
@@ -29,10 +30,10 @@ bitflags::bitflags! {
 
 /// Flags an allocation from a cache may not choose: the cache chose.
 const PLACE: Gfp = Gfp::DMA.union(Gfp::DMA32);
-/// The number of a cache shares its word with the "listed" bit.
-const MAX_NUMBER: u16 = 0x7fff;
+/// Frame records name the cache of a slab by one byte.
+const MAX_NUMBER: u16 = 0xff;
 
-/// A cache's control block, in kmalloc memory, chained by ascending number.
+/// A cache's control block, in a descriptor of its own, chained by ascending number.
 pub(crate) struct Control<P: Platform> {
     pub(crate) name: &'static str,
     pub(crate) object_size: usize,
@@ -40,6 +41,8 @@ pub(crate) struct Control<P: Platform> {
     pub(crate) geometry: Geometry,
     state: Locked<P::Lock, CacheState>,
     number: u16,
+    /// The descriptor it lies in.
+    id: u32,
     next: *mut Control<P>,
 }
 
@@ -91,11 +94,12 @@ unsafe impl<M: Manager + Sync> Sync for KmemCache<M> {}
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8).
     ///
-    /// Context: task. Cost: proportional to the number of caches. Names are unique.
+    /// Context: task. Cost: proportional to the number of caches, of which there are at most 256. Names are unique.
     ///
     /// # Errors
     /// `Inval` for size 0, `Alloc(BadAlign)`, `Alloc(TooBig)` above the largest block, `Exists` for a name in use,
     /// `Alloc(NoMemory)`.
+    #[track_caller]
     pub fn kmem_cache_create(
         &self,
         name: &'static str,
@@ -119,9 +123,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Gives back the slab each cache keeps.
     pub(crate) fn drain_caches(&self) {
         let mut index = 0;
-        while self.with_cache(index, |control| self.cache_slabs(control).drain()).is_some() {
+        // Detached under the list's lock, which keeps the cache; given back, with what that logs, behind it.
+        while let Some(detached) = self.with_cache(index, |control| self.cache_slabs(control).detach_kept()) {
+            if let Some(detached) = detached {
+                detached.give(&self.memory);
+            }
             index += 1;
         }
+    }
+
+    /// Pages of a slab of cache `number` when it holds one object, and marks its first frame only; else 1.
+    pub(crate) fn pages_behind_first(&self, number: usize) -> usize {
+        let mut index = 0;
+        let of = |control: &Control<P>| (control.number as usize, control.geometry);
+        while let Some((found, geometry)) = self.with_cache(index, of) {
+            if found == number {
+                return if geometry.slots == 1 { geometry.pages as usize } else { 1 };
+            }
+            index += 1;
+        }
+        1
     }
 
     /// Runs `f` on the `index`-th cache. The list's lock is held: a cache cannot go meanwhile.
@@ -153,6 +174,7 @@ impl<M: Manager> KmemCache<M> {
     ///
     /// # Errors
     /// As `kmem_cache_create`.
+    #[track_caller]
     pub fn new_in(
         name: &'static str,
         size: usize,
@@ -176,7 +198,14 @@ impl<M: Manager> KmemCache<M> {
         let slot = size.checked_next_multiple_of(align).filter(|s| *s <= largest).ok_or(AllocError::TooBig)?;
         let geometry = Geometry::for_cache(slot, align, M::Backend::PAGE_SIZE);
         let mm = manager.mm();
-        let control = mm.kmalloc(size_of::<Control<M::Platform>>(), GFP_KERNEL)?.cast();
+        const {
+            let size = MetaSize::Control.bytes();
+            assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
+            assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
+        }
+        mm.memory.admit(GFP_KERNEL, Location::caller())?;
+        let id = mm.memory.meta_take(MetaSize::Control)?;
+        let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
         let block = Control {
             name,
             object_size: size,
@@ -184,44 +213,48 @@ impl<M: Manager> KmemCache<M> {
             geometry,
             state: Locked::new(CacheState::new()),
             number: 0,
+            id,
             next: core::ptr::null_mut(),
         };
-        // SAFETY: ours, long enough, and kmalloc aligns it as its size demands.
+        // SAFETY: ours, long enough, and descriptors are aligned to 32 bytes.
         unsafe { control.write(block) };
         match Self::list(mm, control) {
-            Ok(()) => Ok(KmemCache { control, manager }),
+            // SAFETY: descriptors are not at address 0.
+            Ok(()) => Ok(KmemCache { control: unsafe { NonNull::new_unchecked(control) }, manager }),
             Err(error) => {
-                let _ = mm.kfree(control.as_ptr().cast());
+                mm.memory.meta_give(id, MetaSize::Control);
                 Err(error)
             }
         }
     }
 
     /// Lists a control block behind the lowest unused number.
-    fn list(mm: &Mm<M::Platform, M::Backend>, control: NonNull<Control<M::Platform>>) -> Result<(), MmError> {
+    fn list(mm: &Mm<M::Platform, M::Backend>, control: *mut Control<M::Platform>) -> Result<(), MmError> {
         let mut first = mm.caches.first.lock();
         let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
         let mut number = 0;
         let mut place = None;
-        // SAFETY: listed control blocks are live, the lock is held, and `control` is ours until it is listed.
+        // SAFETY: listed control blocks are live, the lock is held, and `control` is ours until it is listed. No
+        // reference to a listed block is made: its owner may use it meanwhile.
         unsafe {
-            while let Some(other) = (*link).as_mut() {
-                if other.name == (*control.as_ptr()).name {
+            while !(*link).is_null() {
+                let other = *link;
+                if (*other).name == (*control).name {
                     return Err(MmError::Exists);
                 }
-                if place.is_none() && other.number != number {
+                if place.is_none() && (*other).number != number {
                     place = Some(link);
                 }
                 number += u16::from(place.is_none());
-                link = &raw mut other.next;
+                link = &raw mut (*other).next;
             }
             if number > MAX_NUMBER {
                 return Err(AllocError::NoMemory.into());
             }
             let place = place.unwrap_or(link);
-            (*control.as_ptr()).number = number;
-            (*control.as_ptr()).next = *place;
-            *place = control.as_ptr();
+            (*control).number = number;
+            (*control).next = *place;
+            *place = control;
         }
         Ok(())
     }
@@ -294,38 +327,47 @@ impl<M: Manager> KmemCache<M> {
 
     /// Destroys the cache.
     ///
+    /// Context: task. Cost: proportional to the number of caches; a busy one counts its objects, slab by slab, for the
+    /// error.
+    ///
     /// # Errors
     /// The cache itself with `Busy` and the number of live objects, when there are any.
     pub fn destroy(self) -> Result<(), (Self, MmError)> {
         match self.unlist() {
             Ok(()) => {
                 let this = core::mem::ManuallyDrop::new(self);
-                let _ = this.manager.mm().kfree(this.control.as_ptr().cast());
+                this.give_control();
                 Ok(())
             }
             Err(error) => Err((self, error)),
         }
     }
 
+    /// Gives the control block back, which is on no list any more.
+    fn give_control(&self) {
+        let id = self.control().id;
+        self.manager.mm().memory.meta_give(id, MetaSize::Control);
+    }
+
     /// Empties the cache and takes it off the list, unless it is busy.
     fn unlist(&self) -> Result<(), MmError> {
         let mm = self.manager.mm();
         let slabs = mm.cache_slabs(self.control());
-        let counts = slabs.counts();
-        if counts.active != 0 {
-            return Err(MmError::Busy(counts.active));
+        if !slabs.is_idle() {
+            return Err(MmError::Busy(slabs.counts().active));
         }
         slabs.drain();
         let mut first = mm.caches.first.lock();
         let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
         // SAFETY: listed control blocks are live, and the lock is held.
         unsafe {
-            while let Some(other) = (*link).as_mut() {
-                if core::ptr::eq(other, self.control.as_ptr()) {
-                    *link = other.next;
+            while !(*link).is_null() {
+                let other = *link;
+                if other == self.control.as_ptr() {
+                    *link = (*other).next;
                     break;
                 }
-                link = &raw mut other.next;
+                link = &raw mut (*other).next;
             }
         }
         Ok(())
@@ -336,9 +378,7 @@ impl<M: Manager> Drop for KmemCache<M> {
     fn drop(&mut self) {
         let mm = self.manager.mm();
         match self.unlist() {
-            Ok(()) => {
-                let _ = mm.kfree(self.control.as_ptr().cast());
-            }
+            Ok(()) => self.give_control(),
             Err(MmError::Busy(objects)) => mm.platform().bug(&Bug::CacheBusy { objects }),
             Err(_) => {}
         }

@@ -226,9 +226,7 @@ mod tests {
         /// The address at which the direct map shows the frame behind `addr`.
         pub fn alias(addr: usize) -> usize {
             let backend = MM.backend();
-            let Walk::Mapped(mapping) = backend.walk(backend.kernel_root(), VirtAddr(addr)) else {
-                panic!("{addr:#x} is not mapped")
-            };
+            let Walk::Mapped(mapping) = backend.walk_kernel(VirtAddr(addr)) else { panic!("{addr:#x} is not mapped") };
             let frame = (mapping.pfn.0 as usize) << <super::board::Backend as Backend>::PAGE_SHIFT;
             backend.direct_ptr(frame).addr() + addr % super::PAGE
         }

@@ -112,6 +112,11 @@ impl<const PAE: bool> SimMachine<PAE> {
         self.state.current.store(cpu, Ordering::SeqCst);
     }
 
+    /// How many CPUs there are.
+    pub fn cpu_count(&self) -> usize {
+        self.state.config.cpus
+    }
+
     /// The CPU selected by [`run_on`](Self::run_on).
     pub fn current(&self) -> usize {
         self.state.current.load(Ordering::SeqCst)

@@ -47,7 +47,8 @@ impl Rig<Arena> {
         map.add_ram(phys, len).expect("one range");
         let mut usable = map.finish(12, 44).expect("usable RAM");
         let config = Config { zones: &zones(&[(phys, phys + len)]), vmalloc: VirtRange { start: 0, end: 0 } };
-        mm.init(&mut usable, &config).expect("init");
+        // SAFETY: the memory is this manager's alone, and is there.
+        unsafe { mm.init(&mut usable, &config) }.expect("init");
         Rig { mm, platform, ram: Some(ram) }
     }
 }
@@ -58,16 +59,35 @@ impl Rig<X86<SimMachine>> {
     /// # Panics
     /// If the RAM is too small to manage.
     pub fn mmu(ranges: &[(u64, u64)]) -> Self {
-        let machine = SimMachine::<false>::new(SimConfig::new(ranges));
+        Self::mmu_on(SimConfig::new(ranges))
+    }
+
+    /// A manager on the machine that `config` tells of: RAM past `lowmem_end` is HIGHMEM, and a flush by one CPU is
+    /// followed by the others.
+    ///
+    /// # Panics
+    /// If the RAM is too small to manage.
+    pub fn mmu_on(config: SimConfig) -> Self {
+        let ranges: Vec<_> = config.ram.iter().map(|range| (range.start, range.end)).collect();
+        let (phys_bits, low) = (config.phys_bits, config.lowmem_end);
+        let machine = SimMachine::<false>::new(config);
         let mut map: BootMap = BootMap::new();
-        for &(start, end) in ranges {
+        for &(start, end) in &ranges {
             map.add_ram(start, end - start).expect("few ranges");
         }
-        let mut usable = map.finish(12, 46).expect("usable RAM");
-        machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
+        let mut usable = map.finish(12, phys_bits).expect("usable RAM");
+        machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, low)?.start >> 12) as u32)));
         let platform = TestPlatform::new();
+        let others = machine.clone();
+        platform.on_flush_remote(move |range| others.flush_others(range));
+        let mut zones = zones(&ranges);
+        if let Some(normal) = zones.last_mut().filter(|normal| low < normal.end) {
+            normal.end = low;
+            zones.push(ZoneSpec { kind: ZoneKind::HighMem, end: 1 << 40 });
+        }
         let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
-        mm.init(&mut usable, &Config { zones: &zones(ranges), vmalloc: WINDOW }).expect("init");
+        // SAFETY: the memory is this manager's alone, and is there.
+        unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: WINDOW }) }.expect("init");
         Rig { mm, platform, ram: None }
     }
 
