@@ -134,7 +134,7 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     }
 
     #[inline]
-    fn walk(&self, root: Pfn, at: VirtAddr) -> Walk {
+    unsafe fn walk(&self, root: Pfn, at: VirtAddr) -> Walk {
         walker::walk(&self.machine, root, at.0)
     }
 

@@ -19,10 +19,11 @@ impl Arena {
         Arena { base: AtomicPtr::new(core::ptr::null_mut()), phys: AtomicUsize::new(0) }
     }
 
-    /// Puts physical address `phys` at `base`; both are multiples of 4 KiB. Before the manager's `init`, once.
+    /// Puts physical address `phys` at `base`. Before the manager's `init`, once.
     ///
     /// # Safety
-    /// `base` is valid for reads and writes for as much RAM as the manager will be told of, for as long as the
+    /// `base` and `phys` are equal modulo the size of the largest block (4 MiB), or modulo the largest block that fits
+    /// the RAM: alignment is that of physical addresses. `base` is valid for reads and writes for as much RAM as the manager will be told of, for as long as the
     /// manager lives, and nothing else uses it.
     pub unsafe fn place(&self, base: *mut u8, phys: usize) {
         self.phys.store(phys, Relaxed);

@@ -8,8 +8,8 @@ use core::panic::Location;
 use core::ptr::NonNull;
 use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, Cursor, Ioremaps};
 use mm_core::{
-    AllocError, AreaHit, AreaInfo, AreaKind, Backend, CacheMode, FrameKind, FreeError, Gfp, Locked, Memory, MmError,
-    NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
+    AllocError, AreaHit, AreaInfo, AreaKind, Backend, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory,
+    MmError, NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
 };
 
 /// The family over contiguous pages.
@@ -20,24 +20,51 @@ pub struct Contiguous<P: Platform, B: Backend> {
 }
 
 impl<P: Platform, B: Backend> Contiguous<P, B> {
-    /// The live area of which `addr` is the first byte.
-    fn record_at(&self, memory: &Memory<P, B>, addr: usize) -> Result<u32, FreeError> {
-        let pfn = memory.backend().direct_frame(addr);
-        match memory.find_block(pfn, FrameKind::Mapped) {
-            Some(_) if addr & (B::PAGE_SIZE - 1) != 0 => Err(FreeError::Misaligned),
-            Some((head, _, _)) if head.0 as usize != pfn => Err(FreeError::Interior),
-            Some((_, _, id)) if id != NIL => Ok(id),
-            _ => Err(memory.refusal(addr)),
+    /// The lock, for the rest of the calling function.
+    fn locked(&self) -> Guard<'_, P::Lock, Ioremaps> {
+        // SAFETY: no function of this file takes it twice or calls another that does while it holds it, and each drops
+        // it before it returns.
+        unsafe { self.ioremaps.acquire() }
+    }
+
+    /// Why `addr`, which is not the first byte of a live area, is refused.
+    #[cold]
+    fn refusal(&self, memory: &Memory<P, B>, addr: usize) -> FreeError {
+        if memory.find_block(memory.backend().direct_frame(addr), FrameKind::Mapped).is_some() {
+            let misaligned = addr & (B::PAGE_SIZE - 1) != 0;
+            return if misaligned { FreeError::Misaligned } else { FreeError::Interior };
+        }
+        if self.locked().find(memory, addr as u64).is_some() {
+            return FreeError::WrongAllocator;
+        }
+        match memory.refusal(addr) {
+            // Inside a block of another call's.
+            FreeError::Interior => FreeError::WrongAllocator,
+            error => error,
         }
     }
 
-    /// The live ioremap that begins at `addr`.
-    fn ioremap_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
-        self.ioremaps.lock().find(memory, addr as u64)
+    /// The first live area at or behind frame `from`.
+    fn next_area(&self, memory: &Memory<P, B>, mut from: usize) -> Option<AreaInfo> {
+        loop {
+            let (pfn, id) = memory.next_block(from, FrameKind::Mapped)?;
+            let lock = self.locked();
+            // The block may have gone since it was seen; while it is there its record is live memory.
+            if memory.block_at(pfn.0 as usize, FrameKind::Mapped).is_some_and(|(_, link)| link == id) {
+                // SAFETY: as just said, and the lock guards its state.
+                let area = unsafe { &*memory.area(id) };
+                if area.is_live() {
+                    return Some(area.info());
+                }
+            }
+            drop(lock);
+            from = pfn.0 as usize + 1;
+        }
     }
 }
 
-impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
+// SAFETY: an area is one block of its own, and its record is used under the lock between being published and withdrawn.
+unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     const NEW: Self = Contiguous { ioremaps: Locked::new(Ioremaps::new()), backend: PhantomData };
 
     fn init<const N: usize>(
@@ -59,10 +86,12 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         match memory.take_block(pages, flags, FrameKind::Mapped, id) {
             Ok(pfn) => {
                 let ptr = memory.frame_ptr(pfn);
-                // SAFETY: the record is ours until the address is known to the caller.
+                let lock = self.locked();
+                // SAFETY: the record is ours until it is published, and the lock guards its state.
                 let area = unsafe { &mut *memory.area(id) };
                 area.addr = ptr.addr();
                 area.publish();
+                drop(lock);
                 NonNull::new(ptr).ok_or(AllocError::NoMemory)
             }
             Err(error) => {
@@ -74,12 +103,23 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
 
     #[inline(never)]
     fn vfree(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        let id = match self.record_at(memory, addr) {
-            Ok(id) => id,
-            Err(_) if self.ioremap_at(memory, addr).is_some() => return Err(FreeError::WrongAllocator),
-            Err(error) => return Err(error),
+        let pfn = memory.backend().direct_frame(addr);
+        let lock = self.locked();
+        let id = match memory.block_at(pfn, FrameKind::Mapped) {
+            Some((_, id)) if id != NIL && addr & (B::PAGE_SIZE - 1) == 0 => id,
+            _ => {
+                drop(lock);
+                return Err(self.refusal(memory, addr));
+            }
         };
-        memory.free_block(memory.backend().direct_frame(addr), FrameKind::Mapped, None)?;
+        // SAFETY: the first frame of an area names its record, which is live while the block is, under the lock.
+        let area = unsafe { &mut *memory.area(id) };
+        if !area.is_live() {
+            return Err(FreeError::DoubleFree);
+        }
+        area.withdraw();
+        memory.free_block(pfn, FrameKind::Mapped, None)?;
+        drop(lock);
         memory.area_give(id);
         Ok(())
     }
@@ -108,7 +148,7 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         area.publish();
         let id = memory.area_take(area)?;
         // SAFETY: the record is live, and `iounmap` removes it before it gives it back.
-        if let Err(error) = unsafe { self.ioremaps.lock().add(memory, id) } {
+        if let Err(error) = unsafe { self.locked().add(memory, id) } {
             memory.area_give(id);
             return Err(error);
         }
@@ -116,7 +156,7 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     fn iounmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        let mut ioremaps = self.ioremaps.lock();
+        let mut ioremaps = self.locked();
         let Some(id) = ioremaps.find(memory, addr as u64) else {
             drop(ioremaps);
             return Err(match memory.refusal_of_area(addr) {
@@ -153,15 +193,13 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo> {
-        let list = self.ioremaps.lock();
+        let list = self.locked();
         let mut behind = *cursor;
         // SAFETY: listed records are live, and the lock is held.
         let ioremap = list.advance(memory, &mut behind).map(|id| unsafe { &*memory.area(id) }.info());
         drop(list);
         let Ok(from) = usize::try_from(cursor.start()) else { return ioremap };
-        // SAFETY: the first frame of a live area names its record.
-        let area_from =
-            |pfn| memory.next_block(pfn, FrameKind::Mapped).map(|(_, id)| unsafe { &*memory.area(id) }.info());
+        let area_from = |pfn| self.next_area(memory, pfn);
         // Only an address behind an area surely is one that has a frame number: an arena's RAM can lie above it.
         let area = match area_from(0) {
             Some(first) if first.addr < from => from
@@ -184,7 +222,7 @@ impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     fn drain(&self, _memory: &Memory<P, B>) {}
 
     fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
-        self.ioremaps.lock().check(memory)?;
+        self.locked().check(memory)?;
         let mut tally = AreaTally::default();
         let mut cursor = Cursor::at(0);
         while let Some(area) = self.next(memory, &mut cursor) {

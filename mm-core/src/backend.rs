@@ -13,6 +13,7 @@ use crate::vmalloc::AreaFamily;
 ///   provenance.
 /// - `direct_frame(direct_ptr(p).addr()) == p >> PAGE_SHIFT` for those addresses; for every other address it is some
 ///   number that is no frame of that RAM.
+/// - `direct_ptr` keeps the alignment of physical addresses up to the size of the largest block.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
     /// log2 of the page size in bytes.
@@ -184,7 +185,17 @@ pub unsafe trait PageTable: Backend {
     ) -> u32;
 
     /// What the tables say of `at`. Never faults, whatever `at` is.
-    fn walk(&self, root: Pfn, at: VirtAddr) -> Walk;
+    ///
+    /// # Safety
+    /// `root` is a root table of this machine, and no table below it is freed meanwhile.
+    unsafe fn walk(&self, root: Pfn, at: VirtAddr) -> Walk;
+
+    /// What the kernel's tables say of `at`. What it says may be out of date when the lock of the tables is not held.
+    fn walk_kernel(&self, at: VirtAddr) -> Walk {
+        // SAFETY: the kernel's root is one. A table that is freed while it is walked is memory of this machine all the
+        // same, and is read by single loads.
+        unsafe { self.walk(self.kernel_root(), at) }
+    }
 
     /// Changes the protection of the `pages` pages from `at` on: in up to [`Self::BATCH`] small entries, as far as the
     /// leaf table reaches and entries are present, or in one large entry, which is split (and needs a table) when only

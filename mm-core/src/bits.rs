@@ -9,12 +9,9 @@ pub const WORD_SHIFT: usize = Word::BITS.trailing_zeros() as usize;
 /// Mask of a bit number within its word.
 pub const WORD_MASK: usize = (1 << WORD_SHIFT) - 1;
 
-/// The lowest member; meaningless for an empty set.
+/// The lowest member of a set that is not empty; the width of a word for an empty one.
 #[inline(always)]
-pub fn lowest(set: Word) -> usize {
-    debug_assert!(set != 0);
-    // SAFETY: callers pass a set they have seen to be non-empty; it spares the zero branch of `bsf`.
-    unsafe { core::hint::assert_unchecked(set != 0) };
+pub const fn lowest(set: Word) -> usize {
     set.trailing_zeros() as usize
 }
 

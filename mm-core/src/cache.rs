@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
 use crate::frame::FrameKind;
-use crate::gfp::Gfp;
+use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
@@ -30,10 +30,10 @@ bitflags::bitflags! {
 
 /// Flags an allocation from a cache may not choose: the cache chose.
 const PLACE: Gfp = Gfp::DMA.union(Gfp::DMA32);
-/// The number of a cache shares its word with the "listed" bit.
-const MAX_NUMBER: u16 = 0x7fff;
+/// Frame records name the cache of a slab by one byte.
+const MAX_NUMBER: u16 = 0xff;
 
-/// A cache's control block, in a descriptor, chained by ascending number.
+/// A cache's control block, in a descriptor of its own, chained by ascending number.
 pub(crate) struct Control<P: Platform> {
     pub(crate) name: &'static str,
     pub(crate) object_size: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Control<P: Platform> {
     pub(crate) geometry: Geometry,
     state: Locked<P::Lock, CacheState>,
     number: u16,
-    /// The descriptor it is in.
+    /// The descriptor it lies in.
     id: u32,
     next: *mut Control<P>,
 }
@@ -94,11 +94,12 @@ unsafe impl<M: Manager + Sync> Sync for KmemCache<M> {}
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8).
     ///
-    /// Context: task. Cost: proportional to the number of caches. Names are unique.
+    /// Context: task. Cost: proportional to the number of caches, of which there are at most 256. Names are unique.
     ///
     /// # Errors
     /// `Inval` for size 0, `Alloc(BadAlign)`, `Alloc(TooBig)` above the largest block, `Exists` for a name in use,
     /// `Alloc(NoMemory)`.
+    #[track_caller]
     pub fn kmem_cache_create(
         &self,
         name: &'static str,
@@ -122,9 +123,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Gives back the slab each cache keeps.
     pub(crate) fn drain_caches(&self) {
         let mut index = 0;
-        while self.with_cache(index, |control| self.cache_slabs(control).drain()).is_some() {
+        // Detached under the list's lock, which keeps the cache; given back, with what that logs, behind it.
+        while let Some(detached) = self.with_cache(index, |control| self.cache_slabs(control).detach_kept()) {
+            if let Some(detached) = detached {
+                detached.give(&self.memory);
+            }
             index += 1;
         }
+    }
+
+    /// Pages of a slab of cache `number` when it holds one object, and marks its first frame only; else 1.
+    pub(crate) fn pages_behind_first(&self, number: usize) -> usize {
+        let mut index = 0;
+        let of = |control: &Control<P>| (control.number as usize, control.geometry);
+        while let Some((found, geometry)) = self.with_cache(index, of) {
+            if found == number {
+                return if geometry.slots == 1 { geometry.pages as usize } else { 1 };
+            }
+            index += 1;
+        }
+        1
     }
 
     /// Runs `f` on the `index`-th cache. The list's lock is held: a cache cannot go meanwhile.
@@ -156,6 +174,7 @@ impl<M: Manager> KmemCache<M> {
     ///
     /// # Errors
     /// As `kmem_cache_create`.
+    #[track_caller]
     pub fn new_in(
         name: &'static str,
         size: usize,
@@ -184,7 +203,9 @@ impl<M: Manager> KmemCache<M> {
             assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
             assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
         }
+        mm.memory.admit(GFP_KERNEL, Location::caller())?;
         let id = mm.memory.meta_take(MetaSize::Control)?;
+        let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
         let block = Control {
             name,
             object_size: size,
@@ -195,12 +216,11 @@ impl<M: Manager> KmemCache<M> {
             id,
             next: core::ptr::null_mut(),
         };
-        // SAFETY: descriptors have a kernel address, which is not null.
-        let control = unsafe { NonNull::new_unchecked(mm.memory.meta_ptr(id)) };
-        // SAFETY: the descriptor is ours, long enough and aligned, as was asserted.
+        // SAFETY: ours, long enough, and descriptors are aligned to 32 bytes.
         unsafe { control.write(block) };
         match Self::list(mm, control) {
-            Ok(()) => Ok(KmemCache { control, manager }),
+            // SAFETY: descriptors are not at address 0.
+            Ok(()) => Ok(KmemCache { control: unsafe { NonNull::new_unchecked(control) }, manager }),
             Err(error) => {
                 mm.memory.meta_give(id, MetaSize::Control);
                 Err(error)
@@ -209,17 +229,17 @@ impl<M: Manager> KmemCache<M> {
     }
 
     /// Lists a control block behind the lowest unused number.
-    fn list(mm: &Mm<M::Platform, M::Backend>, control: NonNull<Control<M::Platform>>) -> Result<(), MmError> {
+    fn list(mm: &Mm<M::Platform, M::Backend>, control: *mut Control<M::Platform>) -> Result<(), MmError> {
         let mut first = mm.caches.first.lock();
         let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
         let mut number = 0;
         let mut place = None;
-        // No reference is made to a whole block: others may be using theirs.
-        // SAFETY: listed control blocks are live, the lock is held, and `control` is ours until it is listed.
+        // SAFETY: listed control blocks are live, the lock is held, and `control` is ours until it is listed. No
+        // reference to a listed block is made: its owner may use it meanwhile.
         unsafe {
             while !(*link).is_null() {
                 let other = *link;
-                if (*other).name == (*control.as_ptr()).name {
+                if (*other).name == (*control).name {
                     return Err(MmError::Exists);
                 }
                 if place.is_none() && (*other).number != number {
@@ -232,9 +252,9 @@ impl<M: Manager> KmemCache<M> {
                 return Err(AllocError::NoMemory.into());
             }
             let place = place.unwrap_or(link);
-            (*control.as_ptr()).number = number;
-            (*control.as_ptr()).next = *place;
-            *place = control.as_ptr();
+            (*control).number = number;
+            (*control).next = *place;
+            *place = control;
         }
         Ok(())
     }
@@ -307,25 +327,34 @@ impl<M: Manager> KmemCache<M> {
 
     /// Destroys the cache.
     ///
+    /// Context: task. Cost: proportional to the number of caches; a busy one counts its objects, slab by slab, for the
+    /// error.
+    ///
     /// # Errors
     /// The cache itself with `Busy` and the number of live objects, when there are any.
     pub fn destroy(self) -> Result<(), (Self, MmError)> {
         match self.unlist() {
             Ok(()) => {
-                core::mem::ManuallyDrop::new(self).release();
+                let this = core::mem::ManuallyDrop::new(self);
+                this.give_control();
                 Ok(())
             }
             Err(error) => Err((self, error)),
         }
     }
 
+    /// Gives the control block back, which is on no list any more.
+    fn give_control(&self) {
+        let id = self.control().id;
+        self.manager.mm().memory.meta_give(id, MetaSize::Control);
+    }
+
     /// Empties the cache and takes it off the list, unless it is busy.
     fn unlist(&self) -> Result<(), MmError> {
         let mm = self.manager.mm();
         let slabs = mm.cache_slabs(self.control());
-        let counts = slabs.counts();
-        if counts.active != 0 {
-            return Err(MmError::Busy(counts.active));
+        if !slabs.is_idle() {
+            return Err(MmError::Busy(slabs.counts().active));
         }
         slabs.drain();
         let mut first = mm.caches.first.lock();
@@ -343,19 +372,14 @@ impl<M: Manager> KmemCache<M> {
         }
         Ok(())
     }
-
-    /// Gives the control block back; the cache is off the list, and not used again.
-    fn release(&self) {
-        let id = self.control().id;
-        self.manager.mm().memory.meta_give(id, MetaSize::Control);
-    }
 }
 
 impl<M: Manager> Drop for KmemCache<M> {
     fn drop(&mut self) {
+        let mm = self.manager.mm();
         match self.unlist() {
-            Ok(()) => self.release(),
-            Err(MmError::Busy(objects)) => self.manager.mm().platform().bug(&Bug::CacheBusy { objects }),
+            Ok(()) => self.give_control(),
+            Err(MmError::Busy(objects)) => mm.platform().bug(&Bug::CacheBusy { objects }),
             Err(_) => {}
         }
     }

@@ -63,14 +63,15 @@ struct Tally {
     slab_heads: usize,
     mapped: usize,
     descriptors: usize,
+    held: usize,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Scans every structure of the manager for contradictions.
     ///
     /// Checked: each frame is free, reserved, or in exactly one block; free + used + reserved = total; the buddy's
-    /// trees agree with its bitmaps; slabs, their lists and their frames agree; descriptors in use are those of
-    /// slabs, areas and caches; each area is mapped to frames of its own between guards; no block waits for a flush that nobody
+    /// trees agree with its bitmaps; slabs, their lists and their frames agree; descriptors in use are those of slabs
+    /// and areas; each area is mapped to frames of its own between guards; no block waits for a flush that nobody
     /// owes any more.
     ///
     /// Context: task, with nothing else using the manager meanwhile. Cost: proportional to the RAM; not bounded.
@@ -96,6 +97,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             slabs += result?;
             index += 1;
         }
+        let caches = index;
         if slabs != tally.slab_heads {
             return Err(Damage { what: "the caches and the frame table disagree on slabs", at: slabs });
         }
@@ -103,10 +105,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if areas.frames != tally.mapped {
             return Err(Damage { what: "frames of areas and areas disagree", at: tally.mapped });
         }
-        // `index` caches were seen.
-        if areas.areas + slabs + index != tally.descriptors {
-            let what = "descriptors in use are not those of slabs, areas and caches";
-            return Err(Damage { what, at: tally.descriptors });
+        if areas.areas + slabs + caches != tally.descriptors {
+            return Err(Damage {
+                what: "descriptors in use are not those of slabs, areas and caches",
+                at: tally.descriptors,
+            });
+        }
+        if areas.held != tally.held {
+            return Err(Damage { what: "pages are held that nobody keeps", at: tally.held });
         }
         Ok(CheckReport {
             frames,
@@ -143,7 +149,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     tally.blocks += 1;
                     length = head.count();
                 }
-                FrameKind::Held => length = head.count(),
+                FrameKind::Held => {
+                    length = head.count();
+                    tally.held += length as usize;
+                }
                 FrameKind::Mapped => {
                     length = head.count();
                     tally.mapped += length as usize;
@@ -161,11 +170,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 FrameKind::Slab | FrameKind::CacheSlab => {
                     tally.slab_heads += usize::from(head.count() == 0);
-                    // A slab of one large object marks its first frame only; the tails behind it are its own.
-                    let is_tail =
-                        |pfn: u32| region.frame(pfn as usize).is_some_and(|frame| frame.head().is(FrameKind::Tail));
-                    while is_tail(pfn + length) && !buddy.is_free(pfn + length) {
-                        length += 1;
+                    // A slab of one large object marks its first frame only.
+                    if head.is(FrameKind::CacheSlab) {
+                        length = self.pages_behind_first(head.class()) as u32;
                     }
                 }
             }

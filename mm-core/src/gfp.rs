@@ -4,7 +4,8 @@ use crate::error::AllocError;
 
 /// Allocation flags, in the manner of Linux's `gfp_t`.
 ///
-/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored.
+/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `HIGH`, `NORETRY`, `COMP` and
+/// `USER` are known and change nothing yet: there is no reserve, no reclaim and no reference count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(transparent)]
@@ -18,7 +19,7 @@ bitflags::bitflags! {
         const HIGHMEM = 1 << 1;
         /// `__GFP_DMA32`: only memory below 4 GiB.
         const DMA32 = 1 << 2;
-        /// `__GFP_HIGH`: may use part of the reserve.
+        /// `__GFP_HIGH`: may use part of the reserve, once there is one.
         const HIGH = 1 << 5;
         /// `__GFP_ZERO`: hand the memory out zeroed.
         const ZERO = 1 << 8;
@@ -26,22 +27,22 @@ bitflags::bitflags! {
         const WAIT = 1 << 10;
         /// `__GFP_NOWARN`: no report on failure.
         const NOWARN = 1 << 13;
-        /// `__GFP_NORETRY`: one round of reclaim at most.
+        /// `__GFP_NORETRY`: one round of reclaim at most, once there is any.
         const NORETRY = 1 << 16;
-        /// `__GFP_COMP`: the block's tail frames point at its head.
+        /// `__GFP_COMP`: the block is one compound page. Every block is freed whole anyway.
         const COMP = 1 << 18;
         /// `__GFP_HARDWALL`: memory for a user.
         const USER = 1 << 20;
     }
 }
 
-/// May wait; the usual choice of a task. Never in an interrupt.
+/// May wait; the usual choice of a task, never right in an interrupt. Nothing waits yet: it fails at once.
 pub const GFP_KERNEL: Gfp = Gfp::WAIT;
 /// As [`GFP_KERNEL`], for memory a user will see.
 pub const GFP_USER: Gfp = Gfp::WAIT.union(Gfp::USER);
-/// Never waits and may use part of the reserve; right in an interrupt.
+/// Never waits; right in an interrupt. May use part of the reserve, once there is one.
 pub const GFP_ATOMIC: Gfp = Gfp::HIGH;
-/// Never waits and leaves the reserve alone.
+/// Never waits, and leaves a reserve alone.
 pub const GFP_NOWAIT: Gfp = Gfp::empty();
 /// Memory below the DMA limit; combine with [`GFP_KERNEL`] or [`GFP_ATOMIC`].
 pub const GFP_DMA: Gfp = Gfp::DMA;

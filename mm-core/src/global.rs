@@ -8,7 +8,10 @@ use crate::platform::{Bug, Platform};
 use core::alloc::Layout;
 
 /// A copyable handle to a manager: `&Mm`, or the zero-sized type that [`global_mm!`](crate::global_mm) makes.
-pub trait Manager: Copy {
+///
+/// # Safety
+/// `mm` gives the same manager every time, and every copy of the handle gives that one.
+pub unsafe trait Manager: Copy {
     /// The manager's platform.
     type Platform: Platform;
     /// The manager's backend.
@@ -18,7 +21,8 @@ pub trait Manager: Copy {
     fn mm(&self) -> &Mm<Self::Platform, Self::Backend>;
 }
 
-impl<P: Platform, B: Backend> Manager for &Mm<P, B> {
+// SAFETY: a reference refers to one manager.
+unsafe impl<P: Platform, B: Backend> Manager for &Mm<P, B> {
     type Platform = P;
     type Backend = B;
 
@@ -112,7 +116,8 @@ macro_rules! global_mm {
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Kernel;
 
-        impl $crate::Manager for Kernel {
+        // SAFETY: there is one static.
+        unsafe impl $crate::Manager for Kernel {
             type Platform = $platform;
             type Backend = $backend;
 

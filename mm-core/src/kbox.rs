@@ -28,8 +28,7 @@ impl<T, M: Manager> KBox<T, M> {
     /// Moves `value` into memory of `manager`.
     ///
     /// # Errors
-    /// As [`Mm::kmalloc`](crate::Mm::kmalloc), `BadAlign` when the value's alignment is above the largest block. The
-    /// value is dropped then.
+    /// As [`Mm::kmalloc`](crate::Mm::kmalloc). The value is dropped then.
     #[track_caller]
     pub fn new_in(value: T, flags: Gfp, manager: M) -> Result<Self, AllocError> {
         let layout = Layout::new::<T>();

@@ -20,8 +20,8 @@
 //!    Nothing in it can be taken out unflushed; forgetting it leaks and never reuses.
 //! 8. **No writable and executable frame.** `Prot` has no such value.
 //! 9. **`&self`, never hidden statics.** Two managers can live in one process.
-//! 10. **Safe policy over a small unsafe floor.** `Backend::direct_ptr` and `Backend::with_frame` are the only places
-//!     where an address becomes a pointer; frees use only the pointer's address.
+//! 10. **Safe policy over a small unsafe floor.** An address becomes a pointer in `Backend::direct_ptr`, in
+//!     `Backend::with_frame`, and where an area's first address is handed to its owner; frees use only addresses.
 //! 11. **Hooks outside the lock.** No callback runs with a lock held; hooks may allocate and free.
 //! 12. **No panic is reachable from bad input or exhaustion.** Damage goes to `Platform::bug`.
 #![no_std]

@@ -2,6 +2,7 @@
 
 use crate::platform::RawLock;
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 /// A value that is only reached with its lock held.
@@ -20,10 +21,23 @@ impl<L: RawLock, T> Locked<L, T> {
     }
 
     /// Takes the lock until the guard is dropped.
+    ///
+    /// Inside this crate a guard never outlives its function and no lock is taken twice; from outside the same must be
+    /// promised, see [`acquire`](Self::acquire).
     #[inline(always)]
-    pub fn lock(&self) -> Guard<'_, L, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, L, T> {
         let token = self.lock.acquire();
-        Guard { owner: self, token }
+        Guard { owner: self, token, here: PhantomData }
+    }
+
+    /// Takes the lock until the guard is dropped.
+    ///
+    /// # Safety
+    /// This context holds no guard of this lock, and guards of all locks are dropped in the reverse order of their
+    /// making.
+    #[inline(always)]
+    pub unsafe fn acquire(&self) -> Guard<'_, L, T> {
+        self.lock()
     }
 }
 
@@ -32,6 +46,8 @@ impl<L: RawLock, T> Locked<L, T> {
 pub struct Guard<'a, L: RawLock, T> {
     owner: &'a Locked<L, T>,
     token: L::Token,
+    /// A section ends on the CPU it began on.
+    here: PhantomData<*const ()>,
 }
 
 impl<L: RawLock, T> Deref for Guard<'_, L, T> {

@@ -9,6 +9,7 @@ use crate::error::MmError;
 use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::lock::Locked;
 use crate::memory::Memory;
+use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
@@ -69,14 +70,24 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
-    /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend.
-    pub fn init<const N: usize>(&self, ram: &mut RamMap<N>, config: &Config<'_>) -> Result<(), MmError> {
+    /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
+    /// size, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
+    ///
+    /// # Safety
+    /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
+    /// contract says. With an MMU nothing else maps into the window.
+    pub unsafe fn init<const N: usize>(&self, ram: &mut RamMap<N>, config: &Config<'_>) -> Result<(), MmError> {
         if core::mem::replace(&mut *self.memory.started.lock(), true) {
             return Err(MmError::AlreadyInit);
         }
         let ascending = config.zones.windows(2).all(|w| w[0].end < w[1].end && w[0].kind < w[1].kind);
-        if config.zones.is_empty() || config.zones.len() > MAX_ZONES || !ascending {
+        if config.zones.is_empty() || config.zones.len() > MAX_ZONES || !ascending || ram.page_shift() != B::PAGE_SHIFT
+        {
             return Err(MmError::Inval);
+        }
+        // Descriptors are named by 32 bits of physical address; without any low enough, nothing could be allocated.
+        if ram.free().first().is_some_and(|range| range.start >= META_REACH) {
+            return Err(MmError::BadRange);
         }
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
         self.place_regions(ram, &plan)?;
@@ -162,7 +173,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// Gives back everything caches hold: kept slabs, kept descriptor pages, queued areas.
+    /// Gives back everything caches hold: kept slabs, kept descriptor pages, kept page tables.
     ///
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
@@ -192,7 +203,7 @@ pub(crate) fn boot_alloc<P: Platform, B: Backend, const N: usize>(
     ram: &mut RamMap<N>,
     bytes: usize,
 ) -> Result<*mut u8, MmError> {
-    let below = memory.backend().lowmem_end();
+    let below = memory.backend().lowmem_end().min(usize::MAX as u64);
     let range = ram.alloc_top(bytes.max(1) as u64, 64, below).ok_or(MmError::NoUsableMemory)?;
     let ptr = memory.backend().direct_ptr(range.start as usize);
     // SAFETY: `alloc_top` gives RAM below the limit that nobody else has.
@@ -209,8 +220,10 @@ impl Plan {
         // Zones first: the regions of one zone stand together.
         let mut low = 0;
         for (z, spec) in zones.iter().enumerate() {
+            // A page that a zone's end cuts belongs to the zone above.
+            let high = spec.end >> shift << shift;
             for span in ram.spans() {
-                let (mut from, to) = (span.start.max(low), span.end.min(spec.end));
+                let (mut from, to) = (span.start.max(low), span.end.min(high));
                 while from < to {
                     let most = (Buddy::MAX_FRAMES as u64) << shift;
                     let end = to.min(from + most);
@@ -219,7 +232,7 @@ impl Plan {
                     from = end;
                 }
             }
-            low = spec.end;
+            low = high;
         }
         if plan.is_empty() {
             return Err(MmError::NoUsableMemory);

@@ -13,7 +13,7 @@ use crate::zone::Zones;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// Call sites remembered by the may-wait report; more are reported once, as one.
+/// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
 const MAX_SITES: usize = 16;
 
 const STATE_NEW: u8 = 0;
@@ -104,7 +104,6 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let known = sites.contains(&site);
         let full = !known && sites.push(site).is_err();
         drop(sites);
-        // With the list full every further site would be told each time: better silent than a flood.
         if !known && !full {
             self.platform.bug(&Bug::MayWaitInAtomic { caller });
         }
@@ -197,6 +196,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
+    /// The pages and the link of the block of `kind` that begins at frame `pfn`, which may be anything.
+    pub fn block_at(&self, pfn: usize, kind: FrameKind) -> Option<(usize, u32)> {
+        let (_, frame) = self.frames.find(pfn)?;
+        let head = frame.head();
+        head.is(kind).then(|| (head.count() as usize, frame.link()))
+    }
+
     /// The head of the block that holds frame `pfn` (which may be anything), when it is one of `kind`: its first frame,
     /// its pages and its link.
     ///
@@ -228,7 +234,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     /// Zeroes frames, one by one, so that frames without a kernel address work too.
-    pub fn zero(&self, range: PageRange) {
+    pub(crate) fn zero(&self, range: PageRange) {
         for pfn in range.start.0..range.end() {
             // SAFETY: the range is a block this manager handed out; each pointer is good for one page.
             unsafe { self.backend.with_frame(Pfn(pfn), |p| p.write_bytes(0, B::PAGE_SIZE)) };

@@ -17,6 +17,8 @@ use crate::platform::{Platform, RawLock};
 /// Bytes per unit of a descriptor id.
 pub const UNIT: usize = 32;
 const UNIT_SHIFT: u32 = UNIT.trailing_zeros();
+/// One past the last physical address an id can name, less a page for `NIL`.
+pub const META_REACH: u64 = ((u32::MAX as u64 + 1) << UNIT_SHIFT) - 0x1_0000;
 /// No descriptor, no frame.
 pub const NIL: u32 = u32::MAX;
 
@@ -27,12 +29,12 @@ pub enum MetaSize {
     Small = 0,
     /// 96 bytes: slabs of up to 512 objects, areas.
     Large = 1,
-    /// 192 bytes: caches.
+    /// 192 bytes: the control blocks of caches.
     Control = 2,
 }
 
 impl MetaSize {
-    /// All of them, by number.
+    /// All.
     pub const ALL: [MetaSize; 3] = [MetaSize::Small, MetaSize::Large, MetaSize::Control];
 
     /// Bytes of one descriptor.
@@ -142,8 +144,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if pool.head == NIL {
             drop(pool);
             let pfn = self.take_block_now(1, GFP_NOWAIT, FrameKind::Meta, 0)?.0;
-            if (pfn as u64) << (B::PAGE_SHIFT - UNIT_SHIFT) >= (NIL as u64) - 128 {
-                // Ids reach 128 GiB; a page above that cannot be named.
+            if (pfn as u64 + 1) << B::PAGE_SHIFT > META_REACH {
+                // A page above cannot be named.
                 let _ = self.free_block(pfn as usize, FrameKind::Meta, Some(1));
                 return Err(AllocError::NoMemory);
             }
@@ -152,15 +154,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             pool = self.meta.pools[size as usize].lock();
             // SAFETY: the page is this pool's alone, and nobody else can see it yet.
-            let page = unsafe { &mut *self.meta_page(pfn) };
-            page.fill(slots);
+            unsafe { (*self.meta_page(pfn)).fill(slots) };
             self.meta_link(&mut pool, pfn);
         }
         let pfn = pool.head;
         // SAFETY: listed pages are the pool's, and its lock is held.
-        let page = unsafe { &mut *self.meta_page(pfn) };
-        let Some(slot) = page.take() else { return Err(AllocError::NoMemory) };
-        if page.is_used_up() {
+        let (slot, used_up) = unsafe { ((*self.meta_page(pfn)).take(), (*self.meta_page(pfn)).is_used_up()) };
+        let Some(slot) = slot else { return Err(AllocError::NoMemory) };
+        if used_up {
             self.meta_unlink(&mut pool, pfn);
         }
         Ok(self.meta_id(pfn, slot, size))
@@ -172,24 +173,25 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let slot = ((id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1)) as usize - 1) / (size.bytes() >> UNIT_SHIFT);
         let mut pool = self.meta.pools[size as usize].lock();
         let slots = size.per_page(B::PAGE_SIZE);
+        let page = self.meta_page(pfn);
         let mut spare = NIL;
-        // SAFETY: the descriptor is live, so its page is the pool's, and the lock is held.
-        if unsafe { (*self.meta_page(pfn)).is_used_up() } {
-            // A wholly free page is kept only while it is the only one listed.
-            // SAFETY: a listed page is the pool's, and its lock is held.
-            if pool.head != NIL && unsafe { (*self.meta_page(pool.head)).is_full(slots) } {
-                spare = pool.head;
-                self.meta_unlink(&mut pool, spare);
+        // SAFETY: the descriptor is live, so its page is the pool's, as listed pages are, and the lock is held; no
+        // reference to a page lives while its links are written.
+        unsafe {
+            if (*page).is_used_up() {
+                // A wholly free page is kept only while it is the only one listed.
+                if pool.head != NIL && (*self.meta_page(pool.head)).is_full(slots) {
+                    spare = pool.head;
+                    self.meta_unlink(&mut pool, spare);
+                }
+                self.meta_link(&mut pool, pfn);
             }
-            self.meta_link(&mut pool, pfn);
-        }
-        // SAFETY: as above; taken only now, since listing the page wrote its links.
-        let page = unsafe { &mut *self.meta_page(pfn) };
-        page.free[slot >> WORD_SHIFT] |= 1 << (slot & WORD_MASK);
-        let only = pool.head == pfn && page.next == NIL;
-        if page.is_full(slots) && !only {
-            self.meta_unlink(&mut pool, pfn);
-            spare = pfn;
+            (*page).free[slot >> WORD_SHIFT] |= 1 << (slot & WORD_MASK);
+            let only = pool.head == pfn && (*page).next == NIL;
+            if (*page).is_full(slots) && !only {
+                self.meta_unlink(&mut pool, pfn);
+                spare = pfn;
+            }
         }
         drop(pool);
         if spare != NIL {

@@ -11,7 +11,8 @@ use core::panic::Location;
 ///
 /// # Safety
 /// Between `acquire` and the matching `release` no other context, interrupts of this CPU included, may be between
-/// its own `acquire` and `release` of the same lock. Sections nest in stack order.
+/// its own `acquire` and `release` of the same lock, and what was written before `release` is seen after the next
+/// `acquire`. Sections nest in stack order.
 pub unsafe trait RawLock: Send + Sync {
     /// An open lock.
     const NEW: Self;
@@ -111,9 +112,10 @@ pub trait Platform: Sized + Send + Sync + 'static {
         0
     }
 
-    /// Flushes `range` from the TLB of every other CPU and returns when all have; nothing to do on one.
+    /// Flushes `range` from the TLBs of the other CPUs and returns when all have.
     ///
-    /// Called with interrupts on and no lock held.
+    /// The calling CPU has flushed it already; where the caller may have moved to another CPU since, all are flushed.
+    /// No lock is held. The default does nothing, which is right on one CPU only.
     #[inline]
     fn flush_remote(&self, range: VirtRange) {
         let _ = range;

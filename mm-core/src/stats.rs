@@ -134,7 +134,7 @@ impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
     /// The kmalloc class that serves `size`, and how full it is.
     pub fn class(&self, size: usize) -> Option<(usize, SlabCounts)> {
         let table = ClassTable::<B>::TABLE;
-        let index = *table.of.get((size + 7) >> 3).filter(|_| size != 0 && size <= table.largest)? as usize;
+        let index = *table.of.get(size.div_ceil(8)).filter(|_| size != 0 && size <= table.largest)? as usize;
         Some((table.geometry[index].size as usize, self.0.class(index).counts()))
     }
 
@@ -199,7 +199,7 @@ impl<P: Platform, B: Backend> fmt::Display for VmallocInfo<'_, P, B> {
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Totals by use. Walks the frame table; not bounded, takes no lock for it.
     pub fn meminfo(&self) -> MemInfo {
-        let mut pages = [0u64; 11];
+        let mut pages = [0u64; FrameKind::COUNT];
         for region in self.memory.frames.regions() {
             for pfn in region.start()..region.end() {
                 let Some(frame) = region.frame(pfn as usize) else { continue };
@@ -208,7 +208,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     FrameKind::Pages | FrameKind::Large | FrameKind::Mapped | FrameKind::Pending | FrameKind::Held => {
                         head.count() as u64
                     }
-                    // A slab of one object marks its first frame only; the others count as tails.
+                    FrameKind::CacheSlab => self.pages_behind_first(head.class()) as u64,
                     _ => 1,
                 };
             }

@@ -201,7 +201,7 @@ mod tests {
         #[cfg(feature = "board-qemu-x86_64")]
         {
             use rtmm::{PageTable, VirtAddr, Walk};
-            match MM.backend().walk(MM.backend().kernel_root(), VirtAddr(addr)) {
+            match MM.backend().walk_kernel(VirtAddr(addr)) {
                 Walk::Mapped(mapping) => mapping.pfn.0 as usize,
                 other => panic!("{addr:#x} is {other:?}"),
             }

@@ -222,7 +222,9 @@ fn oldest(round: &mut Round, workspace: &Workspace) {
     let Some(toolchain) =
         list.lines().find(|line| line.starts_with(&format!("{OLDEST}."))).and_then(|line| line.split(' ').next())
     else {
-        println!("\n== Rust {OLDEST}: not checked (to do so: rustup toolchain install {OLDEST}.0 --profile minimal)");
+        println!(
+            "\n== Rust {OLDEST}: not checked (to do so: rustup toolchain install {OLDEST}.0 --profile minimal --no-self-update)"
+        );
         return;
     };
     let mut command = of_toolchain(toolchain);
@@ -242,7 +244,7 @@ fn miri(round: &mut Round) {
     let typed = cargo::shown(&command);
     if !of_toolchain("nightly").args(["miri", "--version"]).output().is_ok_and(|output| output.status.success()) {
         round.part("Miri", &typed, || {
-            bail!("not installed; type: rustup toolchain install nightly --component miri,rust-src")
+            bail!("not installed; type: rustup toolchain install nightly --component miri,rust-src --no-self-update")
         });
         return;
     }

@@ -220,7 +220,7 @@ impl<const PAE: bool> Rig<PAE> {
 
     /// Walks `at` both ways, by the backend and as a CPU with empty caches, and compares with the model.
     pub fn check_page(&self, at: usize) {
-        let walk = self.backend.walk(self.root, VirtAddr(at));
+        let walk = self.backend.walk_kernel(VirtAddr(at));
         let look = self.machine.look(at);
         match self.model.get(&at) {
             Some(&Slot::Page { pfn, prot, cache, large }) => {

@@ -34,7 +34,8 @@ pub fn init() {
     // SAFETY: these tables map no code or data of this program, and it does not run by them.
     unsafe { kernel::activate(machine, root) }.expect("the machine has what the tables need");
     fault::install();
-    MM.init(&mut ram, &Config { zones: layout::ZONES, vmalloc: WINDOW }).expect("the manager comes up");
+    // SAFETY: the map leaves out what the image, the firmware and the early tables use.
+    unsafe { MM.init(&mut ram, &Config { zones: layout::ZONES, vmalloc: WINDOW }) }.expect("the manager comes up");
     BoardPlatform.boot_is_over();
 }
 
@@ -58,5 +59,5 @@ pub(crate) fn is_mapped(addr: usize) -> bool {
 
 fn walk(addr: usize) -> Walk {
     let backend = MM.backend();
-    backend.walk(backend.kernel_root(), VirtAddr(addr))
+    backend.walk_kernel(VirtAddr(addr))
 }

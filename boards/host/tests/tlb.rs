@@ -139,7 +139,7 @@ fn an_entry_is_stale_until_it_is_flushed() {
     map(backend, FREE, old, 1, Prot::ReadWrite, &mut tables);
     store(FREE, 1);
     unmap(backend, FREE, 1, &mut tables);
-    assert_eq!(backend.walk(backend.kernel_root(), VirtAddr(FREE)), Walk::Absent);
+    assert_eq!(backend.walk_kernel(VirtAddr(FREE)), Walk::Absent);
     assert_eq!(load(FREE), 1, "the TLB still has it");
     flush(backend, FREE, 1);
     assert!(!is_cached(FREE));

@@ -38,7 +38,8 @@ pub fn init() {
     // SAFETY: the tables have the whole image, which holds the stack and the descriptor tables, where it is now; the
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
-    MM.init(&mut ram, &Config { zones: &ZONES, vmalloc: VMALLOC }).expect("the manager takes over the RAM");
+    // SAFETY: the map leaves out what the image, the firmware and the early tables use.
+    unsafe { MM.init(&mut ram, &Config { zones: &ZONES, vmalloc: VMALLOC }) }.expect("the manager takes over the RAM");
     platform::start_tasks();
 }
 

@@ -53,7 +53,8 @@ pub fn init() {
     let zones =
         [ZoneSpec { kind: ZoneKind::Dma32, end: 1 << 32 }, ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
     let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
-    MM.init(&mut ram, &config).expect("RAM holds the manager's tables");
+    // SAFETY: the map leaves out what the image, the firmware and the early tables use.
+    unsafe { MM.init(&mut ram, &config) }.expect("RAM holds the manager's tables");
     MM.platform().boot_is_over();
     interrupt::start();
 }

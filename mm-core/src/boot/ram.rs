@@ -57,6 +57,11 @@ impl<const N: usize> RamMap<N> {
         self.free.iter().map(|r| r.len()).sum()
     }
 
+    /// log2 of the page size it was trimmed to.
+    pub fn page_shift(&self) -> u32 {
+        self.page_shift
+    }
+
     /// What was cut off because no address reaches it.
     pub fn cut(&self) -> CutReport {
         self.cut

@@ -40,6 +40,9 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// How many there are.
+    pub(crate) const COUNT: usize = FrameKind::Held as usize + 1;
+
     #[inline(always)]
     fn from_bits(bits: u32) -> FrameKind {
         match bits & 0xff {

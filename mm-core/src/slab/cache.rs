@@ -15,7 +15,7 @@ use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
 use crate::memory::Memory;
-use crate::meta::NIL;
+use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
 use core::ptr::NonNull;
@@ -172,15 +172,16 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 owner: self.owner,
             });
         }
+        crate::trace::slab(true, g.size, g.pages, pfn.0);
+        let mut state = self.state.lock();
+        state.slabs += 1;
+        // Under the lock: from here on a free can find the slab.
         for i in 0..g.marked() as u32 {
             if let Some(frame) = self.memory.frames.frame(Pfn(pfn.0 + i)) {
                 frame.set_link(id);
                 frame.set_head(Head::new(self.kind, self.owner as u8, i));
             }
         }
-        crate::trace::slab(true, g.size, g.pages, pfn.0);
-        let mut state = self.state.lock();
-        state.slabs += 1;
         // SAFETY: ours, and the lock is held.
         if unsafe { (*slab).summary } != 0 {
             self.list(&mut state, id);
@@ -254,8 +255,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
         let slab = self.slab(frame.link());
         let g = self.geometry;
-        // SAFETY: the frame names a live descriptor for as long as its head says so, and the lock is held.
-        if self.kind == FrameKind::CacheSlab && unsafe { (*slab).owner } & !LISTED != self.owner {
+        // The frame's own record tells the cache: the descriptor may be guarded by another cache's lock.
+        if self.kind == FrameKind::CacheSlab && seen.class() != self.owner as usize {
             return Err(FreeError::WrongCache);
         }
         let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
@@ -321,30 +322,68 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// Gives an unlisted, wholly free slab back to the buddy.
     fn release(&self, mut state: State<'_, P>, slab: *mut Slab, id: u32) {
+        let detached = self.detach(&mut state, slab, id);
+        drop(state);
+        detached.give(self.memory);
+    }
+
+    /// Makes an unlisted, wholly free slab nobody's. Under the lock, so that a second free of one of its objects finds
+    /// either the slab or none.
+    fn detach(&self, state: &mut CacheState, slab: *mut Slab, id: u32) -> Detached {
         state.slabs -= 1;
         // SAFETY: the slab is live, and the lock is held.
         let pfn = unsafe { (*slab).pfn };
-        let pages = self.geometry.pages as u32;
-        // Under the lock, so that a second free of one of its objects finds either the slab or none.
+        let pages = self.geometry.pages;
         for i in (0..self.geometry.marked() as u32).rev() {
-            let head = if i == 0 { Head::new(FrameKind::Held, 0, pages) } else { Head::new(FrameKind::Tail, 0, 0) };
+            let head =
+                if i == 0 { Head::new(FrameKind::Held, 0, pages.into()) } else { Head::new(FrameKind::Tail, 0, 0) };
             if let Some(frame) = self.memory.frames.frame(Pfn(pfn + i)) {
                 frame.set_head(head);
             }
         }
-        drop(state);
-        crate::trace::slab(false, self.geometry.size, self.geometry.pages, pfn);
-        self.memory.meta_give(id, meta_size(self.geometry.words as usize));
-        let _ = self.memory.free_block(pfn as usize, FrameKind::Held, Some(pages as usize));
+        Detached { id, descriptor: meta_size(self.geometry.words as usize), pfn, pages, size: self.geometry.size }
+    }
+
+    /// Takes the wholly free slab the cache keeps away from it, if it keeps one.
+    pub fn detach_kept(&self) -> Option<Detached> {
+        let mut state = self.state.lock();
+        let id = state.head;
+        if id == NIL || !self.is_free(self.slab(id)) {
+            return None;
+        }
+        self.unlist(&mut state, id);
+        Some(self.detach(&mut state, self.slab(id), id))
     }
 
     /// Gives back the wholly free slab the cache keeps.
     pub fn drain(&self) {
-        let mut state = self.state.lock();
-        let id = state.head;
-        if id != NIL && self.is_free(self.slab(id)) {
-            self.unlist(&mut state, id);
-            self.release(state, self.slab(id), id);
+        if let Some(detached) = self.detach_kept() {
+            detached.give(self.memory);
         }
+    }
+
+    /// True when no object is in a caller's hands: there is no slab, or the only one is the kept one.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.slabs == 0 || (state.slabs == 1 && state.head != NIL && self.is_free(self.slab(state.head)))
+    }
+}
+
+/// A slab that no cache has any more.
+#[must_use = "its pages and its descriptor come back by `give`"]
+pub struct Detached {
+    id: u32,
+    descriptor: MetaSize,
+    pfn: u32,
+    pages: u16,
+    size: u32,
+}
+
+impl Detached {
+    /// Gives its pages and its descriptor back. No lock is held.
+    pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
+        crate::trace::slab(false, self.size, self.pages, self.pfn);
+        memory.meta_give(self.id, self.descriptor);
+        let _ = memory.free_block(self.pfn as usize, FrameKind::Held, Some(self.pages as usize));
     }
 }

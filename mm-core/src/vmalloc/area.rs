@@ -9,7 +9,7 @@ use crate::platform::Platform;
 use crate::prot::CacheMode;
 use core::fmt;
 use core::panic::Location;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// What an area is, with Linux's flag values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,7 +155,7 @@ pub struct AreaInfo {
 
 impl fmt::Display for AreaInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = self.addr + self.size;
+        let end = self.addr.wrapping_add(self.size);
         write!(f, "{:#x}-{end:#x} {:>8} {} pages={}", self.addr, self.size, self.caller, self.pages)?;
         match self.kind {
             AreaKind::Ioremap => write!(f, " phys={:#x} ioremap", self.phys),
@@ -214,15 +214,29 @@ const FREED: usize = 8;
 /// The areas freed last, so that a use after free can be named. Read without a lock by fault handlers: an entry may
 /// be torn, which costs a wrong name in a report and nothing else.
 pub(crate) struct FreedAreas {
-    entries: [(AtomicUsize, AtomicUsize, AtomicPtr<Location<'static>>); FREED],
+    entries: [FreedArea; FREED],
     next: AtomicUsize,
+}
+
+struct FreedArea {
+    addr: AtomicUsize,
+    size: AtomicUsize,
+    /// Null while unused.
+    caller: AtomicPtr<Location<'static>>,
+    kind: AtomicU8,
 }
 
 impl FreedAreas {
     pub(crate) const fn new() -> Self {
         FreedAreas {
-            entries: [const { (AtomicUsize::new(0), AtomicUsize::new(0), AtomicPtr::new(core::ptr::null_mut())) };
-                FREED],
+            entries: [const {
+                FreedArea {
+                    addr: AtomicUsize::new(0),
+                    size: AtomicUsize::new(0),
+                    caller: AtomicPtr::new(core::ptr::null_mut()),
+                    kind: AtomicU8::new(0),
+                }
+            }; FREED],
             next: AtomicUsize::new(0),
         }
     }
@@ -230,26 +244,32 @@ impl FreedAreas {
     pub(crate) fn note(&self, area: &AreaInfo) {
         let next = self.next.load(Relaxed);
         self.next.store(next.wrapping_add(1), Relaxed);
-        let (addr, size, caller) = &self.entries[next % FREED];
-        addr.store(area.addr, Relaxed);
-        size.store(area.size, Relaxed);
-        caller.store(core::ptr::from_ref(area.caller).cast_mut(), Relaxed);
+        let entry = &self.entries[next % FREED];
+        entry.addr.store(area.addr, Relaxed);
+        entry.size.store(area.size, Relaxed);
+        entry.kind.store(area.kind as u8, Relaxed);
+        entry.caller.store(core::ptr::from_ref(area.caller).cast_mut(), Relaxed);
     }
 
     /// The area freed last that held `addr`.
     pub(crate) fn find(&self, addr: usize, page_size: usize) -> Option<AreaInfo> {
         let next = self.next.load(Relaxed);
         (1..=FREED).find_map(|back| {
-            let (start, size, caller) = &self.entries[next.wrapping_sub(back) % FREED];
-            let (start, size) = (start.load(Relaxed), size.load(Relaxed));
-            let caller = caller.load(Relaxed);
+            let entry = &self.entries[next.wrapping_sub(back) % FREED];
+            let (start, size) = (entry.addr.load(Relaxed), entry.size.load(Relaxed));
+            let caller = entry.caller.load(Relaxed);
             let len = size.next_multiple_of(page_size);
             if caller.is_null() || addr.wrapping_sub(start) >= len {
                 return None;
             }
             // SAFETY: not null, so it was stored from a `&'static Location`.
             let caller = unsafe { &*caller };
-            let (pages, kind) = ((len / page_size) as u32, AreaKind::Alloc);
+            let kind = match entry.kind.load(Relaxed) {
+                1 => AreaKind::Ioremap,
+                4 => AreaKind::Map,
+                _ => AreaKind::Alloc,
+            };
+            let pages = (len / page_size) as u32;
             Some(AreaInfo { addr: start, size, pages, kind, cache: CacheMode::WriteBack, phys: 0, caller })
         })
     }

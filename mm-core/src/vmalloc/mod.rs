@@ -50,13 +50,20 @@ pub struct AreaTally {
     pub areas: usize,
     /// Frames behind them.
     pub frames: usize,
+    /// Frames the family keeps ([`FrameKind::Held`](crate::FrameKind::Held)).
+    pub held: usize,
 }
 
 /// The vmalloc family of a backend.
 ///
 /// Sizes are checked against zero and flags are admitted before a call arrives here. All or nothing: an error leaves
 /// the areas, the mappings and, caches aside, the free memory as they were.
-pub trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
+///
+/// # Safety
+/// Blocks and records are used as [`Memory`]'s methods say: a block is marked with the kind it is used as, a record is
+/// reached only between its taking and its giving back. Memory an area is made of belongs to nobody else until the area
+/// is freed, and a pointer the family gives out is good for the area's size until then.
+pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// An empty one.
     const NEW: Self;
 
@@ -189,7 +196,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// `Inval` for size 0 (and for address 0 without an MMU), `BadRange` when it wraps or passes the physical width,
-    /// `IsRam`, `AliasConflict` when part of it is mapped with another cache mode, `Alloc`.
+    /// `IsRam`, `Alloc`. `AliasConflict`, when part of it is mapped with another cache mode, cannot happen while this
+    /// call gives only one.
     #[track_caller]
     pub fn ioremap(&self, phys: PhysAddr, size: usize) -> Result<NonNull<u8>, MmError> {
         let caller = Location::caller();
@@ -231,7 +239,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The frame behind an address of a vmalloc area; `None` elsewhere (a guard, an ioremap, freed).
     ///
-    /// Context: any, also a fault handler. Cost: one walk.
+    /// Context: any. Cost: one walk, under the lock of the tables.
     pub fn vmalloc_to_page(&self, addr: *const u8) -> Option<Pfn> {
         self.areas.to_page(&self.memory, addr.addr())
     }

@@ -74,6 +74,10 @@ impl Chain {
         Chain(NIL)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0 == NIL
+    }
+
     /// Adds the block of `pages` frames at `pfn`.
     pub(super) fn push<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, pfn: u32, pages: u32) {
         if let Some(frame) = memory.frames.frame(Pfn(pfn)) {
@@ -99,6 +103,10 @@ pub(super) struct SpareTables(heapless::Vec<Pfn, MAX_STASH>);
 impl SpareTables {
     pub(super) const fn new() -> Self {
         SpareTables(heapless::Vec::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -146,6 +154,7 @@ pub(super) struct Tables<'a, P: Platform, B: PageTable> {
 
 impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     pub(super) fn new(memory: &'a Memory<P, B>, family: &'a Mapped<P, B>) -> Self {
+        const { assert!(B::MAX_TABLES <= MAX_STASH, "one step needs more tables than can be in hand") };
         Tables { memory, family, stash: heapless::Vec::new(), retired: Chain::new() }
     }
 

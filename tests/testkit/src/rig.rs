@@ -51,7 +51,8 @@ impl Rig<Arena> {
         map.add_ram(phys, len).expect("one range");
         let mut usable = map.finish(12, 44).expect("usable RAM");
         let config = Config { zones: &zones(&[(phys, phys + len)]), vmalloc: VirtRange { start: 0, end: 0 } };
-        mm.init(&mut usable, &config).expect("init");
+        // SAFETY: the memory is this manager's alone, and is there.
+        unsafe { mm.init(&mut usable, &config) }.expect("init");
         Rig { mm, platform, ram: Some(ram) }
     }
 }
@@ -89,7 +90,8 @@ impl Rig<X86<SimMachine>> {
             zones.push(ZoneSpec { kind: ZoneKind::HighMem, end: 1 << 40 });
         }
         let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
-        mm.init(&mut usable, &Config { zones: &zones, vmalloc: WINDOW }).expect("init");
+        // SAFETY: the memory is this manager's alone, and is there.
+        unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: WINDOW }) }.expect("init");
         Rig { mm, platform, ram: None }
     }
 

@@ -64,7 +64,8 @@ fn start(pages: u64, config: &Config<'_>) -> (Mm<TestPlatform, Arena>, Ram, Resu
     unsafe { mm.backend().place(ram.ptr(0x10_0000).unwrap(), 0x10_0000) };
     let mut map: BootMap = BootMap::new();
     map.add_ram(0x10_0000, pages * PAGE).unwrap();
-    let result = mm.init(&mut map.finish(12, 44).unwrap(), config);
+    // SAFETY: the memory is this manager's alone, and is there.
+    let result = unsafe { mm.init(&mut map.finish(12, 44).unwrap(), config) };
     (mm, ram, result)
 }
 
@@ -85,7 +86,8 @@ fn init_works_once() {
         map.add_ram(0x50_0000, 0x10_0000).unwrap();
         let mut ram = map.finish(12, 44).unwrap();
         for zones in [&[NORMAL][..], &[]] {
-            assert_eq!(mm.init(&mut ram, &Config { zones, vmalloc: NONE }), Err(MmError::AlreadyInit));
+            // SAFETY: the memory is this manager's alone, and is there.
+            assert_eq!(unsafe { mm.init(&mut ram, &Config { zones, vmalloc: NONE }) }, Err(MmError::AlreadyInit));
         }
         assert_eq!((mm.check().unwrap(), mm.zoneinfo().to_string()), before);
         assert_eq!(ram.free_bytes(), 0x10_0000, "nothing was taken of the second map");
@@ -107,7 +109,8 @@ fn an_empty_map_is_an_error() {
     let mut ram = map.finish(12, 44).unwrap();
     while ram.alloc_top(PAGE, PAGE, u64::MAX).is_some() {}
     let (mm, _) = new_arena();
-    assert_eq!(mm.init(&mut ram, &Config { zones: &[NORMAL], vmalloc: NONE }), Err(MmError::NoUsableMemory));
+    // SAFETY: the memory is this manager's alone, and is there.
+    assert_eq!(unsafe { mm.init(&mut ram, &Config { zones: &[NORMAL], vmalloc: NONE }) }, Err(MmError::NoUsableMemory));
     nothing_works(&mm);
 }
 
@@ -158,7 +161,8 @@ fn zones_that_make_no_sense_are_refused() {
         nothing_works(&mm);
         let mut map: BootMap = BootMap::new();
         map.add_ram(0x10_0000, 64 * PAGE).unwrap();
-        let again = mm.init(&mut map.finish(12, 44).unwrap(), &Config { zones: &[NORMAL], vmalloc: NONE });
+        // SAFETY: the memory is this manager's alone, and is there.
+        let again = unsafe { mm.init(&mut map.finish(12, 44).unwrap(), &Config { zones: &[NORMAL], vmalloc: NONE }) };
         assert_eq!(again, Err(MmError::AlreadyInit));
     }
     // Zones without RAM do no harm.
@@ -194,7 +198,8 @@ fn windows_that_make_no_sense_are_refused() {
         let mut ram = map.finish(12, 46).unwrap();
         machine.boot(WINDOW, &mut || Some(Pfn((ram.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
         let mm = Mm::new(TestPlatform::new(), backend_mmu_x86::X86::new(machine));
-        let result = mm.init(&mut ram, &Config { zones: &[NORMAL], vmalloc: window });
+        // SAFETY: the memory is this manager's alone, and is there.
+        let result = unsafe { mm.init(&mut ram, &Config { zones: &[NORMAL], vmalloc: window }) };
         assert!(matches!(result, Err(MmError::Inval | MmError::NoUsableMemory)), "{window:x?}: {result:?}");
         assert_eq!(mm.vmalloc(8), Err(AllocError::NotReady));
     }
@@ -242,7 +247,8 @@ proptest! {
         if let Some(pages) = dma {
             zones.insert(0, ZoneSpec { kind: ZoneKind::Dma, end: ARENA + pages * PAGE });
         }
-        match mm.init(&mut usable, &Config { zones: &zones, vmalloc: NONE }) {
+        // SAFETY: the memory is this manager's alone, and is there.
+        match unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: NONE }) } {
             Ok(()) => {}
             Err(error) => {
                 prop_assert!(matches!(error, MmError::NoUsableMemory | MmError::TooManyRegions), "{}", error);

@@ -11,7 +11,7 @@ use crate::vmalloc::area::{AreaHit, AreaInfo, AreaKind, Place};
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     fn walk(&self, memory: &Memory<P, B>, addr: usize) -> Walk {
-        memory.backend.walk(memory.backend.kernel_root(), VirtAddr(addr))
+        memory.backend.walk_kernel(VirtAddr(addr))
     }
 
     /// The area an address has to do with; takes no lock, so that a fault handler can ask.
@@ -83,13 +83,14 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.space.lock().check()?;
         self.tables.lock().check(memory)?;
-        let mut tally = AreaTally::default();
+        let mut tally = AreaTally { held: self.spares.lock().len(), ..AreaTally::default() };
         let mut from = self.window_start();
         let (mut units, mut ioremaps) = (0, 0);
         while let Some(area) = self.next_area(memory, from) {
             tally.areas += 1;
             ioremaps += usize::from(area.kind == AreaKind::Ioremap);
             units += (area.pages as usize + 1).div_ceil(Self::UNIT_PAGES);
+            let id = self.record_at(memory, area.addr);
             for page in 0..area.pages as usize {
                 let addr = area.addr + page * B::PAGE_SIZE;
                 let Walk::Mapped(mapping) = self.walk(memory, addr) else {
@@ -97,8 +98,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 };
                 if area.kind == AreaKind::Alloc {
                     tally.frames += 1;
-                    let kind = memory.frames.frame(mapping.pfn).map(|frame| frame.head().kind());
-                    if !matches!(kind, Some(FrameKind::Mapped | FrameKind::Tail)) {
+                    let block = memory.find_block(mapping.pfn.0 as usize, FrameKind::Mapped);
+                    if block.is_none_or(|(_, _, link)| Some(link) != id) {
                         return Err(("an area maps a frame that is not its own", addr));
                     }
                 }

@@ -106,14 +106,15 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// The live area whose guard entry stands just below `addr`, if it begins there.
     fn record_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
         let guard = VirtAddr(addr.wrapping_sub(B::PAGE_SIZE));
-        match memory.backend.walk(memory.backend.kernel_root(), guard) {
+        match memory.backend.walk_kernel(guard) {
             Walk::Guard(id) => Some(id),
             _ => None,
         }
     }
 }
 
-impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
+// SAFETY: frames belong to one area through its entries, and come back only from `Unflushed`, after the flush.
+unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
     const NEW: Self = Mapped {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
@@ -183,7 +184,8 @@ impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         if !self.holds(addr) {
             return None;
         }
-        match memory.backend.walk(memory.backend.kernel_root(), VirtAddr(addr)) {
+        let _tables = self.tables.lock();
+        match memory.backend.walk_kernel(VirtAddr(addr)) {
             Walk::Mapped(mapping) => memory.frames.frame(mapping.pfn).map(|_| mapping.pfn),
             _ => None,
         }

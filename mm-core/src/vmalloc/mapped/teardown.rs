@@ -16,7 +16,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<u32, FreeError> {
         let _tables = self.tables.lock();
         let Some(id) = self.record_at(memory, addr) else {
-            return Err(match memory.backend.walk(memory.backend.kernel_root(), VirtAddr(addr)) {
+            return Err(match memory.backend.walk_kernel(VirtAddr(addr)) {
                 Walk::Mapped(_) | Walk::Guard(_) => FreeError::Interior,
                 Walk::Absent => FreeError::DoubleFree,
             });
@@ -51,6 +51,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let held = self.tables.lock();
         // SAFETY: the lock of the tables is held, and the guard is this area's.
         unsafe { memory.backend.clear_guard(memory.backend.kernel_root(), VirtAddr(guard), &mut tables) };
+        self.flush_retired(memory, &tables, guard);
         drop(held);
         let retired = core::mem::replace(&mut tables.retired, Chain::new());
         let units = self.units_of(guard, info.pages as usize);
@@ -108,6 +109,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                     pages
                 })
             };
+            self.flush_retired(memory, tables, at);
             drop(held);
             if let Some(pfn) = damaged {
                 let what = "an area maps a frame that is not its own";
@@ -122,8 +124,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         chain
     }
 
+    /// A table was unlinked: its slot may be linked anew as soon as the lock opens, so this CPU forgets the old way
+    /// first. (One entry is enough: it drops the cached upper levels with it, Intel SDM vol. 3, 4.10.4.1.)
+    fn flush_retired(&self, memory: &Memory<P, B>, tables: &Tables<'_, P, B>, at: usize) {
+        if !tables.retired.is_empty() {
+            memory.backend.flush(VirtRange { start: at, end: at + B::PAGE_SIZE });
+        }
+    }
+
     fn large_at(&self, memory: &Memory<P, B>, at: usize) -> bool {
-        let walk = memory.backend.walk(memory.backend.kernel_root(), VirtAddr(at));
+        let walk = memory.backend.walk_kernel(VirtAddr(at));
         matches!(walk, Walk::Mapped(mapping) if mapping.pages >= B::LARGE_PAGES)
     }
 
@@ -155,8 +165,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                     Ok(0) => Err(MapError::NotMapped),
                     result => result,
                 }
-            })?;
-            at += done as usize * B::PAGE_SIZE;
+            });
+            match done {
+                Ok(done) => at += done as usize * B::PAGE_SIZE,
+                Err(error) => {
+                    // What was changed so far is told to the TLBs all the same.
+                    memory.backend.flush(range);
+                    memory.platform.flush_remote(range);
+                    return Err(error);
+                }
+            }
         }
         memory.backend.flush(range);
         memory.platform.flush_remote(range);

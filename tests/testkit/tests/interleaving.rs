@@ -1,0 +1,236 @@
+//! Another context runs at every point where a lock is opened: what an interrupt, or a task that preempts, can do to a
+//! call on one CPU.
+
+use backend_mmu_x86::X86;
+use backend_nommu::Arena;
+use mm_core::*;
+use rtmm_testkit::rig::WINDOW;
+use rtmm_testkit::{Ram, SimConfig, SimMachine};
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// A lock that lets another context run each time the last one held is opened.
+struct Porous(AtomicBool);
+
+type Other = Box<dyn FnMut()>;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+    static OTHER: RefCell<Option<Other>> = const { RefCell::new(None) };
+}
+
+// SAFETY: each test is one thread, and `held` shows that no section is entered twice.
+unsafe impl RawLock for Porous {
+    const NEW: Self = Porous(AtomicBool::new(false));
+    type Token = ();
+
+    fn acquire(&self) {
+        assert!(!self.0.swap(true, SeqCst), "a lock was taken twice");
+        DEPTH.set(DEPTH.get() + 1);
+    }
+
+    unsafe fn release(&self, (): ()) {
+        assert!(self.0.swap(false, SeqCst), "an open lock was opened");
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 && !RUNNING.replace(true) {
+            OTHER.with_borrow_mut(|other| {
+                if let Some(other) = other {
+                    other();
+                }
+            });
+            RUNNING.set(false);
+        }
+    }
+}
+
+struct Preemptible;
+
+impl Platform for Preemptible {
+    type Lock = Porous;
+
+    fn context(&self) -> Context {
+        Context::Task
+    }
+
+    fn bug(&self, bug: &Bug) {
+        panic!("{bug}");
+    }
+}
+
+const MIB: u64 = 1 << 20;
+const STEPS: usize = if cfg!(miri) { 40 } else { 3000 };
+
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 33) as usize
+}
+
+/// What one context owns, and what it once owned.
+struct Owner<B: Backend> {
+    mm: &'static Mm<Preemptible, B>,
+    seed: u64,
+    objects: Vec<(*mut u8, usize)>,
+    pages: Vec<(*mut u8, usize)>,
+    areas: Vec<(*mut u8, usize)>,
+    vmalloc: bool,
+    touch: fn(&Mm<Preemptible, B>, *mut u8, usize),
+}
+
+impl<B: Backend> Owner<B> {
+    fn new(mm: &'static Mm<Preemptible, B>, seed: u64, touch: fn(&Mm<Preemptible, B>, *mut u8, usize)) -> Self {
+        let (objects, pages, areas) = (Vec::new(), Vec::new(), Vec::new());
+        Owner { mm, seed, objects, pages, areas, vmalloc: true, touch }
+    }
+
+    fn step(&mut self) {
+        let mm = self.mm;
+        let sizes = [8, 24, 64, 200, 1500, 4096, 9000];
+        match random(&mut self.seed) % 7 {
+            0 | 1 if self.objects.len() < 200 => {
+                let size = sizes[random(&mut self.seed) % sizes.len()];
+                if let Ok(object) = mm.kmalloc(size, GFP_ATOMIC) {
+                    // SAFETY: ours, that long.
+                    unsafe { object.write_bytes(size as u8 ^ self.seed as u8, size) };
+                    self.objects.push((object.as_ptr(), size));
+                }
+            }
+            2 | 3 if !self.objects.is_empty() => {
+                let i = random(&mut self.seed) % self.objects.len();
+                let (object, size) = self.objects.swap_remove(i);
+                // SAFETY: ours, that long.
+                let bytes = unsafe { std::slice::from_raw_parts(object, size) };
+                assert!(bytes.iter().all(|byte| *byte == bytes[0]), "an object was written to by another");
+                mm.kfree(object).expect("a live object");
+            }
+            4 => {
+                let order = random(&mut self.seed) % 3;
+                if self.pages.len() < 30
+                    && let Ok(pages) = mm.get_free_pages(GFP_ATOMIC, order)
+                {
+                    self.pages.push((pages.as_ptr(), order));
+                } else if let Some((pages, order)) = self.pages.pop() {
+                    mm.free_pages(pages, order).expect("live pages");
+                }
+            }
+            5 if self.vmalloc && self.areas.len() < 6 => {
+                let size = 4096 * (1 + random(&mut self.seed) % 40);
+                if let Ok(area) = mm.vmalloc(size) {
+                    (self.touch)(mm, area.as_ptr(), size);
+                    self.areas.push((area.as_ptr(), size));
+                }
+            }
+            6 if self.vmalloc && !self.areas.is_empty() => {
+                let i = random(&mut self.seed) % self.areas.len();
+                let (area, size) = self.areas.swap_remove(i);
+                (self.touch)(mm, area, size);
+                mm.vfree(area).expect("a live area");
+                // A free of what is free is refused, also in the middle of something else.
+                assert!(mm.vfree(area.wrapping_add(4096)).is_err() || B::HAS_MMU);
+            }
+            _ => {}
+        }
+    }
+
+    fn give_all(&mut self) {
+        for (object, _) in self.objects.drain(..) {
+            self.mm.kfree(object).expect("a live object");
+        }
+        for (pages, order) in self.pages.drain(..) {
+            self.mm.free_pages(pages, order).expect("live pages");
+        }
+        for (area, _) in self.areas.drain(..) {
+            self.mm.vfree(area).expect("a live area");
+        }
+    }
+}
+
+fn storm<B: Backend>(
+    mm: &'static Mm<Preemptible, B>,
+    other_maps: bool,
+    touch: fn(&Mm<Preemptible, B>, *mut u8, usize),
+) {
+    mm.drain();
+    let before = (mm.free_page_count(), mm.check().expect("clean"));
+    let other = std::rc::Rc::new(RefCell::new(Owner::new(mm, 0x5EED_0002, touch)));
+    other.borrow_mut().vmalloc = other_maps;
+    let runs = std::rc::Rc::new(Cell::new(0usize));
+    let (inner, count) = (other.clone(), runs.clone());
+    OTHER.set(Some(Box::new(move || {
+        count.set(count.get() + 1);
+        inner.borrow_mut().step();
+    })));
+    let mut own = Owner::new(mm, 0x5EED_0001, touch);
+    for _ in 0..STEPS {
+        own.step();
+    }
+    own.give_all();
+    OTHER.set(None);
+    assert!(runs.get() > STEPS, "the other context ran {} times", runs.get());
+    other.borrow_mut().give_all();
+    mm.drain();
+    assert_eq!((mm.free_page_count(), mm.check().expect("clean")), before);
+}
+
+/// The RAM stays for good: the manager is a static of the test's.
+fn nommu() -> &'static Mm<Preemptible, Arena> {
+    let (start, end) = (0x2000_0000, 0x2000_0000 + 4 * MIB);
+    let ram: &'static Ram = Box::leak(Box::new(Ram::new(&[PhysRange { start, end }])));
+    let arena = Arena::new();
+    // SAFETY: the RAM is never freed, and its pointers are aligned as its addresses are.
+    unsafe { arena.place(ram.ptr(start).expect("RAM"), start as usize) };
+    let mm: &'static Mm<Preemptible, Arena> = Box::leak(Box::new(Mm::new(Preemptible, arena)));
+    let mut map: BootMap = BootMap::new();
+    map.add_ram(start, end - start).expect("one range");
+    let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
+    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    // SAFETY: the memory is this manager's alone.
+    unsafe { mm.init(&mut map.finish(12, 44).expect("usable RAM"), &config) }.expect("init");
+    mm
+}
+
+fn mmu() -> &'static Mm<Preemptible, X86<SimMachine>> {
+    let machine = SimMachine::<false>::new(SimConfig::new(&[(0x10_0000, 0x10_0000 + 4 * MIB)]));
+    let mut map: BootMap = BootMap::new();
+    map.add_ram(0x10_0000, 4 * MIB).expect("one range");
+    let mut usable = map.finish(12, 46).expect("usable RAM");
+    machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
+    let mm: &'static Mm<Preemptible, X86<SimMachine>> = Box::leak(Box::new(Mm::new(Preemptible, X86::new(machine))));
+    let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
+    // SAFETY: the memory is this manager's alone.
+    unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: WINDOW }) }.expect("init");
+    mm
+}
+
+/// Writes and reads the first and last byte as the CPU would, through its TLB.
+fn touch_mapped(mm: &Mm<Preemptible, X86<SimMachine>>, area: *mut u8, size: usize) {
+    let machine = mm.backend().machine();
+    for at in [area.addr(), area.addr() + size - 1] {
+        machine.store(at, &[0xa5]).expect("a live area is writable");
+        let mut byte = [0];
+        machine.load(at, &mut byte).expect("a live area is readable");
+        assert_eq!(byte, [0xa5]);
+    }
+}
+
+#[test]
+fn an_interrupt_between_any_two_locks_without_an_mmu() {
+    storm(nommu(), false, |_, _, _| {});
+}
+
+#[test]
+fn a_task_between_any_two_locks_without_an_mmu() {
+    storm(nommu(), true, |_, _, _| {});
+}
+
+#[test]
+fn an_interrupt_between_any_two_locks_with_an_mmu() {
+    storm(mmu(), false, touch_mapped);
+}
+
+#[test]
+fn a_task_between_any_two_locks_with_an_mmu() {
+    storm(mmu(), true, touch_mapped);
+}
