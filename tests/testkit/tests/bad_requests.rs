@@ -189,7 +189,7 @@ fn alignments_of_rust_s_allocator<B: Backend>(mm: &TestMm<B>) {
                 assert_eq!(p.addr() % align.min(host), 0, "{layout:?}");
                 if flags.contains(Gfp::ZERO) {
                     // SAFETY: ours, that long.
-                    assert!(unsafe { std::slice::from_raw_parts(p, size) }.iter().all(|byte| *byte == 0));
+                    assert!(unsafe { std::slice::from_raw_parts(p, size) } == vec![0; size]);
                 }
                 // SAFETY: as above.
                 unsafe { p.write_bytes(0xff, size) };
@@ -202,7 +202,7 @@ fn alignments_of_rust_s_allocator<B: Backend>(mm: &TestMm<B>) {
 fn layouts_that_grow_and_shrink<B: Backend>(mm: &TestMm<B>) {
     let check = |p: *mut u8, len: usize| {
         // SAFETY: ours, at least that long.
-        assert!(unsafe { std::slice::from_raw_parts(p, len) }.iter().all(|byte| *byte == 0x77));
+        assert!(unsafe { std::slice::from_raw_parts(p, len) } == vec![0x77; len]);
     };
     for align in [1, 8, 64, 4096] {
         let mut layout = Layout::from_size_align(40, align).unwrap();

@@ -91,7 +91,7 @@ impl<B: Reach> Life<'_, B> {
         let (at, tag) = self.live.remove(&addr).unwrap();
         let mut bytes = vec![0; self.source.size()];
         self.mm.backend().read(at, &mut bytes);
-        assert!(bytes.iter().all(|byte| *byte == tag), "an object was overwritten");
+        assert!(bytes == vec![tag; bytes.len()], "an object was overwritten");
         self.source.give(at).unwrap();
         assert_eq!(self.source.give(at), Err(FreeError::DoubleFree));
     }

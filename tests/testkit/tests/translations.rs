@@ -252,7 +252,7 @@ fn areas_prefer_memory_without_a_kernel_address() {
         let zeroed = mm.vzalloc(20 * PAGE).unwrap().as_ptr();
         let mut bytes = vec![1; 20 * PAGE];
         rig.machine().load(zeroed.addr(), &mut bytes).unwrap();
-        assert!(bytes.iter().all(|byte| *byte == 0));
+        assert!(bytes == vec![0; bytes.len()]);
         mm.vfree(zeroed).unwrap();
         mm.vfree(more.as_ptr()).unwrap();
     });

@@ -223,7 +223,7 @@ impl<'a, B: Reach> World<'a, B> {
         if flags.contains(Gfp::ZERO) {
             let mut bytes = vec![1; len];
             self.mm.backend().read(at, &mut bytes);
-            assert!(bytes.iter().all(|byte| *byte == 0), "{kind:?} of {size} is not zeroed");
+            assert!(bytes == vec![0; len], "{kind:?} of {size} is not zeroed");
         }
         let in_slab = kmalloc && len <= PAGE && !flags.intersects(GFP_DMA | GFP_DMA32);
         let whole = !in_slab && !matches!(kind, Kind::Object(_));
@@ -316,7 +316,7 @@ impl<'a, B: Reach> World<'a, B> {
         for (from, n) in Self::parts(thing.len) {
             let mut bytes = vec![0; n.min(len.saturating_sub(from))];
             self.mm.backend().read(at.wrapping_add(from), &mut bytes);
-            assert!(bytes.iter().all(|byte| *byte == thing.tag), "{thing:?} was overwritten near byte {from}");
+            assert!(bytes == vec![thing.tag; bytes.len()], "{thing:?} was overwritten near byte {from}");
         }
     }
 
