@@ -182,12 +182,16 @@ both! {
 }
 
 fn many_caches_are_numbered_anew<B: Backend>(mm: &TestMm<B>) {
-    let most = if cfg!(miri) { 24 } else { 300 };
+    let most = if cfg!(miri) { 24 } else { 256 };
     // Names are static; a test may leak a few.
     let names: Vec<&'static str> = (0..most).map(|i| &*format!("cache {i}").leak()).collect();
     let make = |name| mm.kmem_cache_create(name, 48, 0, CacheFlags::empty()).unwrap();
     let mut caches: Vec<_> = names.iter().map(|name| Some(make(name))).collect();
     let mut objects: Vec<_> = caches.iter().flatten().map(|cache| cache.alloc(GFP_KERNEL).unwrap().as_ptr()).collect();
+    if most == 256 {
+        let one_more = mm.kmem_cache_create("one more", 48, 0, CacheFlags::empty());
+        assert_eq!(one_more.err(), Some(AllocError::NoMemory.into()), "there are 256 at most");
+    }
     mm.check().unwrap();
     for i in (0..most).step_by(3) {
         let cache = caches[i].take().unwrap();
