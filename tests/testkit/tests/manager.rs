@@ -106,7 +106,7 @@ fn exact_pages<B: Backend>(mm: &TestMm<B>) {
 
 fn vmalloc_sizes<B: Backend>(mm: &TestMm<B>) {
     let mut live = Vec::new();
-    for size in [1, 4096, 4097, 15 * 4096, 16 * 4096, 17 * 4096, 100_000, 300_000] {
+    for size in [1, 4096, 4097, 15 * 4096, 16 * 4096, 17 * 4096, 100_000, if cfg!(miri) { 150_000 } else { 300_000 }] {
         let p = mm.vmalloc(size).unwrap();
         assert_eq!(p.as_ptr().addr() % 4096, 0);
         assert!(mm.is_vmalloc_addr(p.as_ptr()));
