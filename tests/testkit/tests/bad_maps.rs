@@ -158,6 +158,10 @@ fn listings_reach_the_end_of_address_space<B: Backend>(mm: &TestMm<B>) {
 /// Address space, unlike memory, can run out or be in pieces.
 #[test]
 fn address_space_runs_out_and_comes_back() {
+    if cfg!(miri) {
+        // The address space has tests of its own that Miri runs; filling a window takes it minutes.
+        return;
+    }
     const UNIT: usize = 1 << 16;
     let window = rtmm_testkit::rig::WINDOW.len();
     let rig = common::mmu();

@@ -88,12 +88,13 @@ proptest! {
     #[test]
     fn any_life_without_an_mmu(steps in prop::collection::vec(step(), STEPS / 2..STEPS), key: usize) {
         // RAM is scarce, so that exhaustion and fragments are met.
-        live(&Rig::nommu(0x2000_0000, if cfg!(miri) { 0x10_0000 } else { 0x18_0000 }), &steps, key);
+        live(&if cfg!(miri) { common::nommu() } else { Rig::nommu(0x2000_0000, 0x18_0000) }, &steps, key);
     }
 
     #[test]
     fn any_life_with_an_mmu(steps in prop::collection::vec(step(), STEPS / 2..STEPS), key: usize) {
-        live(&Rig::mmu(&[(0x1000, 0x8_0000), (0x10_0000, 0x20_0000)]), &steps, key);
+        let rig = if cfg!(miri) { common::mmu() } else { Rig::mmu(&[(0x1000, 0x8_0000), (0x10_0000, 0x20_0000)]) };
+        live(&rig, &steps, key);
     }
 
     #[test]

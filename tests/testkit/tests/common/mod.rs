@@ -19,7 +19,9 @@ pub type TestMm<B> = Mm<TestPlatform, B>;
 pub const PAGE: usize = 4096;
 const MIB: u64 = 1 << 20;
 /// RAM of a rig. Under Miri as little as the tests can do with.
-pub const RAM: u64 = if cfg!(miri) { MIB } else { 8 * MIB };
+pub const RAM: u64 = if cfg!(miri) { MIB / 2 } else { 8 * MIB };
+/// Where the DMA memory of [`mmu`] ends.
+const LOW: u64 = if cfg!(miri) { 0x2_0000 } else { 0x8_0000 };
 
 /// Where the RAM of [`nommu`] is.
 pub const NOMMU_RAM: u64 = 0x2000_0000;
@@ -30,12 +32,12 @@ pub fn nommu() -> Rig<Arena> {
 
 /// DMA memory below 1 MiB, and the rest above, with a hole between.
 pub fn mmu() -> Rig<X86<SimMachine>> {
-    Rig::mmu(&[(0x1000, 0x8_0000), (MIB, MIB + RAM)])
+    Rig::mmu(&[(0x1000, LOW), (MIB, MIB + RAM)])
 }
 
 /// Two CPUs, and most memory without a kernel address.
 pub fn highmem() -> Rig<X86<SimMachine>> {
-    let mut config = SimConfig::new(&[(0x1000, 0x8_0000), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);
+    let mut config = SimConfig::new(&[(0x1000, LOW), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);
     (config.cpus, config.lowmem_end) = (2, 1 << 32);
     Rig::mmu_on(config)
 }
