@@ -86,7 +86,7 @@ fn layout_size(layout: Layout) -> Result<usize, AllocError> {
 
 /// Makes a board's manager: the static, a zero-sized handle to it, its RAII types, and Rust's `GlobalAlloc`.
 ///
-/// ```ignore
+/// ```text
 /// rtmm::global_mm! {
 ///     /// The board's memory manager.
 ///     pub static MM: Mm<BoardPlatform, Backend> = Mm::new(BoardPlatform, Backend::new());

@@ -80,11 +80,18 @@ fn release<M: Manager>(manager: &M, ptr: NonNull<u8>, size: usize) {
 
 impl<T: ?Sized, M: Manager> Drop for KBox<T, M> {
     fn drop(&mut self) {
+        /// Frees the memory, also when dropping the value unwinds.
+        struct Memory<'a, M: Manager>(&'a M, NonNull<u8>, usize);
+        impl<M: Manager> Drop for Memory<'_, M> {
+            fn drop(&mut self) {
+                release(self.0, self.1, self.2);
+            }
+        }
         // SAFETY: the value is live and ours.
         let size = unsafe { size_of_val(self.ptr.as_ref()) };
+        let _memory = Memory(&self.manager, self.ptr.cast(), size);
         // SAFETY: as above; it is not used again.
         unsafe { self.ptr.drop_in_place() };
-        release(&self.manager, self.ptr.cast(), size);
     }
 }
 

@@ -126,6 +126,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         let flags = self.memory.admit(flags, caller)?;
         if size <= usable {
+            if flags.contains(Gfp::ZERO) {
+                // What is cut off here must read zero when a later call adds it again.
+                // SAFETY: the object is the caller's, and `usable` bytes long.
+                unsafe { old.add(size).write_bytes(0, usable - size) };
+            }
             return Ok(Some(old));
         }
         let new = self.kmalloc_other(size, flags, caller)?;

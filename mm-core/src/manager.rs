@@ -23,7 +23,8 @@ pub const MAX_REGIONS: usize = 12;
 pub struct Config<'a> {
     /// The zones, by ascending end; RAM past the last one is an error.
     pub zones: &'a [ZoneSpec],
-    /// The window of the vmalloc address space; empty without an MMU.
+    /// The window of the vmalloc address space; empty without an MMU. An area or ioremap takes whole units of 64 KiB of
+    /// it, its guard page included, and the last unit is a guard.
     pub vmalloc: VirtRange,
 }
 

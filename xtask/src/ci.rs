@@ -58,6 +58,8 @@ pub fn ci(long: bool) -> Result<Totals> {
             round.demo(run::Options { defmt: true, ..run::Options::plain(board, run::SCULL) });
         }
         round.part("bench", "cargo xtask bench", || bench::bench(None, None).map(|()| passed()));
+        let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
+        round.command("long tests", cargo_command().args(long_tests));
         miri(&mut round);
     }
     Ok(round.totals)

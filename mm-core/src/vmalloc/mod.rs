@@ -126,7 +126,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes of virtually contiguous memory, as Linux's `vmalloc`.
     ///
     /// With an MMU the pages are scattered, lie between guard pages, are read-write and never executable, and prefer
-    /// HIGHMEM. Without one they are exactly as many contiguous pages, page-aligned, with no guard. Not zeroed.
+    /// HIGHMEM; each area takes whole units of 64 KiB of address space, its guard page included. Without one they are
+    /// exactly as many contiguous pages, page-aligned, with no guard. Not zeroed.
     ///
     /// Context: task. Cost: per block and per batch of 32 entries; no lock is held for more.
     ///
@@ -189,7 +190,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Makes a device's registers reachable, uncached, as Linux's `ioremap`.
     ///
-    /// With an MMU the range is mapped between guard pages, and the offset within the page is kept. Without one the
+    /// With an MMU the range is mapped between guard pages, in whole units of 64 KiB of address space as for
+    /// [`vmalloc`](Self::vmalloc), and the offset within the page is kept. Without one the
     /// result is the physical address itself, checked, tracked and listed. No RAM is taken.
     ///
     /// Context: task. Cost: as `vmalloc` without the frames.

@@ -15,7 +15,7 @@
 //!
 //! # What a bare x86 board defines
 //! There is no semihosting on x86, and this crate knows no board, so the board defines two functions:
-//! ```ignore
+//! ```text
 //! /// The command line given by the runner.
 //! #[unsafe(no_mangle)]
 //! fn rtmm_board_args() -> &'static str { .. }

@@ -43,6 +43,8 @@ both! {
     exhaustion_is_an_error_and_all_comes_back => exhaustion;
     krealloc_keeps_the_contents => krealloc;
     device_ranges_may_repeat_and_overlap => ioremaps;
+    krealloc_with_zero_reads_zero_after_a_shrink => krealloc_zero;
+    a_box_goes_back_when_its_drop_unwinds => unwinding_box;
 }
 
 fn kmalloc_sizes<B: Backend>(mm: &TestMm<B>) {
@@ -283,4 +285,33 @@ fn ioremaps<B: Backend>(mm: &TestMm<B>) {
     ] {
         assert_eq!(mm.ioremap(PhysAddr(phys), size), Err(error));
     }
+}
+
+fn krealloc_zero<B: Backend>(mm: &TestMm<B>) {
+    let zero = GFP_KERNEL | Gfp::ZERO;
+    for sizes in [[64, 16, 64], [64, 16, 128], [8192, 100, 8192]] {
+        let mut p = mm.kmalloc(sizes[0], zero).unwrap();
+        // SAFETY: ours, that long.
+        unsafe { p.write_bytes(0xaa, sizes[0]) };
+        for size in &sizes[1..] {
+            p = mm.krealloc(p.as_ptr(), *size, zero).unwrap().unwrap();
+        }
+        // SAFETY: ours, that long.
+        let bytes = unsafe { std::slice::from_raw_parts(p.as_ptr(), sizes[2]) };
+        assert!(bytes[..sizes[1]].iter().all(|byte| *byte == 0xaa), "{sizes:?}");
+        assert!(bytes[sizes[1]..].iter().all(|byte| *byte == 0), "{sizes:?}");
+        mm.kfree(p.as_ptr()).unwrap();
+    }
+}
+
+fn unwinding_box<B: Backend>(mm: &TestMm<B>) {
+    struct Boom;
+    impl Drop for Boom {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new(()));
+        }
+    }
+    let value = KBox::new_in((Boom, [0u8; 100]), GFP_KERNEL, mm).unwrap();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value))).unwrap_err();
+    assert_eq!(mm.slabinfo().active(), (0, 0));
 }
