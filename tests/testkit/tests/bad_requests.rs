@@ -173,16 +173,16 @@ fn dma_requests_are_never_served_from_a_higher_zone<B: Backend>(mm: &TestMm<B>) 
 fn alignments_of_rust_s_allocator<B: Backend>(mm: &TestMm<B>) {
     // What the rig's RAM shares with physical addresses.
     let host = if cfg!(miri) { 1 << 16 } else { LARGEST };
-    for shift in 0..usize::BITS - 1 {
+    for shift in (0..usize::BITS - 1).step_by(if cfg!(miri) { 6 } else { 1 }) {
         let align = 1usize << shift;
-        for size in [1, align / 2 + 1, align, 3 * align / 2 + 1, 100] {
+        let sizes = [align, 100, 1, align / 2 + 1, 3 * align / 2 + 1];
+        for &size in &sizes[..if cfg!(miri) { 2 } else { sizes.len() }] {
             let Ok(layout) = Layout::from_size_align(size, align) else { continue };
             for flags in [ALLOCATOR_FLAGS, ALLOCATOR_FLAGS | Gfp::ZERO] {
-                let before = state(mm);
                 let p = mm.alloc_layout(layout, flags);
                 if p.is_null() {
                     assert!(align > 1 << 14 || size > 1 << 16, "{layout:?} can be met");
-                    assert_eq!(state(mm), before);
+                    assert!(unchanged(mm, || mm.alloc_layout(layout, flags)).is_null());
                     continue;
                 }
                 assert!(size <= LARGEST && align <= LARGEST);
