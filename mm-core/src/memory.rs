@@ -28,7 +28,7 @@ pub struct Memory<P: Platform, B: Backend> {
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
     pub(crate) meta: MetaPools<P::Lock>,
-    sites: Locked<P::Lock, heapless::Vec<usize, MAX_SITES>>,
+    sites: Locked<P::Lock, heapless::Vec<&'static Location<'static>, MAX_SITES>>,
     #[cfg(feature = "fault-injection")]
     pub(crate) faults: crate::fault::FaultInjector<P::Lock>,
 }
@@ -99,10 +99,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cold]
     #[inline(never)]
     fn report_may_wait(&self, caller: &'static Location<'static>) {
-        let site = core::ptr::from_ref(caller).addr();
+        // By value: one place in the source can have several copies of its location.
+        let same = |site: &&Location<'_>| {
+            (site.line(), site.column()) == (caller.line(), caller.column()) && site.file() == caller.file()
+        };
         let mut sites = self.sites.lock();
-        let known = sites.contains(&site);
-        let full = !known && sites.push(site).is_err();
+        let known = sites.iter().any(same);
+        let full = !known && sites.push(caller).is_err();
         drop(sites);
         if !known && !full {
             self.platform.bug(&Bug::MayWaitInAtomic { caller });
