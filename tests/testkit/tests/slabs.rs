@@ -8,6 +8,7 @@ use common::{TestMm, state};
 use mm_core::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A step of a random life of one cache.
 #[derive(Clone, Copy, Debug)]
@@ -183,8 +184,8 @@ both! {
 
 fn many_caches_are_numbered_anew<B: Backend>(mm: &TestMm<B>) {
     let most = if cfg!(miri) { 24 } else { 256 };
-    // Names are static; a test may leak a few.
-    let names: Vec<&'static str> = (0..most).map(|i| &*format!("cache {i}").leak()).collect();
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| (0..256).map(|i| format!("cache {i}")).collect());
+    let names: Vec<&'static str> = NAMES.iter().take(most).map(|name| name.as_str()).collect();
     let make = |name| mm.kmem_cache_create(name, 48, 0, CacheFlags::empty()).unwrap();
     let mut caches: Vec<_> = names.iter().map(|name| Some(make(name))).collect();
     let mut objects: Vec<_> = caches.iter().flatten().map(|cache| cache.alloc(GFP_KERNEL).unwrap().as_ptr()).collect();

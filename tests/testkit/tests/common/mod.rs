@@ -38,7 +38,7 @@ pub fn mmu() -> Rig<X86<SimMachine>> {
 /// Two CPUs, and most memory without a kernel address.
 pub fn highmem() -> Rig<X86<SimMachine>> {
     let mut config = SimConfig::new(&[(0x1000, LOW), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);
-    (config.cpus, config.lowmem_end) = (2, 1 << 32);
+    (config.cpus, config.lowmem_end) = (2, MIB + RAM / 2);
     Rig::mmu_on(config)
 }
 
