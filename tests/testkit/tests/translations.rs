@@ -33,7 +33,7 @@ fn after_vfree_no_cpu_reaches_the_frames() {
     for rig in [two_cpus(), highmem()] {
         let machine = rig.machine().clone();
         rig.nothing_lost(|mm| {
-            for pages in if cfg!(miri) { [1usize, 15, 40] } else { [16, 64, 100] } {
+            for pages in if cfg!(miri) { [1usize, 2, 5] } else { [16, 64, 100] } {
                 let at = mm.vmalloc(pages * PAGE).unwrap().as_ptr();
                 let before = frames(mm, at, pages);
                 // Every CPU knows every page.
