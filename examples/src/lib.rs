@@ -9,6 +9,7 @@ extern crate std;
 pub mod measure;
 pub mod scull;
 pub mod tables;
+pub mod vmalloc_rows;
 
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
