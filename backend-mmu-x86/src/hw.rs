@@ -24,6 +24,7 @@ pub struct Hw;
 // to such. The instructions do as the trait says in ring 0, where a kernel runs.
 unsafe impl Machine for Hw {
     const LEVELS: Levels = Levels::LONG;
+    const DIRECT_IS_LINEAR: bool = true;
 
     #[inline(always)]
     fn direct_ptr(&self, phys: usize) -> *mut u8 {

@@ -96,6 +96,32 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(flags)
     }
 
+    /// [`admit`](Self::admit)'s report, behind an allocation that found memory at hand and learned from its lock that
+    /// interrupts were masked, if the lock tells.
+    #[inline(always)]
+    pub(crate) fn told<T>(&self, result: T, flags: Gfp, masked: Option<bool>, caller: &'static Location<'static>) -> T {
+        if flags.contains(Gfp::WAIT) {
+            match masked {
+                Some(false) => {}
+                Some(true) => self.told_of_masked(caller),
+                None => {
+                    if self.platform.context() == Context::Atomic {
+                        self.report_may_wait(caller);
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn told_of_masked(&self, caller: &'static Location<'static>) {
+        if self.platform.context() == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn report_may_wait(&self, caller: &'static Location<'static>) {
