@@ -1,5 +1,9 @@
 //! Zones: which memory a request may come from, and the lock around its buddies.
 
+mod batch;
+
+pub use batch::BATCH;
+
 use crate::error::AllocError;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
