@@ -2,14 +2,14 @@
 
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError, Packed};
-use crate::frame::{Frame, FrameKind};
+use crate::frame::FrameKind;
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform, RawLock};
-use crate::slab::{self, CacheState, Geometry, Given, SlabCounts, Slabs};
+use crate::slab::{self, CacheState, Geometry, Given, Slab, SlabCounts, Slabs};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -125,19 +125,19 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// Word `w` of the slab that `frame` is of, not the current word, got its first free slot or perhaps its last.
+    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
     #[inline(never)]
     fn cache_edge(
         &self,
         control: &Control<P>,
         token: <P::Lock as RawLock>::Token,
-        frame: &Frame,
+        slab: *mut Slab,
         w: usize,
     ) -> Result<(), FreeError> {
         let slabs = self.cache_slabs(control);
         // SAFETY: `free` locked this state, and left its section to this function.
         let state = unsafe { slabs.state.resume(token) };
-        slabs.settle(state, frame, w);
+        slabs.settle(state, slab, w);
         Ok(())
     }
 
@@ -353,7 +353,7 @@ impl<M: Manager> KmemCache<M> {
                 // so.
                 return match unsafe { slab::give(mm.memory.meta_ptr(frame.link()), addr, slots) } {
                     Given::Inside => Ok(()),
-                    Given::Edge(w) => mm.cache_edge(control, state.suspend(), frame, w),
+                    Given::Edge(slab, w) => mm.cache_edge(control, state.suspend(), slab, w),
                     Given::Refused(error) => Err(error),
                 };
             }

@@ -2,6 +2,7 @@
 
 use crate::addr::Pfn;
 use crate::backend::Backend;
+use crate::bits::rarely;
 use crate::error::{AllocError, FreeError, Packed};
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
@@ -9,7 +10,7 @@ use crate::lock::Guard;
 use crate::manager::Mm;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{self, CacheState, ClassTable, Given, MAX_CLASSES};
+use crate::slab::{self, CacheState, ClassTable, Given, MAX_CLASSES, Slab};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -55,11 +56,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let mut state = self.classes[class % MAX_CLASSES].lock();
         let size = ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES].size as usize;
         let Some(object) = state.take(size) else {
+            rarely();
             return self.kmalloc_slow(class, state.suspend(), flags, caller).result();
         };
         let masked = state.was_masked();
         drop(state);
-        self.memory.told(Ok(object), flags, masked, caller)
+        Ok(self.memory.told(object, flags, masked, caller))
     }
 
     /// The current word of a class is used up.
@@ -80,7 +82,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let masked = state.was_masked();
         drop(state);
-        self.memory.told(Packed::new(Ok(object)), flags, masked, caller)
+        Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
     }
 
     /// A class has no free object.
@@ -239,7 +241,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             // a class has no room for a slot behind its last.
             match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
                 Given::Inside => return Ok(()),
-                Given::Edge(w) => return self.kfree_edge(state.suspend(), frame, w),
+                Given::Edge(slab, w) => return self.kfree_edge(state.suspend(), slab, w),
                 // What is wrong is found out again, off this path.
                 Given::Refused(_) => {}
             }
@@ -272,13 +274,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         (frame.head() == seen).then_some((state, seen))
     }
 
-    /// Word `w` of the slab that `frame` is of, not the current word, got its first free slot or perhaps its last.
+    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
     #[inline(never)]
-    fn kfree_edge(&self, token: <P::Lock as RawLock>::Token, frame: &Frame, w: usize) -> Result<(), FreeError> {
-        let slabs = self.class(frame.head().class());
+    fn kfree_edge(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, w: usize) -> Result<(), FreeError> {
+        // SAFETY: live, and the lock of its class is held.
+        let slabs = self.class(unsafe { Slab::owner(slab) });
         // SAFETY: the caller locked this state, and left its section to this function.
         let state = unsafe { slabs.state.resume(token) };
-        slabs.settle(state, frame, w);
+        slabs.settle(state, slab, w);
         Ok(())
     }
 
@@ -297,7 +300,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // SAFETY: as in `kfree`.
         match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
             Given::Inside => Ok(()),
-            Given::Edge(w) => self.kfree_edge(state.suspend(), frame, w),
+            Given::Edge(slab, w) => self.kfree_edge(state.suspend(), slab, w),
             Given::Refused(error) => Err(error),
         }
     }

@@ -126,6 +126,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
+    /// The id of the live descriptor at `addr`.
+    #[inline(always)]
+    pub(crate) fn meta_id_at(&self, addr: usize) -> u32 {
+        let page = self.backend.direct_frame(addr) << (B::PAGE_SHIFT - UNIT_SHIFT);
+        (page | (addr & (B::PAGE_SIZE - 1)) >> UNIT_SHIFT) as u32
+    }
+
     #[inline]
     fn meta_page(&self, pfn: u32) -> *mut Page {
         self.frame_ptr(Pfn(pfn)).cast()

@@ -64,9 +64,9 @@ impl CacheState {
 pub enum Given {
     /// It is free, and that is all.
     Inside,
-    /// It is free, and [`Slabs::settle`] has to look at the slab: this word, not the current one, got its first free
+    /// It is free, and [`Slabs::settle`] has to look at the slab: this word of it, not the current one, got its first free
     /// slot or perhaps its last.
-    Edge(usize),
+    Edge(*mut Slab, usize),
     /// Nothing was changed.
     Refused(FreeError),
 }
@@ -79,9 +79,10 @@ pub enum Given {
 #[inline(always)]
 pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
     // SAFETY: live, by the caller's word.
-    let (recip, origin, place) = unsafe { ((*slab).recip, (*slab).origin, (*slab).place) };
+    let recip = unsafe { (*slab).recip };
     // As in `Geometry::slot`, which has the reasons.
-    let product = (addr as u32).wrapping_sub(origin) as u64 * recip as u64;
+    // SAFETY: as above.
+    let product = unsafe { (*slab).origin }.wrapping_add(addr as u32) as u64 * recip as u64;
     if product as u32 >= recip {
         return Given::Refused(FreeError::Interior);
     }
@@ -102,7 +103,12 @@ pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
     // Nothing is to be told of the current word: its slab is listed, its summary bit set, and its slab is kept when it
     // is wholly free. Any other word matters when it gets its first free slot, or may have got its last: a word that
     // is wholly free is all ones from bit 0 up.
-    if place == w as u8 || (word != 0 && new & new.wrapping_add(1) != 0) { Given::Inside } else { Given::Edge(w) }
+    // SAFETY: as above.
+    if unsafe { (*slab).place } == w as u8 || (word != 0 && new & new.wrapping_add(1) != 0) {
+        Given::Inside
+    } else {
+        Given::Edge(slab, w)
+    }
 }
 
 /// A cache together with what its operations need.
@@ -200,7 +206,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 next: NIL,
                 prev: NIL,
                 pfn: pfn.0,
-                origin: self.memory.frame_ptr(pfn).addr().wrapping_add(g.slack as usize) as u32,
+                origin: self.memory.frame_ptr(pfn).addr().wrapping_add(g.slack as usize).wrapping_neg() as u32,
                 recip: g.recip,
                 summary: (u16::MAX >> (16 - g.words as u32)) & !u16::from(*words == 0),
                 owner: self.owner,
@@ -293,11 +299,10 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         })
     }
 
-    /// Word `w` of the slab that `frame` is of, not the current word, got its first free slot or perhaps its last.
+    /// Word `w` of a live slab of this cache, not the current word, got its first free slot or perhaps its last.
     #[inline(always)]
-    pub fn settle(&self, mut state: State<'_, P>, frame: &Frame, w: usize) {
-        let id = frame.link();
-        let slab = self.slab(id);
+    pub fn settle(&self, mut state: State<'_, P>, slab: *mut Slab, w: usize) {
+        let id = self.memory.meta_id_at(slab.addr());
         // SAFETY: the slab is live, and the lock is held.
         let place = unsafe {
             (*slab).summary |= 1 << w;

@@ -25,7 +25,7 @@ pub struct Slab {
     prev: u32,
     /// Its first frame.
     pfn: u32,
-    /// The low 32 bits of the address of slot 0.
+    /// Minus the low 32 bits of the address of slot 0.
     origin: u32,
     /// The cache's [`Geometry::recip`].
     recip: u32,
@@ -43,6 +43,16 @@ const LISTED: u8 = 0xfe;
 const UNLISTED: u8 = 0xff;
 
 impl Slab {
+    /// The class or the number of the cache it belongs to.
+    ///
+    /// # Safety
+    /// The slab is live.
+    #[inline(always)]
+    pub unsafe fn owner(this: *mut Slab) -> usize {
+        // SAFETY: live, by the caller's word.
+        usize::from(unsafe { (*this).owner })
+    }
+
     /// The slab's free bits.
     #[inline(always)]
     fn words(this: *mut Slab) -> *mut Word {

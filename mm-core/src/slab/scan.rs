@@ -83,7 +83,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         // SAFETY: the slab is live, and the lock is held.
         let (pfn, summary, origin, recip) = unsafe { ((*slab).pfn, (*slab).summary, (*slab).origin, (*slab).recip) };
         let first_slot = self.memory.frame_ptr(Pfn(pfn)).addr() + self.geometry.slack as usize;
-        if origin != first_slot as u32 || recip != self.geometry.recip {
+        if origin != (first_slot as u32).wrapping_neg() || recip != self.geometry.recip {
             return Err(("a slab is wrong about its slots", id as usize));
         }
         let mut free: Word = 0;
