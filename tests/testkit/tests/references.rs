@@ -258,7 +258,7 @@ fn a_bulk_free_stops_at_the_first_wrong_page<B: Backend>(mm: &TestMm<B>) {
         (Pfn(u32::MAX), FreeError::Foreign),
     ];
     for (wrong, error) in cases {
-        let right = std::mem::replace(&mut pages[35], Some(wrong));
+        let right = pages[35].replace(wrong);
         assert_eq!(mm.free_pages_bulk(&mut pages), Err(error));
         assert!(pages[..35].iter().all(Option::is_none) && pages[36..] == all[36..] && pages[35] == Some(wrong));
         mm.check().unwrap();
