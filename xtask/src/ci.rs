@@ -10,7 +10,7 @@ use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
 use crate::workspace::Workspace;
-use crate::{bench, elf, libraries, process, run, suite, tools};
+use crate::{bench, elf, libraries, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
@@ -39,6 +39,7 @@ pub fn ci(long: bool) -> Result<Totals> {
     for board in &boards {
         round.suites(board, &Options::default());
     }
+    round.part("sizes", "cargo xtask size", || size::size(None, None).map(|()| passed()));
     for board in &boards {
         round.demo(run::Options::plain(board, SMALL_DEMO));
         round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
@@ -156,6 +157,9 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
             commands.push((format!("clippy of the board and the examples for {place}"), command));
         }
     }
+    let mut command = cargo_command();
+    command.args(["clippy", "--package", size::PACKAGE, "--features", size::SETUP, "--bins", "--target", size::TARGET]);
+    commands.push(("clippy of the smallest programs".to_owned(), command));
     for (_, command) in &mut commands {
         command.args(["--", "-D", "warnings"]);
     }

@@ -13,6 +13,7 @@ mod rows;
 mod run;
 mod scull;
 mod size;
+mod size_demo;
 mod suite;
 mod tools;
 mod totals;
@@ -55,11 +56,11 @@ enum Do {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Print what a program takes on each bare board, by section
+    /// Print what the smallest programs take on a Cortex-M3, beside the same programs on other allocators
     Size {
-        /// The program
-        #[arg(long, default_value = "hello")]
-        demo: String,
+        /// Instead, what this demo takes on each bare board
+        #[arg(long)]
+        demo: Option<String>,
         /// Write the figures to this file as a JSON list
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -165,7 +166,7 @@ fn act(command: Do) -> Result<ExitCode> {
         Do::Test(line) => return Ok(close(&test(line).unwrap_or_else(nothing_done))),
         Do::Boards => boards::print(),
         Do::Bench { board, json } => bench::bench(board.as_deref(), json)?,
-        Do::Size { demo, json } => size::size(&demo, json)?,
+        Do::Size { demo, json } => size::size(demo.as_deref(), json)?,
         Do::Ci { long } => return Ok(close(&ci::ci(long).unwrap_or_else(nothing_done))),
     }
     Ok(ExitCode::SUCCESS)

@@ -54,6 +54,11 @@ impl Package {
         let of_host = BOARDS.iter().any(|board| board.is_host() && folder.ends_with(board.family));
         of_boards && !of_host
     }
+
+    /// Whether it is in `bench/`: programs beside the project, with the peers they measure.
+    fn is_bench(&self) -> bool {
+        self.manifest_path.parent().is_some_and(|folder| folder.ancestors().any(|place| place.ends_with("bench")))
+    }
 }
 
 impl Workspace {
@@ -79,7 +84,8 @@ impl Workspace {
     ///
     /// The suites are not among them: they run board by board, the host's two included.
     pub fn host_libraries(&self) -> Vec<&Package> {
-        self.packages.iter().filter(|package| !package.is_bare() && package.name != "rtmm-tests").collect()
+        let wanted = |package: &&Package| !package.is_bare() && !package.is_bench() && package.name != "rtmm-tests";
+        self.packages.iter().filter(wanted).collect()
     }
 
     /// What selects a demo of `rtmm-examples`: `--example` or `--bin`, with the kind cargo reports for it.
@@ -109,12 +115,13 @@ mod tests {
         {"name":"board-host","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
         {"name":"board-virt-aarch64","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
         {"name":"board-semihosting","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-size","manifest_path":"/r/bench/size/Cargo.toml","features":{},"targets":[]},
         {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[]},
         {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]}]}"#;
 
     #[test]
-    fn bare_boards_and_suites_are_not_host_libraries() {
+    fn bare_boards_benches_and_suites_are_not_host_libraries() {
         let workspace = Workspace::parse(METADATA).unwrap();
         let names: Vec<_> = workspace.host_libraries().iter().map(|package| package.name.as_str()).collect();
         assert_eq!(names, ["mm-core", "board-host", "rtmm-examples"]);

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_macros)]
 
 pub mod machine;
+pub mod steps;
 pub mod world;
 
 use backend_mmu_x86::X86;

@@ -1,0 +1,37 @@
+//! Blocks of any number of pages.
+
+use crate::backend::Backend;
+use crate::error::{AllocError, FreeError};
+use crate::frame::FrameKind;
+use crate::gfp::Gfp;
+use crate::manager::Mm;
+use crate::meta::NIL;
+use crate::platform::Platform;
+use core::panic::Location;
+use core::ptr::NonNull;
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Allocates exactly the pages that hold `size` bytes, as Linux's `alloc_pages_exact`: the tail of the power of
+    /// two stays free. Aligned to the next power of two.
+    ///
+    /// Context and cost: as `get_free_pages`.
+    ///
+    /// # Errors
+    /// `ZeroSize`, `TooBig`, and as `get_free_pages`.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_pages_exact(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let flags = self.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
+        let pfn = self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, NIL)?;
+        Ok(self.block_ptr(pfn))
+    }
+
+    /// Frees what [`alloc_pages_exact`](Self::alloc_pages_exact) gave for the same size. Null is fine.
+    ///
+    /// # Errors
+    /// As [`free_pages`](Self::free_pages); `WrongOrder` when `size` is another number of pages.
+    #[inline]
+    pub fn free_pages_exact(&self, addr: *const u8, size: usize) -> Result<(), FreeError> {
+        self.free_page_block(addr.addr(), size.div_ceil(B::PAGE_SIZE))
+    }
+}
