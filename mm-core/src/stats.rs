@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::buddy::MAX_ORDER_LIMIT;
 use crate::cache::CacheInfo;
 use crate::frame::FrameKind;
+use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::{ClassTable, SlabCounts};
@@ -73,6 +74,14 @@ pub struct ZoneInfo {
     pub blocks: [usize; MAX_ORDER_LIMIT + 1],
 }
 
+impl ZoneInfo {
+    /// Free frames that requests with these flags can have of this zone, in whatever blocks they are.
+    pub fn spare(&self, flags: Gfp) -> usize {
+        let kind = ZoneKind::of(flags);
+        if self.kind > kind { 0 } else { self.free.saturating_sub(self.marks.limit(kind, flags.depth())) }
+    }
+}
+
 /// All zones, printed as `/proc/zoneinfo`.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -85,6 +94,11 @@ impl ZoneList {
     /// The zones, lowest first.
     pub fn zones(&self) -> &[ZoneInfo] {
         &self.zones
+    }
+
+    /// Free frames that requests with these flags can have, in whatever blocks they are.
+    pub fn spare(&self, flags: Gfp) -> usize {
+        self.zones.iter().map(|zone| zone.spare(flags)).sum()
     }
 }
 
