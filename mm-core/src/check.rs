@@ -149,6 +149,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     tally.blocks += 1;
                     length = head.count();
                 }
+                FrameKind::Deferred => {
+                    tally.blocks += 1;
+                    length = head.count();
+                    if head.class() == 0 {
+                        return fail("a freed block waits for references that are gone");
+                    }
+                }
                 FrameKind::Held => {
                     length = head.count();
                     tally.held += length as usize;

@@ -17,8 +17,8 @@ macro_rules! errors {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(match self { $($name::$variant => $text,)* })
             }
         }
@@ -26,6 +26,8 @@ macro_rules! errors {
         impl core::error::Error for $name {}
     };
 }
+
+pub(crate) use errors;
 
 errors! {
     /// Why an allocation was refused. Nothing was taken.

@@ -5,8 +5,8 @@ use crate::zone::Depth;
 
 /// Allocation flags, in the manner of Linux's `gfp_t`.
 ///
-/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `NORETRY`, `COMP` and `USER`
-/// are known and change nothing yet: there is no reclaim and no reference count.
+/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `NORETRY` and `USER` are known
+/// and change nothing yet: there is no reclaim.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(transparent)]
@@ -30,7 +30,7 @@ bitflags::bitflags! {
         const NOWARN = 1 << 13;
         /// `__GFP_NORETRY`: one round of reclaim at most, once there is any.
         const NORETRY = 1 << 16;
-        /// `__GFP_COMP`: the block is one compound page. Every block is freed whole anyway.
+        /// `__GFP_COMP`: the block is one compound page: a reference on any of its frames keeps all of it.
         const COMP = 1 << 18;
         /// `__GFP_HARDWALL`: memory for a user.
         const USER = 1 << 20;

@@ -78,7 +78,7 @@ pub use lock::{Guard, Locked};
 pub use manager::{Config, Mm};
 pub use memory::Memory;
 pub use meta::NIL;
-pub use pages::Pages;
+pub use pages::{Frames, Pages, RefError};
 pub use platform::{Bug, Context, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use slab::SlabCounts;

@@ -229,9 +229,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 let Some(frame) = region.frame(pfn as usize) else { continue };
                 let head = frame.head();
                 pages[head.kind() as usize] += match head.kind() {
-                    FrameKind::Pages | FrameKind::Large | FrameKind::Mapped | FrameKind::Pending | FrameKind::Held => {
-                        head.count() as u64
-                    }
+                    FrameKind::Pages
+                    | FrameKind::Deferred
+                    | FrameKind::Large
+                    | FrameKind::Mapped
+                    | FrameKind::Pending
+                    | FrameKind::Held => head.count() as u64,
                     FrameKind::CacheSlab => self.pages_behind_first(head.class()) as u64,
                     _ => 1,
                 };
@@ -248,7 +251,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             descriptors: bytes(&[FrameKind::Meta]),
             page_tables: bytes(&[FrameKind::Table, FrameKind::Held]),
             vmalloc: bytes(&[FrameKind::Mapped, FrameKind::Pending]),
-            pages: bytes(&[FrameKind::Pages, FrameKind::Large]),
+            pages: bytes(&[FrameKind::Pages, FrameKind::Deferred, FrameKind::Large]),
         }
     }
 

@@ -4,6 +4,10 @@ mod watermark;
 
 pub use watermark::{Depth, Marks, Tuning};
 
+mod batch;
+
+pub use batch::BATCH;
+
 use crate::error::AllocError;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
