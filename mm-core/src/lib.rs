@@ -44,6 +44,7 @@ mod gfp;
 mod global;
 mod kbox;
 mod kmalloc;
+mod kmap;
 mod lock;
 mod manager;
 mod memory;
@@ -72,6 +73,7 @@ pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWA
 pub use global::ALLOCATOR_FLAGS;
 pub use global::Manager;
 pub use kbox::KBox;
+pub use kmap::KMap;
 #[cfg(feature = "critical-section")]
 pub use lock::CriticalSectionLock;
 pub use lock::{Guard, Locked};

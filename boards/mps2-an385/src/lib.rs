@@ -13,7 +13,7 @@ mod timer;
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use interrupt::in_interrupt;
 pub use memory::{init, mmio};
-pub use mm::{Backend, IoMapping, KBox, Kernel, MM, Pages, VmArea};
+pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 pub use platform::BoardPlatform;
 pub use timer::instructions;
 

@@ -10,7 +10,7 @@ use backend_mmu_x86::X86;
 use backend_nommu::Arena;
 use mm_core::*;
 use rtmm_testkit::rig::Rig;
-use rtmm_testkit::{SimConfig, SimMachine, TestPlatform};
+use rtmm_testkit::{SimConfig, SimMachine, SimPae, TestPlatform};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,6 +41,13 @@ pub fn highmem() -> Rig<X86<SimMachine>> {
     let mut config = SimConfig::new(&[(0x1000, LOW), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);
     (config.cpus, config.lowmem_end) = (2, MIB + RAM / 2);
     Rig::mmu_on(config)
+}
+
+/// PAE: low memory, and two pieces without a kernel address, one below 4 GiB and one above; two CPUs.
+pub fn pae() -> Rig<X86<SimPae>> {
+    let (middle, high) = (0x3800_0000, 0x1_2000_0000);
+    let ranges = [(0x1000, LOW), (MIB, MIB + RAM / 2), (middle, middle + RAM / 4), (high, high + RAM / 4)];
+    Rig::pae_on(SimConfig { cpus: 2, ..SimConfig::pae(&ranges, 0x3800_0000) })
 }
 
 /// Runs a generic test body on a rig of each kind; afterwards everything must be as it was.
