@@ -279,10 +279,16 @@ fn bulk_reaches_high_memory_first_and_low_memory_after_it() {
     let rig = highmem();
     let low_end = rig.mm.backend().lowmem_end();
     rig.nothing_lost(|mm| {
+        let zones = mm.zoneinfo();
+        let high = zones.zones().iter().find(|zone| zone.kind == ZoneKind::HighMem).unwrap();
         let mut pages = vec![None; mm.free_page_count()];
         let filled = mm.alloc_pages_bulk(GFP_HIGHUSER, &mut pages).unwrap();
-        let is_high: Vec<_> = pages[..filled].iter().map(|pfn| pfn.unwrap().phys(12).0 >= low_end).collect();
-        assert!(is_high[0] && !is_high[filled - 1] && is_high.is_sorted_by(|a, b| a >= b));
+        let is_high = |pfn: &Option<Pfn>| pfn.unwrap().phys(12).0 >= low_end;
+        // All that is high above the low mark, then what is low; at last, from either, what is above the minima.
+        let first = pages[..filled].iter().take_while(|pfn| is_high(pfn)).count();
+        assert_eq!(first, high.free - high.marks.low);
+        assert_eq!(pages[..filled].iter().filter(|pfn| is_high(pfn)).count(), high.free - high.marks.min);
+        assert_eq!((filled > first, mm.zoneinfo().spare(GFP_HIGHUSER)), (true, 0));
         // High and low ones mixed, in batches that meet both zones.
         pages[..filled].reverse();
         pages[..filled].chunks_mut(7).for_each(|chunk| chunk.reverse());
