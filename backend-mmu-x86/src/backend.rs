@@ -1,7 +1,7 @@
 //! x86 as a backend of `mm-core`.
 
 use crate::machine::Machine;
-use crate::{change, walker};
+use crate::{change, walker, window};
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm_core::vmalloc::Mapped;
 use mm_core::{
@@ -14,12 +14,14 @@ pub struct X86<M> {
     /// The last frame this CPU can address; 0 before it was asked. Frame numbers have 32 bits, so a CPU with 44
     /// address bits or more can address all.
     last_frame: AtomicU32,
+    /// Local windows in use.
+    windows: AtomicU32,
 }
 
 impl<M: Machine> X86<M> {
     /// The backend on `machine`. Nothing is touched yet.
     pub const fn new(machine: M) -> Self {
-        X86 { machine, last_frame: AtomicU32::new(0) }
+        X86 { machine, last_frame: AtomicU32::new(0), windows: AtomicU32::new(0) }
     }
 
     /// The machine below.
@@ -50,7 +52,7 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
     (u32::MAX >> 44u32.saturating_sub(bits).min(31)).min(u32::MAX - 1)
 }
 
-// SAFETY: `Machine` promises the same of the direct map and of `with_frame`.
+// SAFETY: `Machine` promises the same of the direct map, and of its windows what `with_frame` gives.
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;
     const PHYS_BITS: u32 = 52;
@@ -75,8 +77,12 @@ unsafe impl<M: Machine> Backend for X86<M> {
 
     #[inline(always)]
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
-        // SAFETY: by the caller.
-        unsafe { self.machine.with_frame(pfn, f) }
+        let phys = u64::from(pfn.0) << Self::PAGE_SHIFT;
+        if phys < self.machine.lowmem_end() {
+            return f(self.machine.direct_ptr(phys as usize));
+        }
+        // SAFETY: by the caller, who has RAM past the direct map only after the kernel's tables took over.
+        unsafe { window::with(&self.machine, &self.windows, pfn, f) }
     }
 }
 
@@ -99,6 +105,11 @@ unsafe impl<M: Machine> PageTable for X86<M> {
             return None;
         }
         Some(VirtAddr(self.machine.direct_base() + phys as usize))
+    }
+
+    #[inline]
+    fn kmap_window(&self) -> VirtRange {
+        window::for_kmap(&self.machine)
     }
 
     #[inline]

@@ -51,8 +51,11 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
 
     /// Runs `f` with a pointer to the frame, which may be HIGHMEM. The pointer is dead when `f` returns.
     ///
+    /// Context: any. For a HIGHMEM frame, interrupts are masked meanwhile, so `f` does no more than a page of work, and
+    /// calls of this may stand in each other eight deep, those of a fault report included.
+    ///
     /// # Safety
-    /// `pfn` is a frame of the RAM handed to `Mm::init`.
+    /// `pfn` is a frame of the RAM handed to `Mm::init`, which has been called if the frame is HIGHMEM.
     #[inline]
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
         f(self.direct_ptr((pfn.0 as usize) << Self::PAGE_SHIFT))
@@ -119,8 +122,8 @@ pub struct Mapping {
 /// A machine with page tables: entries, the walker and the TLB, and no policy.
 ///
 /// Every method takes the root table, so that later address spaces can share the code. None allocates, locks or
-/// keeps state: the caller holds the lock of the tables and brings zeroed frames. Each entry is stored by one
-/// store that another CPU's walker may see at any moment, so every state in between is valid.
+/// keeps state: the caller holds the lock of the tables and brings zeroed frames. Another CPU's walker may see the tables
+/// after any single store, so every state in between is valid.
 ///
 /// # Safety
 /// After `map` returned `Ok(n)`, exactly the `n` pages from `at` translate to the frames of `run` with `prot` and
@@ -145,6 +148,13 @@ pub unsafe trait PageTable: Backend {
     /// It is a second mapping of every frame handed out: a frame that is to be executable elsewhere must be made
     /// read-only here first, by `protect`, and writable again before it is freed.
     fn direct_virt(&self, pfn: Pfn) -> Option<VirtAddr>;
+
+    /// Where `Mm::kmap` maps HIGHMEM frames: pages whose lowest tables were made at boot and stay, with nothing mapped at
+    /// first. The manager's alone. Empty where every frame has a kernel address.
+    #[inline]
+    fn kmap_window(&self) -> VirtRange {
+        VirtRange { start: 0, end: 0 }
+    }
 
     /// Maps frames of `run` from `at` on: one large entry when `run` has the length and alignment for it and no small
     /// entry is in the way, otherwise up to [`Self::BATCH`] small ones, as far as the leaf table under `at` reaches.

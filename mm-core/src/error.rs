@@ -17,8 +17,8 @@ macro_rules! errors {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(match self { $($name::$variant => $text,)* })
             }
         }
@@ -26,6 +26,8 @@ macro_rules! errors {
         impl core::error::Error for $name {}
     };
 }
+
+pub(crate) use errors;
 
 errors! {
     /// Why an allocation was refused. Nothing was taken.
@@ -36,8 +38,8 @@ errors! {
         NoMemory = "out of memory", 12;
         /// There is memory, but no contiguous run of it.
         NoContig = "no contiguous block of that size", 12;
-        /// No room in the vmalloc address space.
-        NoAddressSpace = "out of vmalloc address space", 12;
+        /// No room in the vmalloc address space, or no slot left for a HIGHMEM frame.
+        NoAddressSpace = "out of kernel address space", 12;
         /// A size of zero.
         ZeroSize = "size is zero", 22;
         /// Larger than this manager can ever serve.
@@ -50,6 +52,8 @@ errors! {
         BadFlags = "unknown or contradicting flags", 22;
         /// The pointer handed in is not a live allocation of this kind.
         BadPointer = "not a live allocation", 22;
+        /// The frame number handed in is no RAM of this manager.
+        BadFrame = "not a frame of this manager", 22;
         /// This backend cannot do that.
         Unsupported = "not supported by this backend", 95;
     }

@@ -12,7 +12,7 @@ pub use board_cortex_m::in_interrupt;
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use counter::instructions;
 pub use memory::{init, mmio};
-pub use mm::{Backend, BoardPlatform, IoMapping, KBox, Kernel, MM, Pages, VmArea};
+pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 
 #[doc(hidden)]
 pub use board_cortex_m::entry_with;

@@ -3,10 +3,13 @@
 use core::cell::Cell;
 use critical_section::Mutex;
 
+type Job = fn();
+type OnTimer = fn(usize);
+
 /// The function the next software interrupt runs.
-static JOB: Mutex<Cell<Option<fn()>>> = Mutex::new(Cell::new(None));
+static JOB: Mutex<Cell<Option<Job>>> = Mutex::new(Cell::new(None));
 /// The function the timer runs.
-static ON_TIMER: Mutex<Cell<Option<fn(usize)>>> = Mutex::new(Cell::new(None));
+static ON_TIMER: Mutex<Cell<Option<OnTimer>>> = Mutex::new(Cell::new(None));
 
 /// Runs `job` in an interrupt handler that `raise` brings about, and returns after it. The handler calls [`run_job`].
 ///

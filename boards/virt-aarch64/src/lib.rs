@@ -15,7 +15,7 @@ pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault,
 pub use counter::instructions;
 pub use interrupt::in_interrupt;
 pub use memory::{init, mmio};
-pub use mm::{Backend, BoardPlatform, IoMapping, KBox, Kernel, MM, Pages, VmArea};
+pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 
 #[doc(hidden)]
 pub use board_semihosting::run;

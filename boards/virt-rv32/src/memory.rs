@@ -42,7 +42,7 @@ fn ram() -> Result<RamMap, MmError> {
 pub fn init() {
     let mut ram = ram().expect("QEMU's device tree lists RAM");
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
-    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &config) }.expect("RAM holds the manager's tables");
     MM.platform().boot_is_over();

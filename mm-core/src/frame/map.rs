@@ -155,7 +155,7 @@ impl FrameMap {
             FrameKind::Tail if free => FreeError::DoubleFree,
             FrameKind::Tail => FreeError::Interior,
             FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Held => FreeError::Reserved,
-            FrameKind::Pending => FreeError::DoubleFree,
+            FrameKind::Pending | FrameKind::Deferred => FreeError::DoubleFree,
             FrameKind::Pages | FrameKind::Large | FrameKind::Slab | FrameKind::CacheSlab | FrameKind::Mapped => {
                 FreeError::WrongAllocator
             }

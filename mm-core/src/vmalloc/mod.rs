@@ -52,6 +52,8 @@ pub struct AreaTally {
     pub frames: usize,
     /// Frames the family keeps ([`FrameKind::Held`](crate::FrameKind::Held)).
     pub held: usize,
+    /// Slots of `kmap` that are taken.
+    pub kmaps: usize,
 }
 
 /// The vmalloc family of a backend.
@@ -111,6 +113,24 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
 
     /// The next live area, by address; the cursor moves behind it.
     fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo>;
+
+    /// See [`Mm::kmap`]; the frame is RAM and has no kernel address.
+    ///
+    /// # Errors
+    /// `NoAddressSpace`.
+    fn kmap(&self, memory: &Memory<P, B>, pfn: Pfn) -> Result<NonNull<u8>, AllocError> {
+        let _ = (memory, pfn);
+        Err(AllocError::NoAddressSpace)
+    }
+
+    /// See [`Mm::kunmap`]; the address is neither null, nor in the direct map, nor an area's.
+    ///
+    /// # Errors
+    /// `DoubleFree`, `Misaligned`, `Foreign`.
+    fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
+        let _ = (memory, addr);
+        Err(FreeError::Foreign)
+    }
 
     /// Gives back what the family keeps.
     fn drain(&self, memory: &Memory<P, B>);

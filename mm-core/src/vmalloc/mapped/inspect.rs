@@ -83,7 +83,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.space.lock().check()?;
         self.tables.lock().check(memory)?;
-        let mut tally = AreaTally { held: self.spares.lock().len(), ..AreaTally::default() };
+        let kmaps = self.check_slots(memory)?;
+        let mut tally = AreaTally { held: self.spares.lock().len(), kmaps, ..AreaTally::default() };
         let mut from = self.window_start();
         let (mut units, mut ioremaps) = (0, 0);
         while let Some(area) = self.next_area(memory, from) {

@@ -10,6 +10,7 @@
 
 mod build;
 mod inspect;
+mod kmap;
 mod teardown;
 
 use super::area::{AreaHit, AreaInfo, AreaKind, FreedAreas};
@@ -47,6 +48,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     tables: Locked<P::Lock, Ioremaps>,
     pub(super) spares: Locked<P::Lock, SpareTables>,
     freed: FreedAreas,
+    /// Guards the page tables of the window of `kmap`, too.
+    kmaps: Locked<P::Lock, kmap::KmapSlots>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -122,6 +125,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         tables: Locked::new(Ioremaps::new()),
         spares: Locked::new(SpareTables::new()),
         freed: FreedAreas::new(),
+        kmaps: Locked::new(kmap::KmapSlots::new()),
         backend: PhantomData,
     };
 
@@ -203,6 +207,14 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         let area = self.next_area(memory, cursor.start() as usize)?;
         *cursor = Cursor::at(area.addr as u64 + 1);
         Some(area)
+    }
+
+    fn kmap(&self, memory: &Memory<P, B>, pfn: Pfn) -> Result<NonNull<u8>, AllocError> {
+        self.map_slot(memory, pfn)
+    }
+
+    fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
+        self.unmap_slot(memory, addr)
     }
 
     fn drain(&self, memory: &Memory<P, B>) {
