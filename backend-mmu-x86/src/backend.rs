@@ -1,12 +1,13 @@
 //! x86 as a backend of `mm-core`.
 
-use crate::machine::Machine;
 use crate::leaf::{self, Leaf};
-use crate::{change, walker};
+use crate::machine::Machine;
+use crate::{change, walker, window};
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm_core::vmalloc::Mapped;
 use mm_core::{
-    Backend, CacheMode, Frames, MapError, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr, VirtRange, Walk,
+    Backend, CacheMode, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr,
+    VirtRange, Walk,
 };
 
 /// x86 page tables on machine `M`: `Hw` in a kernel, a simulated one in tests.
@@ -15,12 +16,14 @@ pub struct X86<M> {
     /// The last frame this CPU can address; 0 before it was asked. Frame numbers have 32 bits, so a CPU with 44
     /// address bits or more can address all.
     last_frame: AtomicU32,
+    /// Local windows in use.
+    windows: AtomicU32,
 }
 
 impl<M: Machine> X86<M> {
     /// The backend on `machine`. Nothing is touched yet.
     pub const fn new(machine: M) -> Self {
-        X86 { machine, last_frame: AtomicU32::new(0) }
+        X86 { machine, last_frame: AtomicU32::new(0), windows: AtomicU32::new(0) }
     }
 
     /// The machine below.
@@ -51,10 +54,11 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
     (u32::MAX >> 44u32.saturating_sub(bits).min(31)).min(u32::MAX - 1)
 }
 
-// SAFETY: `Machine` promises the same of the direct map and of `with_frame`.
+// SAFETY: `Machine` promises the same of the direct map, and of its windows what `with_frame` gives.
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;
     const PHYS_BITS: u32 = 52;
+    const DIRECT_IS_LINEAR: bool = M::DIRECT_IS_LINEAR;
     const HAS_MMU: bool = true;
 
     type Areas<P: Platform> = Mapped<P, Self>;
@@ -76,8 +80,12 @@ unsafe impl<M: Machine> Backend for X86<M> {
 
     #[inline(always)]
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
-        // SAFETY: by the caller.
-        unsafe { self.machine.with_frame(pfn, f) }
+        let phys = u64::from(pfn.0) << Self::PAGE_SHIFT;
+        if phys < self.machine.lowmem_end() {
+            return f(self.machine.direct_ptr(phys as usize));
+        }
+        // SAFETY: by the caller, who has RAM past the direct map only after the kernel's tables took over.
+        unsafe { window::with(&self.machine, &self.windows, pfn, f) }
     }
 }
 
@@ -102,6 +110,11 @@ unsafe impl<M: Machine> PageTable for X86<M> {
             return None;
         }
         Some(VirtAddr(self.machine.direct_base() + phys as usize))
+    }
+
+    #[inline]
+    fn kmap_window(&self) -> VirtRange {
+        window::for_kmap(&self.machine)
     }
 
     #[inline]
@@ -159,7 +172,7 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         leaf: Leaf,
         at: VirtAddr,
         guard: Option<u32>,
-        frames: Frames<'_>,
+        frames: MapFrames<'_>,
         prot: Prot,
         cache: CacheMode,
         tables: &mut impl TableFrames,
@@ -167,8 +180,8 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     ) -> u32 {
         let last = self.last_frame();
         let fits = match frames {
-            Frames::Run(run) => run.start.0 <= last && run.count.wrapping_sub(1) <= last - run.start.0,
-            Frames::Each(frames) => frames.iter().all(|pfn| pfn.0 <= last),
+            MapFrames::Run(run) => run.start.0 <= last && run.count.wrapping_sub(1) <= last - run.start.0,
+            MapFrames::Each(frames) => frames.iter().all(|pfn| pfn.0 <= last),
         };
         if !fits {
             return 0;

@@ -36,7 +36,7 @@ pub(crate) unsafe fn protect<M: Machine>(
             break;
         }
         // SAFETY: the caller holds the lock and owns the range; frame and cache mode stay as they are.
-        unsafe { table.store(index, entry.with_prot(prot)) };
+        unsafe { table.replace(index, entry.with_prot(prot)) };
         done += 1;
     }
     if done == 0 { Err(MapError::NotMapped) } else { Ok(done as u32) }
@@ -65,7 +65,7 @@ unsafe fn protect_large<M: Machine>(
     let count = pages.min(LARGE_PAGES - offset);
     if count == LARGE_PAGES || entry.prot() == prot {
         // SAFETY: the caller holds the lock and owns the range; frames and cache mode stay as they are.
-        unsafe { spot.table.store(spot.index, entry.with_prot(prot)) };
+        unsafe { spot.table.replace(spot.index, entry.with_prot(prot)) };
         return Ok(count);
     }
     if tables.in_hand() == 0 {
@@ -84,6 +84,6 @@ unsafe fn protect_large<M: Machine>(
     tables.add_entries(table.pfn, LARGE_PAGES);
     // SAFETY: the caller holds the lock. The table maps every page of the large entry to the same frame in the same
     // cache mode, so a CPU that still has the old entry cached sees no more than an old protection.
-    unsafe { spot.table.store(spot.index, link::<M>(table.pfn, 1)) };
+    unsafe { spot.table.replace(spot.index, link::<M>(table.pfn, 1)) };
     Ok(count)
 }

@@ -4,7 +4,7 @@ use crate::entry::{Entry, Size};
 use crate::machine::Machine;
 use crate::table::{ENTRIES, Table, index, lowest};
 use crate::walker::{self, is_kernel_page, prune};
-use mm_core::{CacheMode, Frames, Mapping, Pfn, Prot, TableFrames, Walk};
+use mm_core::{CacheMode, MapFrames, Mapping, Pfn, Prot, TableFrames, Walk};
 
 /// Entries written or cleared in one hold of the lock.
 const BATCH: usize = walker::BATCH as usize;
@@ -68,7 +68,7 @@ pub(crate) unsafe fn map<M: Machine>(
     leaf: Leaf,
     at: usize,
     guard: Option<u32>,
-    frames: Frames<'_>,
+    frames: MapFrames<'_>,
     prot: Prot,
     cache: CacheMode,
     tables: &mut impl TableFrames,
@@ -82,10 +82,10 @@ pub(crate) unsafe fn map<M: Machine>(
         return 0;
     }
     let first = match frames {
-        Frames::Run(run) => Entry::leaf(run.start, Size::Page, prot, cache).0,
-        Frames::Each(_) => Entry::leaf(Pfn(0), Size::Page, prot, cache).0,
+        MapFrames::Run(run) => Entry::leaf(run.start, Size::Page, prot, cache).0,
+        MapFrames::Each(_) => Entry::leaf(Pfn(0), Size::Page, prot, cache).0,
     };
-    if let Frames::Run(_) = frames
+    if let MapFrames::Run(_) = frames
         && count < FEW
     {
         // The common case without the loops around it.
@@ -128,7 +128,7 @@ unsafe fn map_many<M: Machine>(
     counted: bool,
     start: usize,
     guard: Option<u32>,
-    frames: Frames<'_>,
+    frames: MapFrames<'_>,
     first: u64,
     tables: &mut impl TableFrames,
     pause: &mut impl FnMut(),
@@ -139,8 +139,7 @@ unsafe fn map_many<M: Machine>(
         let part = (count - done).min(BATCH);
         // SAFETY: the caller holds the lock; the entries are in the table, as was checked.
         let absent = unsafe {
-            table.all_absent(start + done, part)
-                && (done != 0 || guards == 0 || table.load(start - 1).is_absent())
+            table.all_absent(start + done, part) && (done != 0 || guards == 0 || table.load(start - 1).is_absent())
         };
         if !absent {
             break;
@@ -153,11 +152,11 @@ unsafe fn map_many<M: Machine>(
                 table.store(start - 1, Entry::guard(tag));
             }
             match frames {
-                Frames::Run(_) => {
+                MapFrames::Run(_) => {
                     let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
                     table.fill(start + done, part, first, Entry::NEXT_PAGE);
                 }
-                Frames::Each(frames) => {
+                MapFrames::Each(frames) => {
                     for (i, pfn) in frames.iter().enumerate().skip(done).take(part) {
                         table.store(start + i, Entry(u64::from(pfn.0) << 12 | first));
                     }

@@ -9,15 +9,16 @@ extern crate std;
 mod backend;
 mod change;
 mod entry;
-#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+#[cfg(any(all(target_os = "none", target_arch = "x86_64"), target_arch = "x86"))]
 mod hw;
 pub mod kernel;
 mod leaf;
 mod machine;
 mod table;
 mod walker;
+mod window;
 
 pub use backend::X86;
-#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+#[cfg(any(all(target_os = "none", target_arch = "x86_64"), target_arch = "x86"))]
 pub use hw::Hw;
 pub use machine::{Levels, Machine};

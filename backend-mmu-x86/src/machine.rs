@@ -1,6 +1,6 @@
 //! What differs between a real CPU and the simulated one.
 
-use mm_core::{MmError, Pfn};
+use mm_core::{MmError, Pfn, VirtRange};
 
 /// The shape of a table tree. Every table below the root has 512 entries of 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,30 +11,46 @@ pub struct Levels {
     pub kernel_start: usize,
     /// The last address there is, which is the kernel's.
     pub kernel_last: usize,
-    /// The root's entries have no protection bits (PAE).
+    /// The root's entries have no protection bits, and are loaded together with the root register (PAE): they are all
+    /// made at boot.
     pub bare_root: bool,
+    /// An entry is written by two stores of 32 bits, the one with the present bit last when it is set and first when
+    /// it is cleared: the CPUs that have such tables have no plain store of 64 bits.
+    pub halves: bool,
 }
 
 impl Levels {
     /// 4-level paging of 64-bit mode; the kernel has the upper half of the canonical addresses.
     #[cfg(target_pointer_width = "64")]
-    pub const LONG: Levels =
-        Levels { count: 4, kernel_start: 0xffff_8000_0000_0000, kernel_last: usize::MAX, bare_root: false };
+    pub const LONG: Levels = Levels {
+        count: 4,
+        kernel_start: 0xffff_8000_0000_0000,
+        kernel_last: usize::MAX,
+        bare_root: false,
+        halves: false,
+    };
     /// PAE paging of 32-bit mode; the kernel has the upper gigabyte, as one slot of the root.
-    pub const PAE: Levels = Levels { count: 3, kernel_start: 0xc000_0000, kernel_last: 0xffff_ffff, bare_root: true };
+    pub const PAE: Levels =
+        Levels { count: 3, kernel_start: 0xc000_0000, kernel_last: 0xffff_ffff, bare_root: true, halves: true };
 }
 
 /// A machine with x86 page tables.
 ///
 /// # Safety
-/// - `direct_ptr`, `direct_frame` and `with_frame` obey the contract of [`mm_core::Backend`], and `direct_ptr` gives a pointer
-///   valid for one page for every frame that a table is made of.
+/// - `direct_ptr` and `direct_frame` obey the contract of [`mm_core::Backend`], and `direct_ptr` gives a pointer valid
+///   for one page for every frame that a table is made of.
+/// - When there is RAM from `lowmem_end` on, `windows` is a range in which nothing else is mapped, `window_ptr` gives a
+///   pointer valid for one page for every page of it that is mapped, and `masked` keeps everything else of this
+///   machine that uses the local windows from running until its closure returns.
 /// - `flush_page` and `flush_all` leave none of the translations they name in this CPU's TLB, and no cached entry of
 ///   an upper table.
 /// - `root` is the root table this CPU uses.
 pub unsafe trait Machine: Send + Sync + 'static {
     /// The shape of its tables.
     const LEVELS: Levels;
+
+    /// As [`mm_core::Backend::DIRECT_IS_LINEAR`].
+    const DIRECT_IS_LINEAR: bool = false;
 
     /// The pointer this program reaches physical address `phys` by.
     fn direct_ptr(&self, phys: usize) -> *mut u8;
@@ -51,13 +67,23 @@ pub unsafe trait Machine: Send + Sync + 'static {
         u64::MAX
     }
 
-    /// Runs `f` with a pointer to the frame, which may lie past `lowmem_end` where a machine has a way to reach it.
-    ///
-    /// # Safety
-    /// `pfn` is a frame of RAM. The pointer is dead when `f` returns.
-    #[inline(always)]
-    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
-        f(self.direct_ptr((pfn.0 as usize) << 12))
+    /// The addresses at which frames from `lowmem_end` on are mapped for a while: whole reaches of lowest tables, which
+    /// [`kernel::build`](crate::kernel::build) makes for good. Empty where the direct map has everything.
+    #[inline]
+    fn windows(&self) -> VirtRange {
+        VirtRange { start: 0, end: 0 }
+    }
+
+    /// The pointer this program reaches the window at `virt` by, while a frame is mapped there.
+    #[inline]
+    fn window_ptr(&self, virt: usize) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(virt)
+    }
+
+    /// Runs `f` with the interrupts of this CPU masked, and leaves them as they were.
+    #[inline]
+    fn masked<R>(&self, f: impl FnOnce() -> R) -> R {
+        f()
     }
 
     /// Width of a physical address in bits, as this CPU has it.

@@ -1,8 +1,11 @@
 //! One table in memory, and the way down to it. Every load and store of an entry is here.
+//!
+//! Tables of PAE have entries of 64 bits on CPUs with words of 32, so an entry is set and cleared by two stores. Between
+//! them it is not present and no guard, whichever of them it becomes.
 
 use crate::entry::Entry;
 use crate::machine::Machine;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use mm_core::Pfn;
 
 /// Entries of a table.
@@ -59,21 +62,92 @@ impl<'m, M: Machine> Table<'m, M> {
     #[inline(always)]
     pub(crate) fn load(&self, index: usize) -> Entry {
         debug_assert!(index < ENTRIES);
+        if M::LEVELS.halves {
+            return self.load_halves(index);
+        }
         // SAFETY: by `at`, the frame is a table of 512 aligned entries; other CPUs may load or store them atomically.
         Entry(unsafe { AtomicU64::from_ptr(self.entries.add(index)) }.load(Ordering::Relaxed))
     }
 
-    /// Replaces the entry at `index`, which is below 512, by one store.
+    /// Replaces the entry at `index`, which is below 512, so that a CPU that walks the table sees the old or the new
+    /// one, or between them one that is not present.
+    ///
+    /// # Safety
+    /// 1. The caller holds the lock of the tables.
+    /// 2. The tables are valid with the new entry.
+    /// 3. The old entry or the new one is not present; otherwise the call is [`replace`](Self::replace).
+    #[inline(always)]
+    pub(crate) unsafe fn store(&self, index: usize, entry: Entry) {
+        debug_assert!(index < ENTRIES);
+        if M::LEVELS.halves {
+            // SAFETY: by the caller.
+            return unsafe { self.store_halves(index, entry) };
+        }
+        // SAFETY: as for `load`. Release: what hangs below is written before it can be reached.
+        unsafe { AtomicU64::from_ptr(self.entries.add(index)) }.store(entry.0, Ordering::Release);
+        self.machine.stored(self.pfn, index);
+    }
+
+    /// Replaces a present entry at `index`, which is below 512, by another present one, in one store: no CPU finds the
+    /// pages unmapped or sees the frame of one with the rights of the other.
     ///
     /// # Safety
     /// 1. The caller holds the lock of the tables.
     /// 2. The tables are valid with the new entry.
     #[inline(always)]
-    pub(crate) unsafe fn store(&self, index: usize, entry: Entry) {
+    pub(crate) unsafe fn replace(&self, index: usize, entry: Entry) {
         debug_assert!(index < ENTRIES);
-        // SAFETY: as for `load`. Release: what hangs below is written before it can be reached.
-        unsafe { AtomicU64::from_ptr(self.entries.add(index)) }.store(entry.0, Ordering::Release);
+        // SAFETY: as for `load`. A swap, for 32-bit CPUs have a locked exchange of 64 bits and no such store.
+        let place = unsafe { AtomicU64::from_ptr(self.entries.add(index)) };
+        if M::LEVELS.halves {
+            place.swap(entry.0, Ordering::Release);
+        } else {
+            place.store(entry.0, Ordering::Release);
+        }
         self.machine.stored(self.pfn, index);
+    }
+
+    /// The two words of the entry at `index`: first the one with the present bit.
+    #[inline(always)]
+    fn halves(&self, index: usize) -> [&AtomicU32; 2] {
+        const LOW: usize = if cfg!(target_endian = "little") { 0 } else { 1 };
+        let words = self.entries.cast::<u32>();
+        // SAFETY: as for `load`; both words are in the entry.
+        unsafe { [LOW, 1 - LOW].map(|half| AtomicU32::from_ptr(words.add(2 * index + half))) }
+    }
+
+    /// [`load`](Self::load) where somebody else may be between two stores: what was never there as a whole is not seen.
+    #[inline(always)]
+    fn load_halves(&self, index: usize) -> Entry {
+        let [low, high] = self.halves(index);
+        let mut first = low.load(Ordering::Acquire);
+        loop {
+            let entry = Entry(u64::from(high.load(Ordering::Acquire)) << 32 | u64::from(first));
+            let again = low.load(Ordering::Acquire);
+            // Each further round was caused by a store of the one CPU that holds the lock.
+            if again == first {
+                return entry;
+            }
+            first = again;
+        }
+    }
+
+    /// # Safety
+    /// As for [`store`](Self::store).
+    #[inline(always)]
+    unsafe fn store_halves(&self, index: usize, entry: Entry) {
+        let [low, high] = self.halves(index);
+        debug_assert!(!entry.is_present() || !self.load(index).is_present(), "two stores over a present entry");
+        let (low_word, high_word) = (entry.0 as u32, (entry.0 >> 32) as u32);
+        // Release twice: the second word, and what hangs below, are in place before the one after them is seen.
+        let (first, second) = match entry.is_present() {
+            true => ((high, high_word), (low, low_word)),
+            false => ((low, low_word), (high, high_word)),
+        };
+        for (half, word) in [first, second] {
+            half.store(word, Ordering::Release);
+            self.machine.stored(self.pfn, index);
+        }
     }
 
     /// Writes `count` entries from `index` on: `first`, and `step` more for each that follows.

@@ -5,7 +5,7 @@ mod common;
 use backend_mmu_x86::kernel::{self, Segment};
 use common::PAGE;
 use mm_core::{AllocError, MmError, Pfn, PhysAddr, PhysRange, Prot, VirtAddr, VirtRange};
-use rtmm_testkit::{SimConfig, SimMachine};
+use rtmm_testkit::{SimConfig, SimMachine, SimPae};
 use std::collections::BTreeMap;
 
 const DIRECT: usize = 0xffff_8880_0000_0000;
@@ -206,4 +206,66 @@ fn what_cannot_be_mapped_is_refused() {
     for window in bad {
         assert_eq!(build(&machine, &segments(), window, 64).map(drop), Err(MmError::Inval), "{window:x?}");
     }
+}
+
+/// The layout of a 32-bit kernel: the image lies in the direct map, its guard page in a hole of it.
+#[test]
+fn segments_in_the_direct_map_are_their_frames_only_mapping() {
+    const PAE_DIRECT: usize = 0xc000_0000;
+    let ram = [(0x1000, 0x9f000), (0x10_0000, 0x20_9000), (0x20_a000, 0x90_3000)];
+    let ranges = ram.map(|(start, end)| PhysRange { start, end });
+    let machine = SimPae::new(SimConfig::pae(&ram, 0x80_0000));
+    let in_place =
+        segments().map(|segment| Segment { virt: VirtAddr(PAE_DIRECT + segment.phys.0 as usize), ..segment });
+    let window = VirtRange { start: 0xf880_0000, end: 0xff80_0000 };
+    let mut next = 0x700;
+    let mut take = || Some((Pfn(next), next += 1).0);
+    // SAFETY: nobody uses the machine's RAM.
+    let root = unsafe { kernel::build(&machine, &in_place, &ranges, window, &mut take) }.unwrap();
+    let mut seen = BTreeMap::new();
+    // SAFETY: one thread.
+    unsafe {
+        kernel::for_each_mapping(&machine, root, |virt, phys, bytes, writable, executable| {
+            assert_eq!(virt as u64, PAE_DIRECT as u64 + phys, "the direct map is all there is");
+            assert!(phys + bytes <= 0x80_0000, "past the end of low memory");
+            for page in (phys..phys + bytes).step_by(PAGE) {
+                assert_eq!(seen.insert(page, (writable, executable)), None, "{page:#x} is mapped twice");
+            }
+        });
+    }
+    let mut expected = BTreeMap::new();
+    for page in ram.iter().flat_map(|&(start, end)| (start..end.min(0x80_0000)).step_by(PAGE)) {
+        let rights = match page {
+            0x20_0000..0x20_3000 => (false, true),
+            0x20_3000..0x20_5000 => (false, false),
+            _ => (true, false),
+        };
+        expected.insert(page, rights);
+    }
+    assert!(seen == expected, "{:x?}", seen.iter().zip(&expected).find(|(seen, expected)| seen != expected));
+    // A segment that overlaps the direct map without being it is refused.
+    let shifted = in_place.map(|segment| Segment { virt: VirtAddr(segment.virt.0 + PAGE), ..segment });
+    // SAFETY: as above.
+    let error = unsafe { kernel::build(&machine, &shifted, &ranges, window, &mut take) }.unwrap_err();
+    assert_eq!(error, MmError::AlreadyMapped);
+}
+
+#[test]
+fn the_windows_of_a_machine_are_nobody_else_s() {
+    let ram = [(0x10_0000, 0x20_0000), (0x4000_0000, 0x4010_0000)];
+    let ranges = ram.map(|(start, end)| PhysRange { start, end });
+    let machine = SimPae::new(SimConfig::pae(&ram, 0x3800_0000));
+    let mut next = 0x180;
+    let mut take = || Some((Pfn(next), next += 1).0);
+    for (start, end) in [(0xf880_0000, 0xffe0_0000), (0xffc0_0000, 0xffe0_0000), (0xff00_0000, 0xffd0_0000)] {
+        let window = VirtRange { start, end };
+        // SAFETY: nobody uses the machine's RAM.
+        let error = unsafe { kernel::build(&machine, &[], &ranges, window, &mut take) }.unwrap_err();
+        assert_eq!(error, MmError::Inval, "{window:x?}");
+    }
+    // A root that the register cannot name.
+    let far = SimPae::new(SimConfig::pae(&[(1 << 32, (1 << 32) + 0x10_0000)], u64::MAX));
+    // SAFETY: as above.
+    let error = unsafe { kernel::build(&far, &[], &[], VirtRange { start: 0, end: 0 }, &mut || Some(Pfn(1 << 20))) };
+    assert_eq!(error, Err(MmError::BadRange));
 }

@@ -13,6 +13,7 @@ use crate::vmalloc::AreaFamily;
 ///   provenance.
 /// - `direct_frame(direct_ptr(p).addr()) == p >> PAGE_SHIFT` for those addresses; for every other address it is some
 ///   number that is no frame of that RAM.
+/// - With `DIRECT_IS_LINEAR`, `direct_ptr(p)` is `direct_ptr(0).wrapping_add(p)`, which is as good a pointer.
 /// - `direct_ptr` keeps the alignment of physical addresses up to the size of the largest block.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
@@ -24,6 +25,8 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     const PHYS_BITS: u32;
     /// Bytes of a cache line, for `CacheFlags::HWCACHE_ALIGN`.
     const CACHE_LINE: usize = 64;
+    /// True when the direct map is one linear mapping whose base is a long constant, better kept in memory.
+    const DIRECT_IS_LINEAR: bool = false;
     /// True when vmalloc maps scattered frames, and guards, protections and faults are real.
     const HAS_MMU: bool;
     /// True when the protection of an area can be set and changed.
@@ -51,8 +54,11 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
 
     /// Runs `f` with a pointer to the frame, which may be HIGHMEM. The pointer is dead when `f` returns.
     ///
+    /// Context: any. For a HIGHMEM frame, interrupts are masked meanwhile, so `f` does no more than a page of work, and
+    /// calls of this may stand in each other eight deep, those of a fault report included.
+    ///
     /// # Safety
-    /// `pfn` is a frame of the RAM handed to `Mm::init`.
+    /// `pfn` is a frame of the RAM handed to `Mm::init`, which has been called if the frame is HIGHMEM.
     #[inline]
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
         f(self.direct_ptr((pfn.0 as usize) << Self::PAGE_SHIFT))
@@ -118,20 +124,20 @@ pub struct Mapping {
 
 /// What a batch of entries is to map.
 #[derive(Clone, Copy, Debug)]
-pub enum Frames<'a> {
+pub enum MapFrames<'a> {
     /// Neighbours.
     Run(PageRange),
     /// One by one.
     Each(&'a [Pfn]),
 }
 
-impl Frames<'_> {
+impl MapFrames<'_> {
     /// How many.
     #[inline(always)]
     pub fn count(&self) -> u32 {
         match self {
-            Frames::Run(run) => run.count,
-            Frames::Each(frames) => frames.len() as u32,
+            MapFrames::Run(run) => run.count,
+            MapFrames::Each(frames) => frames.len() as u32,
         }
     }
 }
@@ -139,8 +145,8 @@ impl Frames<'_> {
 /// A machine with page tables: entries, the walker and the TLB, and no policy.
 ///
 /// Every method takes the root table, so that later address spaces can share the code. None allocates, locks or
-/// keeps state: the caller holds the lock of the tables and brings zeroed frames. Each entry is stored by one
-/// store that another CPU's walker may see at any moment, so every state in between is valid.
+/// keeps state: the caller holds the lock of the tables and brings zeroed frames. Another CPU's walker may see the tables
+/// after any single store, so every state in between is valid.
 ///
 /// # Safety
 /// After `map` returned `Ok(n)`, exactly the `n` pages from `at` translate to the frames of `run` with `prot` and
@@ -171,6 +177,13 @@ pub unsafe trait PageTable: Backend {
     /// It is a second mapping of every frame handed out: a frame that is to be executable elsewhere must be made
     /// read-only here first, by `protect`, and writable again before it is freed.
     fn direct_virt(&self, pfn: Pfn) -> Option<VirtAddr>;
+
+    /// Where `Mm::kmap` maps HIGHMEM frames: pages whose lowest tables were made at boot and stay, with nothing mapped at
+    /// first. The manager's alone. Empty where every frame has a kernel address.
+    #[inline]
+    fn kmap_window(&self) -> VirtRange {
+        VirtRange { start: 0, end: 0 }
+    }
 
     /// Maps frames of `run` from `at` on: one large entry when `run` has the length and alignment for it and no small
     /// entry is in the way, otherwise up to [`Self::BATCH`] small ones, as far as the leaf table under `at` reaches.
@@ -244,7 +257,7 @@ pub unsafe trait PageTable: Backend {
         leaf: Self::Leaf,
         at: VirtAddr,
         guard: Option<u32>,
-        frames: Frames<'_>,
+        frames: MapFrames<'_>,
         prot: Prot,
         cache: CacheMode,
         tables: &mut impl TableFrames,

@@ -51,6 +51,8 @@ pub struct CheckReport {
     pub areas: usize,
     /// Page tables of areas.
     pub tables: usize,
+    /// HIGHMEM frames that [`Mm::kmap`] gave an address.
+    pub kmaps: usize,
 }
 
 /// What the frames of the machine are used for.
@@ -122,6 +124,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             slabs,
             areas: areas.areas,
             tables: tally.tables,
+            kmaps: areas.kmaps,
         })
     }
 
@@ -148,6 +151,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 FrameKind::Pages | FrameKind::Large => {
                     tally.blocks += 1;
                     length = head.count();
+                }
+                FrameKind::Deferred => {
+                    tally.blocks += 1;
+                    length = head.count();
+                    if head.class() == 0 {
+                        return fail("a freed block waits for references that are gone");
+                    }
                 }
                 FrameKind::Held => {
                     length = head.count();

@@ -1,6 +1,36 @@
 //! What can go wrong, one variant per thing a caller could do about it.
 
 use core::fmt;
+use core::ptr::NonNull;
+
+/// The result of an allocation in one register, so that a slow path can be the last call of a fast one.
+///
+/// Below [`FIRST_ADDRESS`](Packed::FIRST_ADDRESS) it is an error's number, from there on the address of memory.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Packed(*mut u8);
+
+impl Packed {
+    /// No memory of a manager lies below: its frame 0 is never handed out, and no page is smaller.
+    const FIRST_ADDRESS: usize = 256;
+
+    #[inline(always)]
+    pub(crate) fn new(result: Result<NonNull<u8>, AllocError>) -> Packed {
+        match result {
+            Ok(ptr) => Packed(ptr.as_ptr()),
+            Err(error) => Packed(core::ptr::without_provenance_mut(error as usize)),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<NonNull<u8>, AllocError> {
+        if self.0.addr() < Self::FIRST_ADDRESS {
+            return Err(AllocError::ALL.get(self.0.addr()).copied().unwrap_or(AllocError::NoMemory));
+        }
+        // SAFETY: just compared with more than 0.
+        Ok(unsafe { NonNull::new_unchecked(self.0) })
+    }
+}
 
 macro_rules! errors {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal, $errno:literal;)* }) => {
@@ -11,14 +41,18 @@ macro_rules! errors {
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
+            /// Every error, by its number.
+            #[allow(dead_code)]
+            const ALL: &[$name] = &[$($name::$variant),*];
+
             /// The error as Linux's positive errno value.
             pub const fn errno(self) -> i32 {
                 match self { $($name::$variant => $errno,)* }
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(match self { $($name::$variant => $text,)* })
             }
         }
@@ -26,6 +60,8 @@ macro_rules! errors {
         impl core::error::Error for $name {}
     };
 }
+
+pub(crate) use errors;
 
 errors! {
     /// Why an allocation was refused. Nothing was taken.
@@ -36,8 +72,8 @@ errors! {
         NoMemory = "out of memory", 12;
         /// There is memory, but no contiguous run of it.
         NoContig = "no contiguous block of that size", 12;
-        /// No room in the vmalloc address space.
-        NoAddressSpace = "out of vmalloc address space", 12;
+        /// No room in the vmalloc address space, or no slot left for a HIGHMEM frame.
+        NoAddressSpace = "out of kernel address space", 12;
         /// A size of zero.
         ZeroSize = "size is zero", 22;
         /// Larger than this manager can ever serve.
@@ -50,6 +86,8 @@ errors! {
         BadFlags = "unknown or contradicting flags", 22;
         /// The pointer handed in is not a live allocation of this kind.
         BadPointer = "not a live allocation", 22;
+        /// The frame number handed in is no RAM of this manager.
+        BadFrame = "not a frame of this manager", 22;
         /// This backend cannot do that.
         Unsupported = "not supported by this backend", 95;
     }

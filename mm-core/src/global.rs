@@ -157,6 +157,9 @@ macro_rules! global_mm {
         pub type Pages = $crate::Pages<Kernel>;
         /// An owned vmalloc area of the global manager.
         pub type VmArea = $crate::VmArea<Kernel>;
+        /// A frame of the global manager with a kernel address.
+        #[allow(dead_code, reason = "a board may re-export it or not")]
+        pub type KMap = $crate::KMap<Kernel>;
         /// An owned device mapping of the global manager.
         pub type IoMapping = $crate::IoMapping<Kernel>;
     };

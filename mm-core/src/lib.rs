@@ -44,6 +44,7 @@ mod gfp;
 mod global;
 mod kbox;
 mod kmalloc;
+mod kmap;
 mod lock;
 mod manager;
 mod memory;
@@ -58,7 +59,7 @@ pub mod vmalloc;
 mod zone;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-pub use backend::{Backend, Frames, MapError, Mapping, PageTable, TableFrames, Walk};
+pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheFlags, CacheInfo, KmemCache};
 pub use check::{CheckReport, Damage};
@@ -72,16 +73,17 @@ pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWA
 pub use global::ALLOCATOR_FLAGS;
 pub use global::Manager;
 pub use kbox::KBox;
+pub use kmap::KMap;
 #[cfg(feature = "critical-section")]
 pub use lock::CriticalSectionLock;
 pub use lock::{Guard, Locked};
 pub use manager::{Config, Mm};
 pub use memory::Memory;
 pub use meta::NIL;
-pub use pages::Pages;
+pub use pages::{Frames, Pages, RefError};
 pub use platform::{Bug, Context, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use slab::SlabCounts;
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
 pub use vmalloc::{AreaHit, AreaInfo, AreaKind, IoMapping, Place, VmArea};
-pub use zone::{ZoneKind, ZoneSpec};
+pub use zone::{Depth, Marks, Tuning, ZoneKind, ZoneSpec};

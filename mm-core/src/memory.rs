@@ -9,8 +9,9 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform};
-use crate::zone::Zones;
+use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
@@ -106,6 +107,33 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(flags)
     }
 
+    /// [`admit`](Self::admit)'s report, behind an allocation that found `memory` at hand and learned from its lock that
+    /// interrupts were masked, if the lock tells. Hands `memory` through, so that nobody has to keep it meanwhile.
+    #[inline(always)]
+    pub(crate) fn told(
+        &self,
+        memory: NonNull<u8>,
+        flags: Gfp,
+        masked: Option<bool>,
+        caller: &'static Location<'static>,
+    ) -> NonNull<u8> {
+        let clear = match masked {
+            Some(masked) => !masked,
+            None => !flags.contains(Gfp::WAIT) || self.platform.context() != Context::Atomic,
+        };
+        if clear || !flags.contains(Gfp::WAIT) { memory } else { self.told_of_masked(memory, caller) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn told_of_masked(&self, memory: NonNull<u8>, caller: &'static Location<'static>) -> NonNull<u8> {
+        if self.platform.context() == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+        // A compiler that knows what comes back keeps it in a register of the caller's after all.
+        core::hint::black_box(memory)
+    }
+
     #[cold]
     #[inline(never)]
     fn report_may_wait(&self, caller: &'static Location<'static>) {
@@ -142,19 +170,26 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
         }
         let head = Head::new(kind, 0, pages as u32);
-        match self.zones.take(&self.frames, pages, flags, head, link) {
-            Ok(pfn) => {
-                if flags.contains(Gfp::ZERO) {
-                    self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
-                }
-                Ok(Pfn(pfn))
-            }
-            Err(error) => {
-                let error = if self.is_ready() { error } else { AllocError::NotReady };
-                crate::trace::pages_failed(pages, flags, error);
-                Err(error)
-            }
+        let pfn = match self.zones.take(&self.frames, pages, flags, head, link) {
+            Some(pfn) => pfn,
+            None => self.take_slow(pages, flags, head, link)?,
+        };
+        if flags.contains(Gfp::ZERO) {
+            self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
         }
+        Ok(Pfn(pfn))
+    }
+
+    /// No zone has the block above its low mark: down to where the flags may go.
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
+        let reach = (ZoneKind::of(flags), flags.depth());
+        self.zones.take_deep(&self.frames, pages, reach, head, link).map_err(|error| {
+            let error = if self.is_ready() { error } else { AllocError::NotReady };
+            crate::trace::pages_failed(pages, flags, error);
+            error
+        })
     }
 
     /// Gives back the block at frame number `pfn` (which may be anything), which must be a live block of `kind` and,

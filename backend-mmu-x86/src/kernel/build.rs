@@ -36,16 +36,19 @@ impl Segment {
 ///
 /// They map the `segments`; the direct map of `ram`, writable and never executable, in large entries where possible;
 /// and nothing else, page 0 included. The frames of a segment that is not writable are read-only in the direct map
-/// too, so that no frame can be both written and executed. The upper tables of `window`, where the manager maps its
-/// areas, are made here and stay: address spaces made later can share them.
+/// too, so that no frame can be both written and executed; a segment may also lie where the direct map has its frames,
+/// and then is their only mapping. The upper tables of `window`, where the manager maps its areas, and all tables of
+/// the machine's own windows, are made here and stay: address spaces made later can share them. With PAE so are all
+/// entries of the root that are the kernel's, for a CPU sees no change of them.
 ///
 /// `take` gives the frames for tables, which are never freed. It is called about once per 512 large entries and once
-/// per 2 MiB of `ram` that needs small ones. The tables in use are not touched.
+/// per 2 MiB of `ram` that needs small ones. The tables in use are not touched. With PAE the first frame taken is the
+/// root and lies below 4 GiB.
 ///
 /// # Errors
 /// - [`MmError::Inval`]: a segment or the window is not page-aligned, not in the kernel's part of the address space,
 ///   or overlaps another part in a way that cannot be mapped; a frame would be both writable and executable.
-/// - [`MmError::BadRange`]: memory past what this CPU can address.
+/// - [`MmError::BadRange`]: memory past what this CPU can address, or a root past what its register can name.
 /// - [`MmError::AlreadyMapped`]: two of the parts have the same addresses.
 /// - [`AllocError::NoMemory`]: `take` had no frame.
 ///
@@ -62,8 +65,17 @@ pub unsafe fn build<M: Machine>(
 ) -> Result<Pfn, MmError> {
     check_segments::<M>(segments, machine.phys_bits())?;
     check_window(machine, segments, ram, window)?;
+    let windows = machine.windows();
+    check_window(machine, segments, ram, windows)?;
+    let apart = window.end <= windows.start || windows.end <= window.start;
+    if !apart && !windows.is_empty() {
+        return Err(MmError::Inval);
+    }
     let mut builder = Builder { machine, root: Pfn(0), take };
     builder.root = builder.table()?;
+    if M::LEVELS.bare_root && builder.root.0 >> 20 != 0 {
+        return Err(MmError::BadRange);
+    }
     for segment in segments {
         for page in 0..segment.pages {
             let virt = segment.virt.0 + ((page as usize) << 12);
@@ -74,6 +86,10 @@ pub unsafe fn build<M: Machine>(
         builder.direct_map(range, segments)?;
     }
     builder.upper_tables(window)?;
+    builder.tables_down_to(windows, 0)?;
+    if M::LEVELS.bare_root {
+        builder.upper_tables(VirtRange { start: M::LEVELS.kernel_start, end: M::LEVELS.kernel_last })?;
+    }
     Ok(builder.root)
 }
 
@@ -198,11 +214,21 @@ impl<M: Machine> Builder<'_, M> {
         while at < end {
             let virt = (self.machine.direct_base() as u64).checked_add(at).ok_or(MmError::BadRange)?;
             let virt = usize::try_from(virt).map_err(|_| MmError::BadRange)?;
+            let in_place = |s: &Segment| s.frames().start + virt as u64 == at + s.virt.0 as u64;
+            let mapped = |bytes: u64| {
+                let range = PhysRange { start: at, end: at + bytes };
+                segments.iter().any(|s| in_place(s) && s.frames().overlaps(range))
+            };
+            if mapped(PAGE) {
+                at += PAGE;
+                continue;
+            }
             let read_only = |bytes: u64| {
                 let range = PhysRange { start: at, end: at + bytes };
                 segments.iter().any(|s| !s.prot.writable() && s.frames().overlaps(range))
             };
-            let large = (at | virt as u64) & (LARGE - 1) == 0 && end - at >= LARGE && !read_only(LARGE);
+            let large =
+                (at | virt as u64) & (LARGE - 1) == 0 && end - at >= LARGE && !read_only(LARGE) && !mapped(LARGE);
             if large {
                 self.leaf(virt, at, Size::Large, Prot::ReadWrite)?;
                 at += LARGE;
@@ -216,13 +242,17 @@ impl<M: Machine> Builder<'_, M> {
 
     /// Fills the root's slots that `window` touches.
     fn upper_tables(&mut self, window: VirtRange) -> Result<(), MmError> {
-        if window.is_empty() {
+        self.tables_down_to(window, M::LEVELS.count - 2)
+    }
+
+    /// Makes the tables of `range` that are at least `lowest` steps above the lowest ones.
+    fn tables_down_to(&mut self, range: VirtRange, lowest: u32) -> Result<(), MmError> {
+        if range.is_empty() {
             return Ok(());
         }
-        let below_root = M::LEVELS.count - 2;
-        let slot = shift(below_root + 1);
-        for number in window.start >> slot..=(window.end - 1) >> slot {
-            self.descend(number << slot, below_root)?;
+        let reach = shift(lowest + 1);
+        for number in range.start >> reach..=(range.end - 1) >> reach {
+            self.descend(number << reach, lowest)?;
         }
         Ok(())
     }

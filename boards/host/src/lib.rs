@@ -42,11 +42,11 @@ pub use layout::mmio;
 #[cfg(feature = "mmu")]
 use mmu::is_mapped;
 #[cfg(feature = "mmu")]
-pub use mmu::{Backend, IoMapping, KBox, Kernel, MM, Pages, VmArea, init};
+pub use mmu::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea, init};
 #[cfg(not(feature = "mmu"))]
 use nommu::is_mapped;
 #[cfg(not(feature = "mmu"))]
-pub use nommu::{Backend, IoMapping, KBox, Kernel, MM, Pages, VmArea, init};
+pub use nommu::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea, init};
 pub use platform::BoardPlatform;
 
 /// The board's name, as `xtask` and the features call it.

@@ -22,7 +22,7 @@ pub use exit::{ExitCode, exit};
 pub use fault::expect_fault;
 pub use fw::{GuestFile, args, file};
 pub use memory::init;
-pub use mm::{Backend, IoMapping, KBox, Kernel, MM, Pages, VmArea};
+pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 pub use platform::{BoardPlatform, bugs, instructions, last_bug};
 pub use traps::in_interrupt;
 

@@ -37,11 +37,13 @@ pub enum FrameKind {
     /// Head of a block the manager has in hand: on its way to or from a slab, or kept for the next page table. No
     /// caller has it, so no caller can free it.
     Held = 10,
+    /// Head of a block of pages that was freed while others held references on it: it goes back with the last one.
+    Deferred = 11,
 }
 
 impl FrameKind {
     /// How many there are.
-    pub(crate) const COUNT: usize = FrameKind::Held as usize + 1;
+    pub(crate) const COUNT: usize = FrameKind::Deferred as usize + 1;
 
     #[inline(always)]
     fn from_bits(bits: u32) -> FrameKind {
@@ -56,6 +58,7 @@ impl FrameKind {
             8 => FrameKind::Mapped,
             9 => FrameKind::Pending,
             10 => FrameKind::Held,
+            11 => FrameKind::Deferred,
             // An unknown value is damage; treating it as reserved keeps every free of it refused.
             _ => FrameKind::Reserved,
         }
@@ -65,9 +68,9 @@ impl FrameKind {
 /// A frame's record: two words that are read without a lock and written by the block's owner or under its lock.
 #[repr(C)]
 pub struct Frame {
-    /// kind in bits 0..8, slab class in 8..16, pages (or live entries, or index in the slab) in 16..32.
+    /// kind in bits 0..8, slab class (of blocks of pages: references) in 8..16, pages (or live entries, or index in the slab) in 16..32.
     head: AtomicU32,
-    /// Descriptor, area or next frame in a chain.
+    /// Descriptor, area, next frame in a chain, or the flags a block of pages was taken with.
     link: AtomicU32,
 }
 
@@ -100,7 +103,7 @@ impl Head {
         self == Head::new(kind, 0, count)
     }
 
-    /// The slab class.
+    /// The slab class, or how many references beside the owner's a block of pages has.
     #[inline(always)]
     pub const fn class(self) -> usize {
         (self.0 >> 8 & 0xff) as usize

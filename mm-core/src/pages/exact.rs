@@ -1,11 +1,11 @@
 //! Blocks of any number of pages.
 
+use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError};
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::manager::Mm;
-use crate::meta::NIL;
 use crate::platform::Platform;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -22,7 +22,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn alloc_pages_exact(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let flags = self.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
-        let pfn = self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, NIL)?;
+        let pfn = self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())?;
         Ok(self.block_ptr(pfn))
     }
 
@@ -33,5 +33,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     pub fn free_pages_exact(&self, addr: *const u8, size: usize) -> Result<(), FreeError> {
         self.free_page_block(addr.addr(), size.div_ceil(B::PAGE_SIZE))
+    }
+
+    /// [`alloc_pages_exact`](Self::alloc_pages_exact) by frame: with `HIGHMEM` in the flags the frames may have no
+    /// kernel address.
+    ///
+    /// # Errors
+    /// As `alloc_pages_exact`.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_pages_exact_frame(&self, size: usize, flags: Gfp) -> Result<Pfn, AllocError> {
+        let flags = self.memory.admit(flags, Location::caller())?;
+        self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())
+    }
+
+    /// Frees what [`alloc_pages_exact_frame`](Self::alloc_pages_exact_frame) gave for the same size.
+    ///
+    /// # Errors
+    /// As [`free_pages_frame`](Self::free_pages_frame); `WrongOrder` when `size` is another number of pages.
+    #[inline]
+    pub fn free_pages_exact_frame(&self, pfn: Pfn, size: usize) -> Result<(), FreeError> {
+        self.free_frames(pfn.0 as usize, size.div_ceil(B::PAGE_SIZE))
     }
 }

@@ -6,7 +6,6 @@ use crate::error::{AllocError, FreeError};
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::manager::Mm;
-use crate::meta::NIL;
 use crate::platform::Platform;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -42,7 +41,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::BadOrder);
         }
         let flags = self.memory.admit(flags, Location::caller())?;
-        self.memory.take_block(1 << order, flags, FrameKind::Pages, NIL)
+        self.memory.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
     }
 
     /// One frame; [`alloc_pages`](Self::alloc_pages) of order 0.

@@ -1,17 +1,20 @@
 //! Whole pages: get_free_pages and its kin by address, by frame and of exact size, and the RAII form.
 
+mod bulk;
 mod exact;
 mod frame;
 mod owned;
+mod reference;
+mod split;
 
-pub use owned::Pages;
+pub use owned::{Frames, Pages};
+pub use reference::RefError;
 
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError};
-use crate::frame::FrameKind;
+use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
-use crate::meta::NIL;
 use crate::platform::Platform;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -34,7 +37,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::BadOrder);
         }
         let flags = self.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
-        let pfn = self.memory.take_block(1 << order, flags, FrameKind::Pages, NIL)?;
+        let pfn = self.memory.take_block(1 << order, flags, FrameKind::Pages, flags.bits())?;
         Ok(self.block_ptr(pfn))
     }
 
@@ -59,6 +62,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// Frees pages of [`get_free_pages`](Self::get_free_pages) of the same order. Null is fine.
+    ///
+    /// What others hold references on ([`get_page`](Self::get_page)) goes back with the last of them.
     ///
     /// Context: any. Cost: as `get_free_pages`.
     ///
@@ -95,7 +100,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Frees the block that begins at frame number `pfn`, which may be anything, and has `pages` frames.
     #[inline(always)]
     fn free_frames(&self, pfn: usize, pages: usize) -> Result<(), FreeError> {
-        self.memory.free_block(pfn, FrameKind::Pages, Some(pages)).map(|_| ())
+        // No block has 0 pages. A count that does not fit the record must not be cut down to one that does.
+        let pages = if pages <= 1 << B::MAX_ORDER { pages } else { 0 };
+        let Some((region, frame)) = self.memory.frames.find(pfn) else {
+            return Err(self.memory.foreign());
+        };
+        // One comparison: the kind, the pages, and that nobody holds a reference.
+        let wanted = Head::new(FrameKind::Pages, 0, pages as u32);
+        let given = self
+            .memory
+            .zones
+            .give(region, frame, pfn as u32, |head, _| if head == wanted && pages != 0 { Ok(pages) } else { Err(()) });
+        given.map(drop).or_else(|()| self.free_referenced(pfn, pages))
     }
 
     #[cold]

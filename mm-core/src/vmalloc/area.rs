@@ -3,6 +3,7 @@
 use super::interval::Node;
 use crate::backend::Backend;
 use crate::error::AllocError;
+use crate::gfp::GFP_KERNEL;
 use crate::memory::Memory;
 use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
@@ -64,7 +65,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// # Errors
     /// `NoMemory`.
     pub fn area_take(&self) -> Result<u32, AllocError> {
-        self.meta_take(MetaSize::Large)
+        self.meta_take(MetaSize::Large, GFP_KERNEL)
     }
 
     /// Gives a record back.
@@ -246,11 +247,7 @@ pub(crate) struct KeptRecords {
 
 impl KeptRecords {
     pub(crate) const fn new() -> Self {
-        KeptRecords {
-            ids: [const { AtomicU32::new(NIL) }; KEPT],
-            top: AtomicUsize::new(0),
-            len: AtomicUsize::new(0),
-        }
+        KeptRecords { ids: [const { AtomicU32::new(NIL) }; KEPT], top: AtomicUsize::new(0), len: AtomicUsize::new(0) }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -69,6 +69,8 @@ pub struct AreaTally {
     pub held: usize,
     /// Records of areas it keeps for the next ones.
     pub records: usize,
+    /// Slots of `kmap` that are taken.
+    pub kmaps: usize,
 }
 
 /// The vmalloc family of a backend.
@@ -129,6 +131,24 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// The next live area, by address; the cursor moves behind it.
     fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo>;
 
+    /// See [`Mm::kmap`]; the frame is RAM and has no kernel address.
+    ///
+    /// # Errors
+    /// `NoAddressSpace`.
+    fn kmap(&self, memory: &Memory<P, B>, pfn: Pfn) -> Result<NonNull<u8>, AllocError> {
+        let _ = (memory, pfn);
+        Err(AllocError::NoAddressSpace)
+    }
+
+    /// See [`Mm::kunmap`]; the address is neither null, nor in the direct map, nor an area's.
+    ///
+    /// # Errors
+    /// `DoubleFree`, `Misaligned`, `Foreign`.
+    fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
+        let _ = (memory, addr);
+        Err(FreeError::Foreign)
+    }
+
     /// Gives back what the family keeps.
     fn drain(&self, memory: &Memory<P, B>);
 
@@ -181,8 +201,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if size.div_ceil(B::PAGE_SIZE) > self.memory.managed_pages() {
             return Err(AllocError::TooBig);
         }
-        let request =
-            AreaRequest { size, flags, prot: Prot::ReadWrite, align: 1, entries: Entries::Largest, caller };
+        let request = AreaRequest { size, flags, prot: Prot::ReadWrite, align: 1, entries: Entries::Largest, caller };
         self.areas.vmalloc(&self.memory, &request).inspect_err(|&error| crate::trace::area_failed(size, flags, error))
     }
 

@@ -28,6 +28,14 @@ const DIRECT_BASE: usize = 0xffff_8880_0000_0000;
 #[cfg(not(target_pointer_width = "64"))]
 const DIRECT_BASE: usize = 0xc000_0000;
 
+/// Where windows are, on machines with RAM past the direct map.
+#[cfg(target_pointer_width = "64")]
+const WINDOWS: usize = 0xffff_fe00_0000_0000;
+#[cfg(not(target_pointer_width = "64"))]
+const WINDOWS: usize = PAE_WINDOWS;
+/// The same with PAE, as `Hw` has it.
+const PAE_WINDOWS: usize = 0xffc0_0000;
+
 impl SimConfig {
     /// One CPU with 46 address bits, a direct map of all RAM where `Hw` has it; RAM in `ranges` of (start, end).
     pub fn new(ranges: &[(u64, u64)]) -> SimConfig {
@@ -38,6 +46,11 @@ impl SimConfig {
             lowmem_end: u64::MAX,
             direct_base: DIRECT_BASE,
         }
+    }
+
+    /// The same with 36 address bits and a direct map up to `lowmem_end`, where a PAE kernel has it.
+    pub fn pae(ranges: &[(u64, u64)], lowmem_end: u64) -> SimConfig {
+        SimConfig { phys_bits: 36, lowmem_end, direct_base: 0xc000_0000, ..SimConfig::new(ranges) }
     }
 }
 
@@ -258,8 +271,18 @@ unsafe impl<const PAE: bool> Machine for SimMachine<PAE> {
         self.state.config.lowmem_end
     }
 
-    unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
-        f(self.state.ram.ptr(u64::from(pfn.0) << 12).unwrap_or_else(|| panic!("{pfn:?} is not RAM")))
+    fn windows(&self) -> VirtRange {
+        if self.state.config.lowmem_end == u64::MAX {
+            return VirtRange { start: 0, end: 0 };
+        }
+        let start = if PAE { PAE_WINDOWS } else { WINDOWS };
+        VirtRange { start, end: start + (2 << 20) }
+    }
+
+    /// Where the selected CPU gets to by that address, so that what was not flushed shows.
+    fn window_ptr(&self, virt: usize) -> *mut u8 {
+        let seen = self.access(virt, Access::Write).unwrap_or_else(|fault| panic!("window at {virt:#x}: {fault:x?}"));
+        self.state.ram.ptr(seen.phys).unwrap_or_else(|| panic!("window at {virt:#x} leads to {:#x}", seen.phys))
     }
 
     fn phys_bits(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! Whole managers on the host, of both kinds.
 
-use crate::{Ram, SimConfig, SimMachine, TestPlatform};
+use crate::{Ram, SimConfig, SimMachine, SimPae, TestPlatform};
 use backend_mmu_x86::X86;
 use backend_nommu::Arena;
 use mm_core::{Backend, BootMap, Config, Mm, Pfn, PhysRange, VirtRange, ZoneKind, ZoneSpec};
@@ -9,6 +9,8 @@ use mm_core::{Backend, BootMap, Config, Mm, Pfn, PhysRange, VirtRange, ZoneKind,
 pub type NoMmuMm = Mm<TestPlatform, Arena>;
 /// A manager on simulated x86 tables: of 64-bit mode, or on a 32-bit host of PAE.
 pub type MmuMm = Mm<TestPlatform, X86<SimMachine>>;
+/// A manager on simulated PAE tables.
+pub type PaeMm = Mm<TestPlatform, X86<SimPae>>;
 
 /// The vmalloc window of [`Rig::mmu`].
 #[cfg(target_pointer_width = "64")]
@@ -16,6 +18,9 @@ pub const WINDOW: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xf
 /// The vmalloc window of [`Rig::mmu`].
 #[cfg(not(target_pointer_width = "64"))]
 pub const WINDOW: VirtRange = VirtRange { start: 0xe000_0000, end: 0xe100_0000 };
+
+/// The vmalloc window of [`Rig::pae_on`].
+pub const PAE_WINDOW: VirtRange = VirtRange { start: 0xf880_0000, end: 0xf980_0000 };
 
 /// A manager and the machine it lives on.
 pub struct Rig<B: Backend> {
@@ -50,7 +55,8 @@ impl Rig<Arena> {
         let mut map: BootMap = BootMap::new();
         map.add_ram(phys, len).expect("one range");
         let mut usable = map.finish(12, 44).expect("usable RAM");
-        let config = Config { zones: &zones(&[(phys, phys + len)]), vmalloc: VirtRange { start: 0, end: 0 } };
+        let zones = zones(&[(phys, phys + len)]);
+        let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
         // SAFETY: the memory is this manager's alone, and is there.
         unsafe { mm.init(&mut usable, &config) }.expect("init");
         Rig { mm, platform, ram: Some(ram) }
@@ -72,15 +78,31 @@ impl Rig<X86<SimMachine>> {
     /// # Panics
     /// If the RAM is too small to manage.
     pub fn mmu_on(config: SimConfig) -> Self {
+        Self::on(config, WINDOW)
+    }
+}
+
+impl Rig<X86<SimPae>> {
+    /// As [`Rig::mmu_on`], with PAE tables.
+    ///
+    /// # Panics
+    /// If the RAM is too small to manage.
+    pub fn pae_on(config: SimConfig) -> Self {
+        Self::on(config, PAE_WINDOW)
+    }
+}
+
+impl<const PAE: bool> Rig<X86<SimMachine<PAE>>> {
+    fn on(config: SimConfig, window: VirtRange) -> Self {
         let ranges: Vec<_> = config.ram.iter().map(|range| (range.start, range.end)).collect();
         let (phys_bits, low) = (config.phys_bits, config.lowmem_end);
-        let machine = SimMachine::<false>::new(config);
+        let machine = SimMachine::<PAE>::new(config);
         let mut map: BootMap = BootMap::new();
         for &(start, end) in &ranges {
             map.add_ram(start, end - start).expect("few ranges");
         }
         let mut usable = map.finish(12, phys_bits).expect("usable RAM");
-        machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, low)?.start >> 12) as u32)));
+        machine.boot(window, &mut || Some(Pfn((usable.alloc_top(4096, 4096, low)?.start >> 12) as u32)));
         let platform = TestPlatform::new();
         let others = machine.clone();
         platform.on_flush_remote(move |range| others.flush_others(range));
@@ -91,12 +113,12 @@ impl Rig<X86<SimMachine>> {
         }
         let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
         // SAFETY: the memory is this manager's alone, and is there.
-        unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: WINDOW }) }.expect("init");
+        unsafe { mm.init(&mut usable, &Config::new(&zones, window)) }.expect("init");
         Rig { mm, platform, ram: None }
     }
 
     /// The simulated machine.
-    pub fn machine(&self) -> &SimMachine {
+    pub fn machine(&self) -> &SimMachine<PAE> {
         self.mm.backend().machine()
     }
 }

@@ -101,4 +101,9 @@ proptest! {
     fn any_life_on_two_cpus_with_highmem(steps in prop::collection::vec(step(), STEPS / 2..STEPS), key: usize) {
         live(&common::highmem(), &steps, key);
     }
+
+    #[test]
+    fn any_life_on_pae_tables_with_highmem(steps in prop::collection::vec(step(), STEPS / 2..STEPS), key: usize) {
+        live(&common::pae(), &steps, key);
+    }
 }

@@ -3,7 +3,7 @@
 use super::layout::{Layout, pages_left};
 use super::{BATCH, Mapped};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
-use crate::backend::{Frames, PageTable};
+use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
@@ -18,15 +18,18 @@ use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
 use core::ptr::NonNull;
 
+/// The flags for a block of several pages, without which smaller ones do: nobody waits for it or is told of it.
+#[inline(always)]
+fn quiet(flags: Gfp) -> Gfp {
+    flags.difference(Gfp::WAIT) | Gfp::NOWARN
+}
+
 /// The pointer to an area that was just mapped.
 #[inline(always)]
 fn area_pointer(addr: usize) -> NonNull<u8> {
     // On a machine the tables just written make the address good. Under Miri there is none, only simulated loads.
-    let start = if cfg!(miri) {
-        core::ptr::without_provenance_mut(addr)
-    } else {
-        core::ptr::with_exposed_provenance_mut(addr)
-    };
+    let start =
+        if cfg!(miri) { core::ptr::without_provenance_mut(addr) } else { core::ptr::with_exposed_provenance_mut(addr) };
     // SAFETY: the window is in the kernel's half, so the address is not null.
     unsafe { NonNull::new_unchecked(start) }
 }
@@ -122,7 +125,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         // Nobody finds it before its guard is there.
         area.publish();
         Self::fill_record(memory, record, area);
-        let flags = if pages == 1 { request.flags } else { request.flags | Gfp::NOWARN };
+        let flags = if pages == 1 { request.flags } else { quiet(request.flags) };
         let block = match memory.take_block(pages, flags, FrameKind::Mapped, record) {
             Ok(block) => block,
             Err(error) => return self.build_on(memory, request, addr, record, Err(error)),
@@ -132,7 +135,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let leaf = unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(addr)) };
         // The guard of an area that is packed lies in its table: the unit they begin is not cut by one.
         let mapped = leaf.map_or(0, |leaf| {
-            let run = Frames::Run(PageRange { start: block, count: pages as u32 });
+            let run = MapFrames::Run(PageRange { start: block, count: pages as u32 });
             let (guard, cache) = (Some(record), CacheMode::WriteBack);
             let mut counts = Retired::new(memory);
             let at = VirtAddr(addr);
@@ -177,12 +180,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// An area of any size and alignment.
     #[inline(never)]
-    fn build_any(
-        &self,
-        memory: &Memory<P, B>,
-        request: &AreaRequest,
-        pages: usize,
-    ) -> Result<NonNull<u8>, MmError> {
+    fn build_any(&self, memory: &Memory<P, B>, request: &AreaRequest, pages: usize) -> Result<NonNull<u8>, MmError> {
         let layout = Layout::of(request.align, B::PAGE_SIZE);
         let large = pages >= B::LARGE_PAGES as usize && request.entries == Entries::Largest;
         let mut build = if large && layout == Layout::Packed {
@@ -244,7 +242,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         loop {
             memory.fault_point(FaultClass::Page)?;
             // A block that is not to be had is no failure yet: only of a single page is it told.
-            let quiet = if want == 1 { flags } else { flags | Gfp::NOWARN };
+            let quiet = if want == 1 { flags } else { quiet(flags) };
             match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
                 Ok(pfn) => self.map_block(pfn, want as u32)?,
                 Err(error) => want = Self::smaller(want, error)?,
@@ -335,7 +333,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             drop(held);
             return self.map_first(at, run);
         };
-        let frames = Frames::Run(PageRange { start: run.start, count: total });
+        let frames = MapFrames::Run(PageRange { start: run.start, count: total });
         let (at, counts) = (VirtAddr(at), &mut self.tables.retired);
         // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
         let mapped = unsafe {

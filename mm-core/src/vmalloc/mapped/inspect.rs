@@ -84,8 +84,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
         self.room.lock().units.check()?;
         self.tables.lock().check(memory)?;
+        let kmaps = self.check_slots(memory)?;
         let room = self.room.lock();
-        let mut tally = AreaTally { held: room.tables.len(), records: self.kept.len(), ..AreaTally::default() };
+        let mut tally = AreaTally { held: room.tables.len(), records: self.kept.len(), kmaps, ..AreaTally::default() };
         drop(room);
         let mut from = self.window_start();
         let (mut units, mut ioremaps) = (0, 0);

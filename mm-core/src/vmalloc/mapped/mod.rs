@@ -11,6 +11,7 @@
 
 mod build;
 mod inspect;
+mod kmap;
 mod layout;
 mod protect;
 mod teardown;
@@ -19,7 +20,6 @@ use super::area::{AreaHit, AreaInfo, AreaKind, KeptRecords};
 use super::interval::Cursor;
 use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
-use layout::{Room, UNIT_SHIFT};
 use super::{AreaFamily, AreaRequest, AreaTally};
 use crate::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
 use crate::backend::{MapError, PageTable, Walk};
@@ -35,6 +35,7 @@ use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use layout::{Room, UNIT_SHIFT};
 
 /// Entries written or cleared in one hold of the lock.
 const BATCH: u32 = 32;
@@ -49,6 +50,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     tables: Locked<P::Lock, Ioremaps>,
     /// Guarded by the lock of `room`.
     kept: KeptRecords,
+    /// Guards the page tables of the window of `kmap`, too.
+    kmaps: Locked<P::Lock, kmap::KmapSlots>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -105,6 +108,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         room: Locked::new(Room::new()),
         tables: Locked::new(Ioremaps::new()),
         kept: KeptRecords::new(),
+        kmaps: Locked::new(kmap::KmapSlots::new()),
         backend: PhantomData,
     };
 
@@ -187,6 +191,14 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         let area = self.next_area(memory, cursor.start() as usize)?;
         *cursor = Cursor::at(area.addr as u64 + 1);
         Some(area)
+    }
+
+    fn kmap(&self, memory: &Memory<P, B>, pfn: Pfn) -> Result<NonNull<u8>, AllocError> {
+        self.map_slot(memory, pfn)
+    }
+
+    fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
+        self.unmap_slot(memory, addr)
     }
 
     fn drain(&self, memory: &Memory<P, B>) {

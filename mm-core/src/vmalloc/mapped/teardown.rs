@@ -66,9 +66,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             let (root, at) = (memory.backend.kernel_root(), VirtAddr(addr));
             // SAFETY: the lock is held, the table was found for the guard and has `at` too, the range is this area's, and
             // what is cleared waits for a flush.
-            let done = unsafe {
-                memory.backend.leaf_unmap(root, leaf, at, 1, pages, &mut retired, &mut block, &mut || ())
-            };
+            let done =
+                unsafe { memory.backend.leaf_unmap(root, leaf, at, 1, pages, &mut retired, &mut block, &mut || ()) };
             if done == pages {
                 if !retired.chain.is_empty() {
                     self.forget_way(memory, addr);
@@ -201,16 +200,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         let (here, pages, counts) = (VirtAddr(at), left.min(in_table), &mut self.tables.retired);
         // SAFETY: the lock is held, the table was found for `at`, and what is cleared waits for a flush.
         let done = unsafe {
-            memory.backend.leaf_unmap(
-                root,
-                leaf,
-                here,
-                self.guards,
-                pages,
-                counts,
-                &mut block,
-                &mut || held.pause(),
-            )
+            memory.backend.leaf_unmap(root, leaf, here, self.guards, pages, counts, &mut block, &mut || held.pause())
         };
         if !self.tables.retired.chain.is_empty() {
             self.family.forget_way(memory, self.at);

@@ -5,14 +5,19 @@ use super::world::{Kind, Live, Reach};
 use backend_mmu_x86::kernel::{for_each_mapping, writable_and_executable};
 use backend_mmu_x86::{Machine, X86};
 use mm_core::*;
-use rtmm_testkit::rig::WINDOW;
+use rtmm_testkit::rig::{PAE_WINDOW, WINDOW};
 use rtmm_testkit::{Access, Fault, MemoryType, SimMachine};
 use std::collections::{BTreeMap, BTreeSet};
 
-type Sim = X86<SimMachine>;
+type Sim<const PAE: bool> = X86<SimMachine<PAE>>;
+
+/// True for addresses of areas.
+fn in_window<const PAE: bool>(addr: usize) -> bool {
+    if PAE { PAE_WINDOW.contains(addr) } else { WINDOW.contains(addr) }
+}
 
 /// Runs `look` once on each CPU.
-pub fn on_each_cpu(machine: &SimMachine, mut look: impl FnMut(usize)) {
+pub fn on_each_cpu<const PAE: bool>(machine: &SimMachine<PAE>, mut look: impl FnMut(usize)) {
     let before = machine.current();
     for cpu in 0..machine.cpu_count() {
         machine.run_on(cpu);
@@ -31,14 +36,14 @@ fn is_mapped(thing: &Live) -> bool {
 }
 
 /// Asserts that an access to `at` finds no translation.
-pub fn is_absent(machine: &SimMachine, at: usize, access: Access) {
+pub fn is_absent<const PAE: bool>(machine: &SimMachine<PAE>, at: usize, access: Access) {
     let seen = machine.access(at, access);
     assert!(matches!(seen, Err(Fault::Page { present: false, .. })), "{access:?} of {at:#x}: {seen:x?}");
 }
 
-impl Reach for Sim {
+impl<const PAE: bool> Reach for Sim<PAE> {
     fn write(&self, at: *mut u8, bytes: &[u8]) {
-        if (WINDOW.start..WINDOW.end).contains(&at.addr()) {
+        if in_window::<PAE>(at.addr()) {
             self.machine().store(at.addr(), bytes).unwrap();
         } else {
             // SAFETY: the caller owns that much memory there.
@@ -47,7 +52,7 @@ impl Reach for Sim {
     }
 
     fn read(&self, at: *const u8, into: &mut [u8]) {
-        if (WINDOW.start..WINDOW.end).contains(&at.addr()) {
+        if in_window::<PAE>(at.addr()) {
             self.machine().load(at.addr(), into).unwrap();
         } else {
             // SAFETY: as above.
@@ -85,7 +90,7 @@ impl Reach for Sim {
         // SAFETY: the root in use, and nothing changes the tables meanwhile.
         unsafe {
             for_each_mapping(machine, machine.root(), |virt, phys, bytes, writable, executable| {
-                if (WINDOW.start..WINDOW.end).contains(&virt) {
+                if in_window::<PAE>(virt) {
                     assert!(writable && !executable, "{virt:#x}");
                     for page in (0..bytes).step_by(4096) {
                         mapped.insert(virt + page as usize, phys + page);

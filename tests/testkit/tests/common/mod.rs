@@ -10,7 +10,7 @@ use backend_mmu_x86::X86;
 use backend_nommu::Arena;
 use mm_core::*;
 use rtmm_testkit::rig::Rig;
-use rtmm_testkit::{SimConfig, SimMachine, TestPlatform};
+use rtmm_testkit::{SimConfig, SimMachine, SimPae, TestPlatform};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,6 +41,13 @@ pub fn highmem() -> Rig<X86<SimMachine>> {
     let mut config = SimConfig::new(&[(0x1000, LOW), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);
     (config.cpus, config.lowmem_end) = (2, MIB + RAM / 2);
     Rig::mmu_on(config)
+}
+
+/// PAE: low memory, and two pieces without a kernel address, one below 4 GiB and one above; two CPUs.
+pub fn pae() -> Rig<X86<SimPae>> {
+    let (middle, high) = (0x3800_0000, 0x1_2000_0000);
+    let ranges = [(0x1000, LOW), (MIB, MIB + RAM / 2), (middle, middle + RAM / 4), (high, high + RAM / 4)];
+    Rig::pae_on(SimConfig { cpus: 2, ..SimConfig::pae(&ranges, 0x3800_0000) })
 }
 
 /// Runs a generic test body on a rig of each kind; afterwards everything must be as it was.
@@ -85,8 +92,8 @@ pub fn drained<B: Backend>(mm: &TestMm<B>) -> State {
     state(mm)
 }
 
-/// Memory in which no two free frames are neighbours.
-pub struct Fragments(Vec<NonNull<u8>>);
+/// Memory in which no two frames that can be had are neighbours.
+pub struct Fragments(Vec<(NonNull<u8>, usize)>);
 
 /// Takes all memory, page by page, and gives every second page back.
 pub fn fragment<B: Backend>(mm: &TestMm<B>) -> Fragments {
@@ -96,9 +103,14 @@ pub fn fragment<B: Backend>(mm: &TestMm<B>) -> Fragments {
     while let Ok(page) = mm.get_free_page(GFP_ATOMIC) {
         if (page.as_ptr().addr() / PAGE).is_multiple_of(2) { &mut kept } else { &mut given }.push(page);
     }
-    assert_eq!(mm.free_page_count(), 0);
+    assert_eq!(mm.zoneinfo().spare(GFP_ATOMIC), 0);
     for page in given {
         mm.free_page(page.as_ptr()).unwrap();
+    }
+    let mut kept: Vec<_> = kept.into_iter().map(|page| (page, 0)).collect();
+    // What the marks kept back lies together, and could be had now.
+    while let Ok(pair) = mm.get_free_pages(GFP_ATOMIC, 1) {
+        kept.push((pair, 1));
     }
     Fragments(kept)
 }
@@ -106,8 +118,8 @@ pub fn fragment<B: Backend>(mm: &TestMm<B>) -> Fragments {
 impl Fragments {
     /// Gives the rest back.
     pub fn undo<B: Backend>(self, mm: &TestMm<B>) {
-        for page in self.0 {
-            mm.free_page(page.as_ptr()).unwrap();
+        for (block, order) in self.0 {
+            mm.free_pages(block.as_ptr(), order).unwrap();
         }
     }
 }
