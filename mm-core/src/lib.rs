@@ -59,7 +59,7 @@ pub mod vmalloc;
 mod zone;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
+pub use backend::{Backend, Join, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheFlags, CacheInfo, KmemCache};
 pub use check::{CheckReport, Damage};
@@ -85,5 +85,5 @@ pub use platform::{Bug, Context, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use slab::SlabCounts;
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
-pub use vmalloc::{AreaHit, AreaInfo, AreaKind, IoMapping, Place, VmArea};
+pub use vmalloc::{AreaHit, AreaInfo, AreaKind, AreaOptions, Entries, FreeBatch, IoMapping, Place, VmArea};
 pub use zone::{Depth, Marks, Tuning, ZoneKind, ZoneSpec};

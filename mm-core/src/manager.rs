@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
-use crate::vmalloc::AreaFamily;
+use crate::vmalloc::{AreaFamily, AreaList};
 use crate::zone::{MAX_ZONES, Tuning, ZoneSpec};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
@@ -47,6 +47,7 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) classes: [Locked<P::Lock, CacheState>; MAX_CLASSES],
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
+    pub(crate) deferred: Locked<P::Lock, AreaList>,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -61,6 +62,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             classes: [const { Locked::new(CacheState::new()) }; MAX_CLASSES],
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
+            deferred: Locked::new(AreaList::EMPTY),
         }
     }
 
@@ -197,10 +199,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// Gives back everything caches hold: kept slabs, kept descriptor pages, kept page tables.
+    /// Gives back everything caches hold: areas whose free was put off, kept slabs, kept descriptor pages, kept page tables.
     ///
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
+        self.flush_deferred();
         self.areas.drain(&self.memory);
         for class in 0..ClassTable::<B>::TABLE.count {
             self.class(class).drain();

@@ -214,6 +214,33 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         })
     }
 
+    /// Shortens the live block of `kind` at `pfn` to `pages`; the tail is free again. Returns the block.
+    ///
+    /// Context: any. Cost: as freeing the tail.
+    ///
+    /// # Errors
+    /// `BadPointer` when there is no such block, or it is not longer.
+    pub fn trim_block(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
+        let Some((region, frame)) = self.frames.find(pfn.0 as usize) else { return Err(AllocError::BadPointer) };
+        let mut zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let tail = (head.count() as usize).checked_sub(pages).filter(|tail| *tail != 0 && pages != 0 && head.is(kind));
+        let Some(tail) = tail else { return Err(AllocError::BadPointer) };
+        frame.set_head(Head::new(kind, head.class() as u8, pages as u32));
+        // SAFETY: the zone's lock is held, and this is the only reference; the tail's records read `Tail` already.
+        unsafe { region.buddy() }.give(pfn.0 + pages as u32, tail);
+        zone.free += tail;
+        Ok(pfn)
+    }
+
+    /// True for a frame number, which may be anything, that is free or no frame of this manager.
+    pub fn frame_is_free(&self, pfn: usize) -> bool {
+        let Some((region, _)) = self.frames.find(pfn) else { return true };
+        let _zone = self.zones.zone(region.zone()).lock();
+        // SAFETY: the zone's lock is held, and this is the only reference.
+        unsafe { region.buddy() }.is_free(pfn as u32)
+    }
+
     /// Why an address outside every region is refused.
     #[cold]
     pub(crate) fn foreign(&self) -> FreeError {
