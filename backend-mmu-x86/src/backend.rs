@@ -56,6 +56,7 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;
     const PHYS_BITS: u32 = 52;
+    const DIRECT_IS_LINEAR: bool = M::DIRECT_IS_LINEAR;
     const HAS_MMU: bool = true;
 
     type Areas<P: Platform> = Mapped<P, Self>;

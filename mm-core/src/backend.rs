@@ -13,6 +13,7 @@ use crate::vmalloc::AreaFamily;
 ///   provenance.
 /// - `direct_frame(direct_ptr(p).addr()) == p >> PAGE_SHIFT` for those addresses; for every other address it is some
 ///   number that is no frame of that RAM.
+/// - With `DIRECT_IS_LINEAR`, `direct_ptr(p)` is `direct_ptr(0).wrapping_add(p)`, which is as good a pointer.
 /// - `direct_ptr` keeps the alignment of physical addresses up to the size of the largest block.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
@@ -24,6 +25,8 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     const PHYS_BITS: u32;
     /// Bytes of a cache line, for `CacheFlags::HWCACHE_ALIGN`.
     const CACHE_LINE: usize = 64;
+    /// True when the direct map is one linear mapping whose base is a long constant, better kept in memory.
+    const DIRECT_IS_LINEAR: bool = false;
     /// True when vmalloc maps scattered frames, and guards, protections and faults are real.
     const HAS_MMU: bool;
     /// True when the protection of an area can be set and changed.

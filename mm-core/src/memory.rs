@@ -11,6 +11,7 @@ use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
@@ -94,6 +95,33 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             self.report_may_wait(caller);
         }
         Ok(flags)
+    }
+
+    /// [`admit`](Self::admit)'s report, behind an allocation that found `memory` at hand and learned from its lock that
+    /// interrupts were masked, if the lock tells. Hands `memory` through, so that nobody has to keep it meanwhile.
+    #[inline(always)]
+    pub(crate) fn told(
+        &self,
+        memory: NonNull<u8>,
+        flags: Gfp,
+        masked: Option<bool>,
+        caller: &'static Location<'static>,
+    ) -> NonNull<u8> {
+        let clear = match masked {
+            Some(masked) => !masked,
+            None => !flags.contains(Gfp::WAIT) || self.platform.context() != Context::Atomic,
+        };
+        if clear || !flags.contains(Gfp::WAIT) { memory } else { self.told_of_masked(memory, caller) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn told_of_masked(&self, memory: NonNull<u8>, caller: &'static Location<'static>) -> NonNull<u8> {
+        if self.platform.context() == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+        // A compiler that knows what comes back keeps it in a register of the caller's after all.
+        core::hint::black_box(memory)
     }
 
     #[cold]
