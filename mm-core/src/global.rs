@@ -164,6 +164,8 @@ macro_rules! global_mm {
 
         /// An owned value in memory of the global manager.
         pub type KBox<T> = $crate::KBox<T, Kernel>;
+        /// A cache of values in memory of the global manager.
+        pub type KmemCache<T> = $crate::KmemCache<T, Kernel>;
         /// Owned pages of the global manager.
         pub type Pages = $crate::Pages<Kernel>;
         /// An owned vmalloc area of the global manager.
