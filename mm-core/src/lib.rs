@@ -62,7 +62,7 @@ mod with;
 mod zone;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-pub use backend::{Backend, MapError, Mapping, PageTable, TableFrames, Walk};
+pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};

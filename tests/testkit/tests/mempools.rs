@@ -133,7 +133,7 @@ fn wrong_frees_are_refused<B: Backend>(mm: &TestMm<B>) {
         assert_eq!(unchanged(mm, || pages.free(out.1.wrapping_add(PAGE))), Err(FreeError::Interior));
         assert_eq!(unchanged(mm, || pages.free(out.1.wrapping_add(1))), Err(FreeError::Misaligned));
         assert_eq!(unchanged(mm, || pages.free(single)), Err(FreeError::WrongOrder));
-        assert_eq!(unchanged(mm, || pages.free(out.2)).is_err(), true);
+        assert!(unchanged(mm, || pages.free(out.2)).is_err());
         assert_eq!(unchanged(mm, || bytes.free(out.2.wrapping_add(8))), Err(FreeError::Interior));
         assert_eq!(unchanged(mm, || bytes.free(out.1)), Err(FreeError::WrongAllocator));
         assert_eq!(unchanged(mm, || bytes.free(small)), Err(FreeError::WrongCache), "too short to be one of its");
