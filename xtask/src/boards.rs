@@ -150,7 +150,8 @@ pub const BOARDS: &[Board] = &[
             ram: Ram::Default("128M"),
             max_cpus: 1,
             door: Door::Semihosting,
-            icount: &["-icount", "shift=0,sleep=off"],
+            // An instruction then takes as long as a tick of the timer.
+            icount: &["-icount", "shift=4,sleep=off"],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-A53 under QEMU, its MMU left off",
