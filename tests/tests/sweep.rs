@@ -12,7 +12,7 @@ mod tests {
     use rtmm::{GFP_KERNEL, GFP_NOWAIT};
     use rtmm_tests::board::MM;
     use rtmm_tests::sweep::{self, Coverage, settle, sweep};
-    use rtmm_tests::{Bytes, HAS_MMU, NothingLost, PAGE};
+    use rtmm_tests::{Bytes, NothingLost, PAGE};
 
     #[init]
     fn init() -> NothingLost {
@@ -44,20 +44,20 @@ mod tests {
     #[test]
     fn during_kmalloc_of_a_free_object() {
         let keeps_the_slab = object();
-        sweep("kmalloc", 20, || (), |()| object(), give);
+        sweep("kmalloc", || (), |()| object(), give);
         keeps_the_slab.free().unwrap();
     }
 
     #[test]
     fn during_kfree() {
         let keeps_the_slab = object();
-        sweep("kfree", 20, object, Bytes::free, |freed| freed.unwrap());
+        sweep("kfree", object, Bytes::free, |freed| freed.unwrap());
         keeps_the_slab.free().unwrap();
     }
 
     #[test]
     fn during_kmalloc_that_makes_a_slab() {
-        let found = sweep("kmalloc, new slab", 60, no_slab, |()| object(), give);
+        let found = sweep("kmalloc, new slab", no_slab, |()| object(), give);
         assert!(found.masked > 0);
     }
 
@@ -89,7 +89,7 @@ mod tests {
             MM.free_page_count() - before
         };
         assert!(before > 0, "the path does not give its slab back");
-        sweep("kfree, slab given back", 60, || fill(&mut live), Bytes::free, |freed| freed.unwrap());
+        sweep("kfree, slab given back", || fill(&mut live), Bytes::free, |freed| freed.unwrap());
         for object in live {
             object.free().unwrap();
         }
@@ -99,8 +99,8 @@ mod tests {
         let what = if order == 0 { ["get_free_page", "free_page"] } else { ["get_free_pages", "free_pages"] };
         let take = || MM.get_free_pages(GFP_NOWAIT, order).unwrap();
         let give = |block: NonNull<u8>| MM.free_pages(block.as_ptr(), order);
-        sweep(what[0], 20, || (), |()| take(), |block| give(block).unwrap());
-        sweep(what[1], 20, take, give, |freed| freed.unwrap())
+        sweep(what[0], || (), |()| take(), |block| give(block).unwrap());
+        sweep(what[1], take, give, |freed| freed.unwrap())
     }
 
     #[test]
@@ -116,9 +116,8 @@ mod tests {
     #[test]
     fn during_vmalloc_and_vfree() {
         let area = || Bytes::vmalloc(3 * PAGE).unwrap();
-        let floor = if HAS_MMU { 200 } else { 60 };
-        sweep("vmalloc", floor, || (), |()| area(), give);
-        sweep("vfree", floor, area, Bytes::free, |freed| freed.unwrap());
+        sweep("vmalloc", || (), |()| area(), give);
+        sweep("vfree", area, Bytes::free, |freed| freed.unwrap());
     }
 
     #[test]
@@ -127,8 +126,8 @@ mod tests {
         let keeps_the_slab = cache.alloc(GFP_KERNEL).unwrap();
         let take = || cache.alloc(GFP_KERNEL).unwrap();
         let give = |object: NonNull<u8>| cache.free(object.as_ptr());
-        sweep("kmem_cache_alloc", 20, || (), |()| take(), |object| give(object).unwrap());
-        sweep("kmem_cache_free", 20, take, give, |freed| freed.unwrap());
+        sweep("kmem_cache_alloc", || (), |()| take(), |object| give(object).unwrap());
+        sweep("kmem_cache_free", take, give, |freed| freed.unwrap());
         give(keeps_the_slab).unwrap();
         cache.destroy().map_err(|(_, error)| error).unwrap();
     }
