@@ -60,6 +60,15 @@ pub struct Guard<'a, L: RawLock, T> {
 }
 
 impl<L: RawLock, T> Guard<'_, L, T> {
+    /// Opens the lock for a moment: others may get it, and the value may be another afterwards.
+    #[inline(always)]
+    pub(crate) fn pause(&mut self) {
+        // SAFETY: the token is the one of the last `acquire`, and guards made since are gone, for a guard never outlives a
+        // later one.
+        unsafe { self.owner.lock.release(self.token) };
+        self.token = self.owner.lock.acquire();
+    }
+
     /// Leaves the section open and hands out its token, for [`Locked::resume`] in another function: a guard is passed
     /// through memory, a token in a register.
     #[inline(always)]

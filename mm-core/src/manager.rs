@@ -105,7 +105,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.memory.zones.set_kinds(config.zones);
         self.release_free(ram);
-        if self.memory.managed_pages() == 0 {
+        if self.memory.count_managed() == 0 {
             return Err(MmError::NoUsableMemory);
         }
         self.memory.zones.set_marks(B::PAGE_SHIFT, &config.tuning);

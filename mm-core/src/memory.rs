@@ -12,7 +12,7 @@ use crate::platform::{Bug, Context, Platform};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
 const MAX_SITES: usize = 16;
@@ -25,6 +25,8 @@ pub struct Memory<P: Platform, B: Backend> {
     pub(crate) platform: P,
     pub(crate) backend: B,
     state: AtomicU8,
+    /// Frames of all zones, summed up once.
+    managed: AtomicUsize,
     pub(crate) started: Locked<P::Lock, bool>,
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
@@ -40,6 +42,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             platform,
             backend,
             state: AtomicU8::new(STATE_NEW),
+            managed: AtomicUsize::new(0),
             started: Locked::new(false),
             frames: FrameMap::new(),
             zones: Zones::new(),
@@ -58,6 +61,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The backend this manager was made with.
     pub fn backend(&self) -> &B {
         &self.backend
+    }
+
+    /// Sums up the frames of all zones, for [`managed_pages`](Self::managed_pages).
+    pub(crate) fn count_managed(&self) -> usize {
+        let managed = (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum();
+        self.managed.store(managed, Ordering::Relaxed);
+        managed
     }
 
     pub(crate) fn set_ready(&self) {
@@ -292,8 +302,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     /// Frames handed to the buddies of all zones since `init`, in use or not.
+    #[inline]
     pub fn managed_pages(&self) -> usize {
-        (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum()
+        self.managed.load(Ordering::Relaxed)
     }
 
     /// Free frames in all zones.
