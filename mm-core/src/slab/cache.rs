@@ -9,7 +9,7 @@
 use super::{Hooks, LISTED, Slab, UNLISTED, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::{WORD_MASK, WORD_SHIFT, Word, lowest};
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest, rarely};
 use crate::error::{AllocError, FreeError};
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
@@ -20,9 +20,6 @@ use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
 use core::ptr::NonNull;
-
-/// What a cache without a free slot points at. Never written.
-static USED_UP: Word = 0;
 
 /// The part of a cache that its lock guards.
 pub struct CacheState {
@@ -51,6 +48,7 @@ impl CacheState {
         // SAFETY: the current word is a word of a listed slab or `USED_UP`.
         let word = unsafe { *self.current };
         if word == 0 {
+            rarely();
             return None;
         }
         // SAFETY: not `USED_UP`, since it has a bit.
