@@ -126,9 +126,16 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         // SAFETY: the record is ours.
         unsafe { memory.area(id).write(area) };
         let flags = request.flags.difference(Gfp::HIGHMEM);
-        let taken = match memory.take_block(block, flags, FrameKind::Mapped, id) {
-            Ok(pfn) if block > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
-            result => result,
+        let block = match memory.take_block(block, flags, FrameKind::Mapped, id) {
+            Err(_) if request.until.is_some() => {
+                memory.take_block_until(block, flags, FrameKind::Mapped, id, request.until)
+            }
+            taken => taken,
+        };
+        let taken = match block {
+            // The tail of a block that was aligned to more than its length goes back.
+            Ok(pfn) if request.align >> B::PAGE_SHIFT > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
+            block => block,
         };
         match taken {
             Ok(pfn) => {

@@ -9,6 +9,7 @@ use defmt_decoder::Table;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::boards::{Board, limit};
+use crate::c::compilers;
 use crate::cargo;
 use crate::defmt::{self, Console};
 use crate::elf::{self, Case};
@@ -16,7 +17,10 @@ use crate::process;
 use crate::qemu::{self, Boot};
 use crate::totals::{Rerun, Totals};
 use crate::verdict::judge;
+use crate::workspace::{EXAMPLES_C, Workspace};
 
+/// The package of the suites in Rust.
+const SUITES: &str = "rtmm-tests";
 /// Seconds a test may take when it does not say, as in embedded-test.
 const TEST_SECONDS: u64 = 60;
 /// Lines of a failed test that are shown: its last ones, where the reason stands.
@@ -51,18 +55,32 @@ struct Suite {
     path: PathBuf,
     table: Option<Table>,
     cases: Vec<Case>,
+    /// Its tests need exact instruction counts.
+    counted: bool,
 }
 
 /// Builds the suites of a board and runs the tests the options choose.
 pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
-    let suites = cargo::suites(board, options.defmt)?;
+    let mut suites = cargo::suites(board, SUITES, options.defmt)?;
     if suites.is_empty() {
-        bail!("rtmm-tests has no suite for {}", board.name);
+        bail!("{SUITES} has no suite for {}", board.name);
     }
+    // Without a C compiler for the board the others are run all the same.
+    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
+    let missing = match in_c {
+        Ok(more) => {
+            suites.extend(more);
+            None
+        }
+        Err(error) => Some(error),
+    };
+    let workspace = Workspace::read()?;
+    let counted = workspace.package(SUITES)?.counted_suites();
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for program in suites {
-        let suite = Arc::new(load(board, program, options.defmt)?);
+        let counted = counted.contains(&program.name);
+        let suite = Arc::new(load(board, program, options.defmt, counted)?);
         for case in &suite.cases {
             let name = format!("{}::{}", suite.name, case.name);
             let (suite, case, options, failures) = (suite.clone(), case.clone(), options.clone(), failures.clone());
@@ -94,12 +112,20 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
     let reruns = failures
         .into_iter()
         .map(|name| Rerun { what: format!("{}: {name}", board.name), command: rerun(board, &name, options) });
-    Ok(Totals {
+    let mut totals = Totals {
         passed: conclusion.num_passed,
         failed: conclusion.num_failed,
         skipped: conclusion.num_ignored,
         reruns: reruns.collect(),
-    })
+    };
+    if let Some(error) = missing {
+        eprintln!("error: the suites in C on {}: {error:#}", board.name);
+        totals.fail(
+            format!("the suites in C on {}", board.name),
+            format!("cargo xtask test --board {} c_calls", board.name),
+        );
+    }
+    Ok(totals)
 }
 
 /// One guest per processor: each is one busy thread.
@@ -108,7 +134,7 @@ fn parallelism() -> usize {
 }
 
 /// Reads a suite's tests from its ELF file, or on the host asks the suite.
-fn load(board: &Board, program: cargo::Program, defmt: bool) -> Result<Suite> {
+fn load(board: &Board, program: cargo::Program, defmt: bool, counted: bool) -> Result<Suite> {
     let read = || -> Result<(Option<Table>, Vec<Case>)> {
         let elf = std::fs::read(&program.path)?;
         let table = if defmt { Some(defmt::table(&elf)?) } else { None };
@@ -116,7 +142,7 @@ fn load(board: &Board, program: cargo::Program, defmt: bool) -> Result<Suite> {
         Ok((table, cases))
     };
     let (table, cases) = read().with_context(|| format!("the suite {}", program.path.display()))?;
-    Ok(Suite { name: program.name, path: program.path, table, cases })
+    Ok(Suite { name: program.name, path: program.path, table, cases, counted })
 }
 
 /// The list a suite of the host prints.
@@ -141,7 +167,8 @@ fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) ->
         Some(address) => vec!["run_addr".to_owned(), address.to_string()],
         None => vec!["run".to_owned(), case.name.clone()],
     };
-    let boot = Boot { args, machine: options.machine.clone(), defmt: options.defmt, ..Boot::default() };
+    let (machine, defmt) = (options.machine.clone(), options.defmt);
+    let boot = Boot { args, machine, defmt, icount: suite.counted, ..Boot::default() };
     let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
     let mut console = Console::new(suite.table.as_ref(), false);
     let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));

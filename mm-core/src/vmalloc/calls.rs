@@ -1,7 +1,7 @@
 //! `vmalloc` and what is made of it, and the frees of areas.
 
 use super::area::{AreaHit, AreaKind, AreaUses};
-use super::{AreaFamily, AreaOptions};
+use super::{AreaFamily, AreaOptions, AreaRequest};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
@@ -11,6 +11,7 @@ use crate::platform::{Context, Platform};
 use crate::prot::Prot;
 use core::panic::Location;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes of virtually contiguous memory, as Linux's `vmalloc`.
@@ -28,6 +29,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn vmalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
         self.vmalloc_at(size, &AreaOptions::new(), Location::caller())
+    }
+
+    /// [`vmalloc`](Self::vmalloc), which waits until `until` at most, a time of [`Platform::now`].
+    ///
+    /// # Errors
+    /// As `vmalloc`.
+    #[track_caller]
+    pub fn vmalloc_deadline(&self, size: usize, until: Duration) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_until(size, &AreaOptions::new(), Some(until), Location::caller())
     }
 
     /// [`vmalloc`](Self::vmalloc), zeroed.
@@ -112,6 +122,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         options: &AreaOptions,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_until(size, options, None, caller)
+    }
+
+    #[inline(always)]
+    fn vmalloc_until(
+        &self,
+        size: usize,
+        options: &AreaOptions,
+        until: Option<Duration>,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
         if size == 0 {
             return Err(AllocError::ZeroSize);
         }
@@ -122,28 +143,38 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if size.div_ceil(B::PAGE_SIZE) > self.memory.managed_pages() {
             return Err(AllocError::TooBig);
         }
-        match self.areas.vmalloc(&self.memory, &options.request(size, flags, caller)) {
+        let request = options.request(size, flags, caller);
+        match self.areas.vmalloc(&self.memory, &request) {
             Ok(area) => Ok(area),
-            Err(error) => self.vmalloc_again(size, options, flags, caller, error),
+            Err(error) => self.vmalloc_slow(request, error, until),
         }
     }
 
-    /// Frees what was put off, which may be what is missing, and tries once more.
+    /// Everything the flags allow, for an area that was not to be had at once: first, what was put off.
     #[cold]
     #[inline(never)]
-    fn vmalloc_again(
+    fn vmalloc_slow(
         &self,
-        size: usize,
-        options: &AreaOptions,
-        flags: Gfp,
-        caller: &'static Location<'static>,
-        error: AllocError,
+        mut request: AreaRequest,
+        mut error: AllocError,
+        until: Option<Duration>,
     ) -> Result<NonNull<u8>, AllocError> {
-        let result = if self.flush_deferred() == 0 {
-            Err(error)
-        } else {
-            self.areas.vmalloc(&self.memory, &options.request(size, flags, caller))
-        };
+        let (size, flags) = (request.size, request.flags);
+        if self.flush_deferred() != 0 {
+            match self.areas.vmalloc(&self.memory, &request) {
+                Ok(area) => return Ok(area),
+                Err(again) => error = again,
+            }
+        }
+        let again = || self.areas.vmalloc(&self.memory, &request);
+        let result = self.reclaim(flags, size.div_ceil(B::PAGE_SIZE), error, again);
+        let result = result.or_else(|failed| match failed.waits {
+            true => {
+                request.until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                self.areas.vmalloc(&self.memory, &request)
+            }
+            false => Err(failed.error),
+        });
         result.inspect_err(|&error| crate::trace::area_failed(size, flags, error))
     }
 

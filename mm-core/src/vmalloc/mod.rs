@@ -39,6 +39,7 @@ use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use core::panic::Location;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 /// Which page-table entries an area is mapped by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -66,6 +67,8 @@ pub struct AreaRequest {
     pub entries: Entries,
     /// What it is made for.
     pub uses: AreaUses,
+    /// Until when to wait for pages that are short, if the request may.
+    pub until: Option<Duration>,
     /// Who asks.
     pub caller: &'static Location<'static>,
 }

@@ -65,7 +65,16 @@ impl AreaOptions {
 
     #[inline(always)]
     pub(super) const fn request(&self, size: usize, flags: Gfp, caller: &'static Location<'static>) -> AreaRequest {
-        AreaRequest { size, flags, prot: self.prot, align: self.align, entries: self.entries, uses: self.uses, caller }
+        AreaRequest {
+            size,
+            flags,
+            prot: self.prot,
+            align: self.align,
+            entries: self.entries,
+            uses: self.uses,
+            until: None,
+            caller,
+        }
     }
 
     pub(super) const fn alignment(&self) -> usize {

@@ -11,6 +11,7 @@ use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use core::time::Duration;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
 ///
@@ -168,7 +169,7 @@ impl Chain {
             let pfn = self.0;
             let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
             self.0 = frame.link();
-            let _ = memory.zones.give(region, frame, pfn, |head, _| {
+            let _ = memory.give(region, frame, pfn, |head, _| {
                 if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
             });
         }
@@ -212,12 +213,12 @@ impl TableReserve {
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// A zeroed frame for a table.
-    fn take_table(&self, memory: &Memory<P, B>) -> Result<Pfn, AllocError> {
+    fn take_table(&self, memory: &Memory<P, B>, until: Option<Duration>) -> Result<Pfn, AllocError> {
         memory.fault_point(FaultClass::Table)?;
         let spare = self.room.lock().tables.pop();
         match spare {
             Some(pfn) => Ok(pfn),
-            None => memory.take_block_now(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL),
+            None => memory.take_block_until(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL, until),
         }
     }
 
@@ -225,7 +226,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn set_reserve(&self, memory: &Memory<P, B>, tables: usize) -> Result<(), AllocError> {
         let before = core::mem::replace(&mut self.reserve.lock().wanted, tables);
         while self.reserve.lock().kept < tables {
-            match self.take_table(memory) {
+            match self.take_table(memory, None) {
                 Ok(pfn) => self.reserve.lock().keep(memory, pfn),
                 Err(error) => {
                     self.reserve.lock().wanted = before;
@@ -351,12 +352,14 @@ pub(super) struct Tables<'a, P: Platform, B: PageTable> {
     family: &'a Mapped<P, B>,
     stash: heapless::Vec<Pfn, MAX_STASH>,
     pub(super) retired: Retired<'a, P, B>,
+    /// Until when to wait for frames.
+    pub(super) until: Option<Duration>,
 }
 
 impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     pub(super) fn new(memory: &'a Memory<P, B>, family: &'a Mapped<P, B>) -> Self {
         const { assert!(B::MAX_TABLES <= MAX_STASH, "one step needs more tables than can be in hand") };
-        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory) }
+        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory), until: None }
     }
 
     /// Brings `wanted` frames in hand. No lock is held.
@@ -365,7 +368,7 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     /// `NoMemory`; the frames in hand stay there.
     pub(super) fn stock(&mut self, wanted: usize) -> Result<(), AllocError> {
         while self.stash.len() < wanted.min(MAX_STASH) {
-            let pfn = match self.family.take_table(self.memory) {
+            let pfn = match self.family.take_table(self.memory, self.until) {
                 Ok(pfn) => pfn,
                 Err(error) => self.family.reserve.lock().take(self.memory).ok_or(error)?,
             };
