@@ -7,10 +7,12 @@
 mod cache;
 mod geometry;
 mod scan;
+mod states;
 
 pub use cache::{CacheState, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
 pub use scan::SlabCounts;
+pub use states::{ClassStates, InManager, SetAside};
 
 use crate::bits::Word;
 use crate::meta::MetaSize;
