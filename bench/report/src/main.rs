@@ -1,0 +1,2 @@
+//! Makes tables and plots of what was measured.
+fn main() {}
