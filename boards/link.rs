@@ -8,6 +8,7 @@ fn link_args(kind: &str, defmt: bool) {
     let env = |name: &str| std::env::var(name).unwrap_or_default();
     let mut scripts = match (env("CARGO_CFG_TARGET_OS").as_str(), env("CARGO_CFG_TARGET_ARCH").as_str()) {
         ("none", "arm") => vec!["link.x"],
+        ("none", "riscv32") => vec!["memory.x", "link.x"],
         ("none", _) => vec!["board.x"],
         _ => {
             if defmt {

@@ -9,17 +9,18 @@ extern crate std;
 pub mod measure;
 pub mod scull;
 pub mod tables;
+pub mod vmalloc_rows;
 
+#[cfg(feature = "board-lm3s6965evb")]
+pub use board_lm3s6965evb as board;
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
-#[cfg(all(feature = "board-qemu-x86_64", not(feature = "board-mps2-an385")))]
+#[cfg(feature = "board-qemu-x86_64")]
 pub use board_qemu_x86_64 as board;
-#[cfg(all(feature = "board-virt-aarch64", not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64"))))]
+#[cfg(feature = "board-virt-aarch64")]
 pub use board_virt_aarch64 as board;
+#[cfg(feature = "board-virt-rv32")]
+pub use board_virt_rv32 as board;
 
-#[cfg(all(
-    feature = "board-host",
-    not(target_os = "none"),
-    not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64", feature = "board-virt-aarch64"))
-))]
+#[cfg(all(feature = "board-host", not(target_os = "none")))]
 pub use board_host as board;

@@ -9,6 +9,11 @@ pub const WORD_SHIFT: usize = Word::BITS.trailing_zeros() as usize;
 /// Mask of a bit number within its word.
 pub const WORD_MASK: usize = (1 << WORD_SHIFT) - 1;
 
+/// Marks what follows as rare, so that the code of the common case stands together.
+#[cold]
+#[inline]
+pub const fn rarely() {}
+
 /// The lowest member of a set that is not empty; the width of a word for an empty one.
 #[inline(always)]
 pub const fn lowest(set: Word) -> usize {

@@ -85,7 +85,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
-    /// contract says. With an MMU nothing else maps into the window.
+    /// contract says. With an MMU nothing else maps into the window. Other CPUs do not call the manager before this
+    /// returned and they were told so.
     pub unsafe fn init<const N: usize>(&self, ram: &mut RamMap<N>, config: &Config<'_>) -> Result<(), MmError> {
         if core::mem::replace(&mut *self.memory.started.lock(), true) {
             return Err(MmError::AlreadyInit);
@@ -104,7 +105,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.memory.zones.set_kinds(config.zones);
         self.release_free(ram);
-        if self.memory.managed_pages() == 0 {
+        if self.memory.count_managed() == 0 {
             return Err(MmError::NoUsableMemory);
         }
         self.memory.zones.set_marks(B::PAGE_SHIFT, &config.tuning);
@@ -142,9 +143,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             zone.count += 1;
             zone.present += len as usize;
         }
-        // SAFETY: the regions were written above, ascend, and lie in RAM that is never given out.
-        unsafe { self.memory.frames.publish(list, plan.len()) };
+        let _masked = self.memory.started.lock();
+        // SAFETY: the regions were written above, ascend, and lie in RAM that is never given out. A lock masks
+        // interrupts, and `init` promises the rest.
+        unsafe {
+            let direct = if B::DIRECT_IS_LINEAR { self.memory.backend().direct_ptr(0) } else { core::ptr::null_mut() };
+            self.memory.frames.publish(list, plan.len(), |region| self.region_addr(region), direct);
+        }
         Ok(())
+    }
+
+    /// The kernel address of a region's first byte, if the whole region has kernel addresses.
+    fn region_addr(&self, region: &Region) -> Option<usize> {
+        let backend = self.memory.backend();
+        let end = (region.end() as u64) << B::PAGE_SHIFT;
+        (end <= backend.lowmem_end()).then(|| backend.direct_ptr((region.start() as usize) << B::PAGE_SHIFT).addr())
     }
 
     /// Hands every free frame to its buddy.
@@ -180,7 +193,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             geometry: &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES],
             state: &self.classes[class % MAX_CLASSES],
             kind: FrameKind::Slab,
-            owner: class as u16,
+            owner: class as u8,
         }
     }
 

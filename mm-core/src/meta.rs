@@ -118,7 +118,19 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The pointer to a live descriptor.
     #[inline(always)]
     pub(crate) fn meta_ptr<T>(&self, id: u32) -> *mut T {
-        self.backend.direct_ptr((id as usize) << UNIT_SHIFT).cast()
+        let phys = (id as usize) << UNIT_SHIFT;
+        if B::DIRECT_IS_LINEAR {
+            self.frames.direct().wrapping_add(phys).cast()
+        } else {
+            self.backend.direct_ptr(phys).cast()
+        }
+    }
+
+    /// The id of the live descriptor at `addr`.
+    #[inline(always)]
+    pub(crate) fn meta_id_at(&self, addr: usize) -> u32 {
+        let page = self.backend.direct_frame(addr) << (B::PAGE_SHIFT - UNIT_SHIFT);
+        (page | (addr & (B::PAGE_SIZE - 1)) >> UNIT_SHIFT) as u32
     }
 
     #[inline]

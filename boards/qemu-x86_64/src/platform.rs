@@ -4,7 +4,7 @@ use crate::{say, traps};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use critical_section::{Mutex, RawRestoreState};
-use rtmm::{Bug, Context, CriticalSectionLock, Platform};
+use rtmm::{Bug, Context, Platform, RawLock};
 use x86::bits64::rflags::{self, RFlags};
 use x86::io::outb;
 
@@ -17,7 +17,7 @@ static BUGS: AtomicUsize = AtomicUsize::new(0);
 static LAST_BUG: Mutex<Cell<Option<Bug>>> = Mutex::new(Cell::new(None));
 
 impl Platform for BoardPlatform {
-    type Lock = CriticalSectionLock;
+    type Lock = InterruptLock;
 
     #[inline]
     fn context(&self) -> Context {
@@ -70,6 +70,40 @@ fn interrupts_on() -> bool {
 pub fn instructions() -> u64 {
     // SAFETY: every x86-64 has a time-stamp counter, and the kernel may read it.
     unsafe { x86::time::rdtsc() }
+}
+
+/// Interrupts off: on the only CPU nothing else runs. What the critical sections below do, and it tells more of the
+/// state it found.
+pub struct InterruptLock(());
+
+// SAFETY: with interrupts off on the only CPU nothing else runs; the flags found by `acquire` decide about `release`,
+// so sections nest. Handlers run with interrupts off and nothing turns them on, so that a caller with interrupts on is
+// a task.
+unsafe impl RawLock for InterruptLock {
+    const NEW: Self = InterruptLock(());
+    type Token = RFlags;
+    const EXCLUDES_ALL: bool = true;
+
+    #[inline(always)]
+    fn acquire(&self) -> RFlags {
+        let found = rflags::read();
+        // SAFETY: the kernel may mask interrupts.
+        unsafe { x86::irq::disable() };
+        found
+    }
+
+    #[inline(always)]
+    unsafe fn release(&self, found: RFlags) {
+        if found.contains(RFlags::FLAGS_IF) {
+            // SAFETY: they were on before the matching `acquire`.
+            unsafe { x86::irq::enable() };
+        }
+    }
+
+    #[inline(always)]
+    fn was_masked(found: RFlags) -> Option<bool> {
+        Some(!found.contains(RFlags::FLAGS_IF))
+    }
 }
 
 struct MaskInterrupts;

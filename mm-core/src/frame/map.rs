@@ -78,11 +78,24 @@ impl Region {
 pub struct FrameMap {
     regions: AtomicPtr<Region>,
     count: AtomicUsize,
-    /// The region most frees fall into: the largest. A fixed guess costs no shared write, unlike "last hit".
-    hot: AtomicPtr<Region>,
+    /// The region most frees fall into: the largest with kernel addresses. A fixed guess costs no shared write, unlike
+    /// "last hit".
+    hot: UnsafeCell<Hot>,
 }
 
-// SAFETY: regions are immutable once published, except for their buddies, which the zone locks guard.
+/// What a lookup needs of the region most frees fall into, in one place.
+struct Hot {
+    region: *const Region,
+    /// The address of its first byte, its length in frames, and its records.
+    addr: usize,
+    len: usize,
+    frames: *const Frame,
+    /// Where the direct map has physical address 0, if it is linear.
+    direct: *mut u8,
+}
+
+// SAFETY: regions are immutable once published, except for their buddies, which the zone locks guard; `hot` is written
+// once, by `publish`, whose contract excludes readers.
 unsafe impl Sync for FrameMap {}
 // SAFETY: the pointers stay valid on every thread for as long as the manager's RAM does.
 unsafe impl Send for FrameMap {}
@@ -93,19 +106,64 @@ impl FrameMap {
         FrameMap {
             regions: AtomicPtr::new(core::ptr::null_mut()),
             count: AtomicUsize::new(0),
-            hot: AtomicPtr::new(core::ptr::null_mut()),
+            hot: UnsafeCell::new(Hot {
+                region: core::ptr::null(),
+                addr: 0,
+                len: 0,
+                frames: core::ptr::null(),
+                direct: core::ptr::null_mut(),
+            }),
         }
     }
 
-    /// Makes `count` regions visible.
+    /// Makes `count` regions visible. `addr` tells the kernel address of a region's first byte, if all of it has one;
+    /// `direct` is where the direct map has physical address 0, if it is linear.
     ///
     /// # Safety
-    /// `regions` points at `count` regions by ascending address that outlive the manager. Called once.
-    pub unsafe fn publish(&self, regions: *mut Region, count: usize) {
+    /// `regions` points at `count` regions by ascending address that outlive the manager. Called once, with interrupts
+    /// masked, and while no other CPU uses the manager.
+    pub unsafe fn publish(
+        &self,
+        regions: *mut Region,
+        count: usize,
+        addr: impl Fn(&Region) -> Option<usize>,
+        direct: *mut u8,
+    ) {
         self.regions.store(regions, Ordering::Relaxed);
         self.count.store(count, Ordering::Release);
-        if let Some(hot) = self.regions().iter().max_by_key(|r| r.len) {
-            self.hot.store(core::ptr::from_ref(hot).cast_mut(), Ordering::Release);
+        let lowmem = self.regions().iter().filter_map(|r| Some((r, addr(r)?)));
+        if let Some((region, addr)) = lowmem.max_by_key(|(r, _)| r.len) {
+            let hot = Hot { region, addr, len: region.len as usize, frames: region.frames, direct };
+            // SAFETY: nobody reads meanwhile, by the caller's word.
+            unsafe { self.hot.get().write(hot) };
+        }
+    }
+
+    /// Where a linear direct map has physical address 0.
+    #[inline(always)]
+    pub fn direct(&self) -> *mut u8 {
+        self.hot().direct
+    }
+
+    #[inline(always)]
+    fn hot(&self) -> &Hot {
+        // SAFETY: written once, by `publish`, whose contract excludes readers.
+        unsafe { &*self.hot.get() }
+    }
+
+    /// The record of the frame that holds kernel address `addr` (which may be anything), if it is in the largest
+    /// region; [`find`](Self::find) looks everywhere.
+    #[inline(always)]
+    pub fn frame_at(&self, addr: usize, page_shift: u32) -> Option<&Frame> {
+        let hot = self.hot();
+        let at = addr.wrapping_sub(hot.addr) >> page_shift;
+        if at >= hot.len {
+            return None;
+        }
+        // SAFETY: there is a frame, so there is a table, with that many records, which lives as long as the manager.
+        unsafe {
+            core::hint::assert_unchecked(!hot.frames.is_null());
+            Some(&*hot.frames.add(at))
         }
     }
 
@@ -123,14 +181,12 @@ impl FrameMap {
     /// The region and record of a frame number, which may be anything.
     #[inline(always)]
     pub fn find(&self, pfn: usize) -> Option<(&Region, &Frame)> {
-        let hot = self.hot.load(Ordering::Acquire);
-        if !hot.is_null() {
-            // SAFETY: published, and regions live as long as the manager.
-            let hot = unsafe { &*hot };
-            if hot.holds(pfn) {
-                // SAFETY: just checked.
-                return Some((hot, unsafe { hot.frame_unchecked(pfn) }));
-            }
+        // SAFETY: null, or published, and regions live as long as the manager.
+        if let Some(hot) = unsafe { self.hot().region.as_ref() }
+            && hot.holds(pfn)
+        {
+            // SAFETY: just checked.
+            return Some((hot, unsafe { hot.frame_unchecked(pfn) }));
         }
         self.find_elsewhere(pfn)
     }

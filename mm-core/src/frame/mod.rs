@@ -97,6 +97,12 @@ impl Head {
         self.0 & 0xff == kind as u32
     }
 
+    /// True for a head of `kind` with `count`, and nothing else in it.
+    #[inline(always)]
+    pub fn is_run(self, kind: FrameKind, count: u32) -> bool {
+        self == Head::new(kind, 0, count)
+    }
+
     /// The slab class, or how many references beside the owner's a block of pages has.
     #[inline(always)]
     pub const fn class(self) -> usize {
