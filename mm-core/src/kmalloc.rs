@@ -14,14 +14,6 @@ use crate::slab::{self, CacheState, ClassTable, Given, MAX_CLASSES, Slab};
 use core::panic::Location;
 use core::ptr::NonNull;
 
-/// Flags that change nothing about where an object comes from.
-const PLAIN: u32 = Gfp::WAIT.bits()
-    | Gfp::HIGH.bits()
-    | Gfp::NOWARN.bits()
-    | Gfp::NORETRY.bits()
-    | Gfp::COMP.bits()
-    | Gfp::USER.bits();
-
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes, as Linux's `kmalloc`.
     ///
@@ -39,7 +31,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn kmalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let table = ClassTable::<B>::TABLE;
-        if flags.bits() & !PLAIN != 0 || size.wrapping_sub(1) >= table.largest {
+        if flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
             return self.kmalloc_other(size, flags, Location::caller());
         }
         self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, Location::caller())
@@ -189,7 +181,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// False for an object that was freed; `addr` is the start of one, as `ksize` found.
-    fn is_live(&self, addr: usize) -> bool {
+    pub(crate) fn is_live(&self, addr: usize) -> bool {
         match self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
             Some((_, frame)) if frame.head().is(FrameKind::Slab) => {
                 self.class(frame.head().class()).is_live(frame, frame.head(), addr)

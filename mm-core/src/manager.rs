@@ -11,9 +11,9 @@ use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
-use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
-use crate::zone::{MAX_ZONES, Tuning, ZoneSpec};
+use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
 pub const MAX_REGIONS: usize = 12;
@@ -117,7 +117,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Makes the regions with their frame tables and buddies, all frames reserved.
     fn place_regions<const N: usize>(&self, ram: &mut RamMap<N>, plan: &Plan) -> Result<(), MmError> {
         let sizes = |start, len: u32| {
-            let records = (len as usize * size_of::<Frame>()).next_multiple_of(8);
+            let records = ((Buddy::lead(start, B::MAX_ORDER) + len as usize) * size_of::<Frame>()).next_multiple_of(8);
             (records, Buddy::storage_bytes(start, len, B::MAX_ORDER))
         };
         let list_bytes = (plan.len() * size_of::<Region>()).next_multiple_of(8);
@@ -127,18 +127,20 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         for (i, &(start, len, zone)) in plan.iter().enumerate() {
             let (records, storage) = sizes(start, len);
             let frames = at.cast::<Frame>();
-            for k in 0..len as usize {
-                // SAFETY: zeroed storage of `len` records; all-zero is a valid record.
+            let lead = Buddy::lead(start, B::MAX_ORDER);
+            for k in 0..lead + len as usize {
+                // SAFETY: zeroed storage of that many records; all-zero is a valid record.
                 unsafe { (*frames.add(k)).set_head(Head::new(FrameKind::Reserved, 0, 0)) };
             }
             // SAFETY: the storage is zeroed, aligned, long enough and this buddy's alone.
             let buddy = unsafe { Buddy::new(start, len, B::MAX_ORDER, at.wrapping_add(records)) };
             // SAFETY: `list` has room for every region of the plan.
-            unsafe { list.add(i).write(Region::new(start, len, frames, zone, buddy)) };
+            unsafe { list.add(i).write(Region::new(start, len, frames.add(lead), zone, buddy)) };
             at = at.wrapping_add(records + storage);
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {
                 zone.first = i;
+                zone.singles = list.wrapping_add(i);
             }
             zone.count += 1;
             zone.present += len as usize;
@@ -148,7 +150,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // interrupts, and `init` promises the rest.
         unsafe {
             let direct = if B::DIRECT_IS_LINEAR { self.memory.backend().direct_ptr(0) } else { core::ptr::null_mut() };
-            self.memory.frames.publish(list, plan.len(), |region| self.region_addr(region), direct);
+            let (addr, zone) = (|r: &Region| self.region_addr(r), |r: &Region| Zones::<P::Lock>::offset(r.zone()));
+            self.memory.frames.publish(list, plan.len(), B::PAGE_SHIFT, addr, zone, direct);
         }
         Ok(())
     }
@@ -194,6 +197,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             state: &self.classes[class % MAX_CLASSES],
             kind: FrameKind::Slab,
             owner: class as u8,
+            hooks: &Hooks::NONE,
         }
     }
 

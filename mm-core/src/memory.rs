@@ -292,7 +292,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The kernel pointer to a frame that has one.
     #[inline(always)]
     pub fn frame_ptr(&self, pfn: Pfn) -> *mut u8 {
-        self.backend.direct_ptr((pfn.0 as usize) << B::PAGE_SHIFT)
+        self.direct_ptr((pfn.0 as usize) << B::PAGE_SHIFT)
+    }
+
+    /// [`Backend::direct_ptr`], in the way that costs least.
+    #[inline(always)]
+    pub(crate) fn direct_ptr(&self, phys: usize) -> *mut u8 {
+        if B::DIRECT_IS_LINEAR { self.frames.direct().wrapping_add(phys) } else { self.backend.direct_ptr(phys) }
     }
 
     /// Frames handed to the buddies of all zones since `init`, in use or not.

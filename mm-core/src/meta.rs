@@ -118,12 +118,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The pointer to a live descriptor.
     #[inline(always)]
     pub(crate) fn meta_ptr<T>(&self, id: u32) -> *mut T {
-        let phys = (id as usize) << UNIT_SHIFT;
-        if B::DIRECT_IS_LINEAR {
-            self.frames.direct().wrapping_add(phys).cast()
-        } else {
-            self.backend.direct_ptr(phys).cast()
-        }
+        self.direct_ptr((id as usize) << UNIT_SHIFT).cast()
     }
 
     /// The id of the live descriptor at `addr`.
