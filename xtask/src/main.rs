@@ -48,7 +48,7 @@ enum Do {
     Test(TestLine),
     /// List the boards
     Boards,
-    /// Print exact instruction counts, beside other allocators' and the goals; without --board, also renew docs/bench
+    /// Print exact instruction counts, beside other allocators' and the goals, and renew docs/bench
     Bench {
         /// Measure on this board, or the host, only
         #[arg(long)]

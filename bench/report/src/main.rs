@@ -10,20 +10,29 @@ mod style;
 
 use anyhow::{Context, Result};
 use data::Data;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn main() -> Result<()> {
     let root = PathBuf::from(std::env::args_os().nth(1).context("usage: bench-report FOLDER")?);
     let folder = root.join("docs/bench");
     let data = Data::read(&folder)?;
-    bars::hot(&data, &folder.join("hot.svg"))?;
-    bars::mixed(&data, &folder.join("mixed.svg"))?;
-    bars::worst(&data, &folder.join("worst.svg"))?;
-    bars::pages(&data, &folder.join("pages.svg"))?;
-    bars::large_blocks(&data, &folder.join("large-blocks.svg"))?;
-    curves::arena(&data, &folder.join("arena.svg"))?;
-    curves::memory(&data, &folder.join("flat-memory.svg"))?;
-    curves::objects(&data, &folder.join("flat-objects.svg"))?;
+    type Plot = fn(&Data, &Path) -> Result<()>;
+    let plots: [(&str, Plot); 8] = [
+        ("hot.svg", bars::hot),
+        ("mixed.svg", bars::mixed),
+        ("worst.svg", bars::worst),
+        ("pages.svg", bars::pages),
+        ("large-blocks.svg", bars::large_blocks),
+        ("arena.svg", curves::arena),
+        ("flat-memory.svg", curves::memory),
+        ("flat-objects.svg", curves::objects),
+    ];
+    for (name, plot) in plots {
+        // Only a part may have been measured so far.
+        if let Err(error) = plot(&data, &folder.join(name)) {
+            println!("    no {name}: {error:#}");
+        }
+    }
     page::write(&data, &folder.join("README.md"))?;
     page::splice(&data, &root.join("README.md"))
 }

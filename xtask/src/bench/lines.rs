@@ -24,7 +24,9 @@ pub fn read(lines: &[String], board: &str) -> Result<Told> {
     let mut told = Told::default();
     for line in lines {
         if let Some((_, json)) = line.split_once(DATA).filter(|(before, _)| before.is_empty()) {
-            let data = serde_json::from_str(json).with_context(|| format!("data that are not understood: {json}"))?;
+            let mut data: Value =
+                serde_json::from_str(json).with_context(|| format!("data that are not understood: {json}"))?;
+            data["from"] = board.into();
             told.data.push(data);
         } else if let Some((_, json)) = line.split_once(ROW) {
             let mut row: Row =
@@ -58,7 +60,7 @@ mod tests {
         let rows = &told.rows;
         assert_eq!((rows.len(), rows[0].board.as_str(), rows[0].misses_goal()), (2, "qemu-x86_64", true));
         assert_eq!(rows[1].worst, None);
-        assert_eq!(told.data[0]["peer"], "talc");
+        assert_eq!((&told.data[0]["peer"], &told.data[0]["from"]), (&"talc".into(), &"qemu-x86_64".into()));
     }
 
     #[test]

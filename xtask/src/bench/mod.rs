@@ -3,6 +3,7 @@
 mod baseline;
 mod lines;
 mod programs;
+mod results;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +37,6 @@ const COMPARED: &str = "qemu-x86_64";
 
 /// Measures, prints, and holds against goals and earlier figures.
 pub fn bench(options: &Options) -> Result<()> {
-    let whole = options.board.is_none();
     let mut told = Told::default();
     let mut broken = Vec::new();
     for part in parts(options.board.as_deref())? {
@@ -61,9 +61,7 @@ pub fn bench(options: &Options) -> Result<()> {
         baseline::renew(&last, &told.rows)?;
     }
     let worse = baseline::worse(&last, &told.rows)?;
-    if whole {
-        report(&folder, &told)?;
-    }
+    report(&folder, told)?;
     if !worse.is_empty() {
         bail!(
             "more than 5 % worse than the last time:\n    {}\nif that is meant, type: cargo xtask bench --renew",
@@ -134,13 +132,13 @@ fn parts(board: Option<&str>) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// Writes tables, plots and the README's section.
-fn report(folder: &Path, told: &Told) -> Result<()> {
-    rows::write(&told.rows, &folder.join("rows.json"))?;
-    let data = folder.join("data.json");
-    let lines: Vec<String> = told.data.iter().map(ToString::to_string).collect();
-    // One line each, so that a change shows as one.
-    std::fs::write(&data, format!("[\n{}\n]\n", lines.join(",\n"))).with_context(|| data.display().to_string())?;
+/// Puts what was measured in the place of what was measured there before, and writes tables, plots and the README's
+/// section anew.
+fn report(folder: &Path, told: Told) -> Result<()> {
+    let kept = results::renew(folder, told)?;
+    if kept.is_partial() {
+        println!("    the rest of {RESULTS} is from earlier runs");
+    }
     let mut command: Command = cargo_command();
     command.args(["run", "--quiet", "--release", "--package", "bench-report", "--"]).arg(cargo::root());
     println!("    {}", cargo::shown(&command));
