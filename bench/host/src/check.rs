@@ -31,7 +31,7 @@ unsafe impl<H: Heap> Heap for CheckedHeap<H> {
             return ptr;
         }
         let at = ptr.addr();
-        if at % align != 0 {
+        if !at.is_multiple_of(align) {
             self.blame(format!("{size} bytes at {at:#x} are not aligned to {align}"));
         }
         let overlaps = overlap(&self.live, at, size);
@@ -81,7 +81,7 @@ impl<F: Frames> Frames for CheckedFrames<F> {
     fn alloc(&mut self, order: usize) -> Option<usize> {
         let first = self.inner.alloc(order)?;
         let len = F::PER_FRAME << order;
-        if first % len != 0 {
+        if !first.is_multiple_of(len) {
             self.wrong.get_or_insert(format!("a block of order {order} at {first:#x} is not aligned"));
         }
         if let Some((other, len)) = overlap(&self.live, first, len) {
