@@ -48,7 +48,7 @@ pub fn names() -> (Vec<&'static str>, Vec<&'static str>) {
         }
     }
     impl FramesVisitor for Names {
-        fn visit<F: Frames>(&mut self, name: &'static str, _: unsafe fn(usize, NonNull<u8>) -> F) {
+        fn visit<F: Frames>(&mut self, name: &'static str, _: fn(usize) -> F) {
             self.0.push(name);
         }
     }
@@ -133,7 +133,7 @@ enum FramesTask<'a> {
 fn frames(name: &str, task: FramesTask<'_>) -> Result<Value> {
     struct Chosen<'a>(&'a str, FramesTask<'a>, Option<Result<Value>>);
     impl FramesVisitor for Chosen<'_> {
-        fn visit<F: Frames>(&mut self, name: &'static str, make: unsafe fn(usize, NonNull<u8>) -> F) {
+        fn visit<F: Frames>(&mut self, name: &'static str, make: fn(usize) -> F) {
             if name == self.0 {
                 self.2 = Some(with_frames(self.1, make));
             }
@@ -144,10 +144,8 @@ fn frames(name: &str, task: FramesTask<'_>) -> Result<Value> {
     chosen.2.with_context(|| format!("no allocator of pages is called {name}"))?
 }
 
-fn with_frames<F: Frames>(task: FramesTask<'_>, make: unsafe fn(usize, NonNull<u8>) -> F) -> Result<Value> {
-    let room = arena::reserve(bench_peers::FRAMES_ROOM)?;
-    // SAFETY: reserved for this one, and stays.
-    let mut frames = unsafe { make(bench_traces::FRAMES, room) };
+fn with_frames<F: Frames>(task: FramesTask<'_>, make: fn(usize) -> F) -> Result<Value> {
+    let mut frames = make(bench_traces::FRAMES);
     match task {
         FramesTask::Check { work } => Ok(json!(work::check_frames(work, frames)?)),
         FramesTask::Use => Ok(page_use(usage::page_use(&mut frames))),

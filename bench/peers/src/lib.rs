@@ -50,14 +50,10 @@ pub trait HeapVisitor {
     fn visit<H: Heap>(&mut self, name: &'static str, make: unsafe fn(arena: NonNull<u8>, len: usize) -> H);
 }
 
-/// Room for a GiB of frames of 4 KiB, and for records of them.
-pub const FRAMES_ROOM: usize = (1 << 30) + (16 << 20);
-
 /// Something to be done with each allocator of pages.
 pub trait FramesVisitor {
-    /// `make` starts with `frames` frames (of [`FRAMES_ROOM`]'s GiB), all free. Those that keep their records in the memory
-    /// they manage put them into `room`, which is aligned to 2 MiB, [`FRAMES_ROOM`] bytes long and outlives them.
-    fn visit<F: Frames>(&mut self, name: &'static str, make: unsafe fn(frames: usize, room: NonNull<u8>) -> F);
+    /// `make` starts with frames 0 to `frames`, all free.
+    fn visit<F: Frames>(&mut self, name: &'static str, make: fn(frames: usize) -> F);
 }
 
 /// Shows `visitor` every heap that this build has.

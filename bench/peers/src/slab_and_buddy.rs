@@ -8,6 +8,8 @@ use buddy_slab_allocator::{
 use core::ptr::NonNull;
 
 const PAGE: usize = 4096;
+/// More than the length of its slabs.
+const ALIGNED: usize = 1 << 18;
 /// From here on its global allocator takes pages.
 const LARGEST: usize = 2048;
 
@@ -38,12 +40,22 @@ struct SlabAndBuddy {
 
 impl SlabAndBuddy {
     unsafe fn new(arena: NonNull<u8>, len: usize) -> Self {
-        let mut buddy = BuddyAllocator::new();
-        // SAFETY: by the caller.
-        let region = unsafe { core::slice::from_raw_parts_mut(arena.as_ptr(), len) };
-        // SAFETY: by the caller, for as long as it lives.
-        unsafe { buddy.init(region) }.expect("an arena of MiBs is enough");
-        SlabAndBuddy { slab: SlabAllocator::new(), buddy }
+        // Slabs are aligned to their length, which it finds only where its heap begins aligned. How far its records
+        // reach before that it does not say, so the region's start is moved until a large aligned block is found.
+        for skip in (0..ALIGNED).step_by(PAGE) {
+            let mut buddy = BuddyAllocator::new();
+            // SAFETY: the skipped part is less than the arena, which is the caller's.
+            let region = unsafe { core::slice::from_raw_parts_mut(arena.as_ptr().add(skip), len - skip) };
+            // SAFETY: by the caller, for as long as it lives; the one before is not used any more.
+            if unsafe { buddy.init(region) }.is_err() {
+                continue;
+            }
+            if let Ok(block) = buddy.alloc_pages(ALIGNED / PAGE, ALIGNED) {
+                buddy.dealloc_pages(block, ALIGNED / PAGE);
+                return SlabAndBuddy { slab: SlabAllocator::new(), buddy };
+            }
+        }
+        panic!("no start suits it");
     }
 }
 

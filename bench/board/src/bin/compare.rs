@@ -8,7 +8,7 @@ extern crate alloc;
 
 use bench_board::board::{self, Backend, ExitCode, Kernel as BoardKernel, MM, say};
 use bench_board::{Counter, contiguous, room, tally};
-use bench_peers::{FRAMES_ROOM, Frames, FramesVisitor, Heap, HeapVisitor};
+use bench_peers::{Frames, FramesVisitor, Heap, HeapVisitor};
 use bench_subject::{Block, HeapCalls, Histogram, Kernel, Object, PageCalls, Tally};
 use bench_traces::{self as traces, Bytes, FreeOrder, Order, SplitMix64};
 use core::ptr::NonNull;
@@ -29,15 +29,13 @@ const PAGE_WORK: [&str; 3] = ["P1", "P2", "P3"];
 board::entry!(main);
 
 fn main() {
-    let (Some(counter), Some(arena), Some(gib), Some(tally)) =
-        (Counter::new(), contiguous(ARENA), contiguous(FRAMES_ROOM), tally())
-    else {
+    let (Some(counter), Some(arena), Some(tally)) = (Counter::new(), contiguous(ARENA), tally()) else {
         say!("FAILED: {} does not count, or has too little memory", board::NAME);
         board::exit(ExitCode::Fail);
     };
     let objects = room::<Object>(traces::SMALL_LIVE);
     let blocks = room::<Block>(traces::BATCH.1);
-    let mut all = All { counter, arena, gib, objects, blocks, tally };
+    let mut all = All { counter, arena, objects, blocks, tally };
     all.heap("rtmm", |_| Kernel(&MM));
     bench_peers::visit_heaps(&mut all);
     all.frames("rtmm", || Kernel(&MM));
@@ -48,7 +46,6 @@ fn main() {
 struct All {
     counter: Counter,
     arena: NonNull<u8>,
-    gib: NonNull<u8>,
     objects: &'static mut [Option<Object>],
     blocks: &'static mut [Option<Block>],
     tally: &'static mut Tally,
@@ -62,10 +59,8 @@ impl HeapVisitor for All {
 }
 
 impl FramesVisitor for All {
-    fn visit<F: Frames>(&mut self, name: &'static str, make: unsafe fn(usize, NonNull<u8>) -> F) {
-        let gib = self.gib;
-        // SAFETY: the memory is kept, and the one before this is gone.
-        self.frames(name, || unsafe { make(traces::FRAMES, gib) });
+    fn visit<F: Frames>(&mut self, name: &'static str, make: fn(usize) -> F) {
+        self.frames(name, || make(traces::FRAMES));
     }
 }
 
