@@ -15,6 +15,7 @@ impl Sink for Costs {
         match side {
             Side::Alloc => self.allocs.push(cost),
             Side::Free => self.frees.push(cost),
+            Side::Refused => {}
         }
     }
 }

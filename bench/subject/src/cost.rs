@@ -104,6 +104,8 @@ impl Sink for Tally {
         match side {
             Side::Alloc => self.alloc.put(cost),
             Side::Free => self.free.put(cost),
+            // A failure looks for memory everywhere, and is no part of what an allocation costs.
+            Side::Refused => return,
         }
         self.before = match self.before {
             Some((other, before)) if other != side => {

@@ -29,8 +29,10 @@ pub struct Block {
 /// Which of the two calls a figure is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// An allocation, failed ones included.
+    /// An allocation.
     Alloc,
+    /// An allocation that found nothing.
+    Refused,
     /// A free.
     Free,
 }
@@ -64,7 +66,7 @@ impl<H: Heap, M: Meter, S: Sink> Calls for HeapCalls<'_, H, M, S> {
             Phase::Counted => {
                 // SAFETY: as above.
                 let (addr, cost) = unsafe { self.meter.measure(calls::alloc_bytes::<H>, heap, [size, align, 0]) };
-                self.sink.put(Side::Alloc, cost);
+                self.sink.put(if addr == 0 { Side::Refused } else { Side::Alloc }, cost);
                 addr
             }
         };
@@ -115,7 +117,7 @@ impl<F: Frames, M: Meter, S: Sink> Calls for PageCalls<'_, F, M, S> {
             Phase::Counted => {
                 // SAFETY: as above.
                 let (first, cost) = unsafe { self.meter.measure(calls::alloc_pages::<F>, frames, [order, 0, 0]) };
-                self.sink.put(Side::Alloc, cost);
+                self.sink.put(if first == usize::MAX { Side::Refused } else { Side::Alloc }, cost);
                 first
             }
         };

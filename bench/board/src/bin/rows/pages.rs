@@ -31,17 +31,20 @@ pub fn rows(counter: Counter) -> Option<()> {
     let order = &mut order[..slots.len()];
     // The rest is for the worst call only.
     own.run(|calls| traces::batches(calls, BATCHES, Order(0), FreeOrder::Shuffled, slots, order));
+    // As much as a quarter of memory, so that what is measured is a call that finds its pages.
+    let largest = (pages / 128).max(1).ilog2().min(Backend::MAX_ORDER as u32) as usize;
+    let some = slots.len().min((pages / 4) >> largest);
     for seed in 0..16 {
-        let largest = Backend::MAX_ORDER;
-        own.run(|calls| traces::hunt_pages(calls, traces::SEED + seed, 40, largest, slots).failures as usize);
+        let slots = &mut slots[..some];
+        own.run(|calls| traces::hunt_pages(calls, traces::SEED + seed, 400, largest, slots).failures as usize);
     }
     let worst = own.worst;
     Row { id: "page_worst", unit: "instructions", tenths: worst * 10, worst: Some(worst), peer: None }.print();
 
     let mut exact = Bench { counter, frames: ExactPages(&MM), tally: tally()?, worst: 0 };
     for seed in 0..16 {
-        let most = 1 << Backend::MAX_ORDER;
-        exact.run(|calls| traces::hunt_exact(calls, traces::SEED + seed, 40, most, slots).failures as usize);
+        let (most, slots) = (1 << largest, &mut slots[..some]);
+        exact.run(|calls| traces::hunt_exact(calls, traces::SEED + seed, 400, most, slots).failures as usize);
     }
     let worst = exact.worst;
     Row { id: "page_worst_exact", unit: "instructions", tenths: worst * 10, worst: Some(worst), peer: None }.print();
