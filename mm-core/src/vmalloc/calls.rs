@@ -67,7 +67,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn vmalloc_32(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
         const LOW: AreaOptions = AreaOptions::new().flags(GFP_DMA32.union(GFP_KERNEL));
-        self.vmalloc_at(size, &LOW, Location::caller())
+        // A machine without memory above has no zone of its own for what lies below.
+        let below = |region: &crate::frame::Region| u64::from(region.end()) << B::PAGE_SHIFT <= 1 << 32;
+        let all_below = self.memory.frames.regions().iter().all(below);
+        self.vmalloc_at(size, if all_below { &AreaOptions::new() } else { &LOW }, Location::caller())
     }
 
     /// [`vmalloc`](Self::vmalloc) near NUMA node `node`: `None` and node 0 are the one there is.
