@@ -38,6 +38,7 @@ mod buddy;
 mod cache;
 mod check;
 mod copies;
+mod dma;
 mod error;
 mod fault;
 mod frame;
@@ -66,6 +67,7 @@ pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames,
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
+pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;
 #[cfg(feature = "fault-injection")]
