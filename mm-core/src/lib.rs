@@ -38,6 +38,7 @@ mod buddy;
 mod cache;
 mod check;
 mod copies;
+mod debug;
 mod dma;
 mod error;
 mod fault;
@@ -67,11 +68,12 @@ pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames,
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
+pub use debug::{Holdings, Leak, LeakGuard};
 pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;
 #[cfg(feature = "fault-injection")]
-pub use fault::FaultInjector;
+pub use fault::{FaultAttr, FaultInjector};
 pub use frame::FrameKind;
 pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, GFP_USER, Gfp};
 #[doc(hidden)]

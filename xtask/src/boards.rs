@@ -156,6 +156,25 @@ pub const BOARDS: &[Board] = &[
         about: "Cortex-A53 under QEMU, its MMU left off",
     },
     Board {
+        name: "virt-aarch64-order13",
+        family: "virt-aarch64",
+        target: Some("aarch64-unknown-none"),
+        extra: &["max-order-13"],
+        qemu: Some(Qemu {
+            program: "qemu-system-aarch64",
+            package: "qemu-system-arm",
+            machines: &["virt"],
+            args: &["-cpu", "cortex-a53"],
+            ram: Ram::Default("256M"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            // The same code is measured on the row above.
+            icount: &[],
+        }),
+        codes: PLAIN_EXIT,
+        about: "virt-aarch64 with blocks of up to 32 MiB",
+    },
+    Board {
         name: "virt-rv32",
         family: "virt-rv32",
         target: Some("riscv32imac-unknown-none-elf"),

@@ -41,7 +41,7 @@ fn zones(ranges: &[(u64, u64)]) -> Vec<ZoneSpec> {
     zones
 }
 
-impl Rig<Arena> {
+impl<const MAX_ORDER: usize> Rig<Arena<MAX_ORDER>> {
     /// A manager without an MMU on `len` bytes of RAM at `phys`.
     ///
     /// # Panics

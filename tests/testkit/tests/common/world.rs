@@ -29,7 +29,7 @@ pub trait Reach: Backend {
     }
 }
 
-impl Reach for Arena {
+impl<const MAX_ORDER: usize> Reach for Arena<MAX_ORDER> {
     fn write(&self, at: *mut u8, bytes: &[u8]) {
         // SAFETY: the caller owns that much memory there.
         unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
