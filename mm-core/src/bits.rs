@@ -6,6 +6,10 @@ pub type Word = usize;
 /// log2 of the bits in a [`Word`].
 pub const WORD_SHIFT: usize = Word::BITS.trailing_zeros() as usize;
 
+/// What a pointer to a word of free bits points at when there is no such word. Never written: nothing is taken from an
+/// empty set.
+pub static USED_UP: Word = 0;
+
 /// Mask of a bit number within its word.
 pub const WORD_MASK: usize = (1 << WORD_SHIFT) - 1;
 

@@ -44,7 +44,7 @@ mod armed {
     pub struct FaultAttr {
         /// How likely a step that may fail does, in percent; 100 and more is always.
         pub probability: u8,
-        /// Only every so manieth step may fail; 0 is as 1.
+        /// Only every `interval`-th step may fail; 0 is as 1.
         pub interval: u32,
         /// How many steps fail before no more do; `None` for no end.
         pub times: Option<u32>,
@@ -82,6 +82,8 @@ mod armed {
         hit: bool,
         /// How many steps failed.
         failed: u64,
+        /// A step failed since this was asked.
+        struck: bool,
     }
 
     /// Fails the k-th step of a class: once, and another one later, or all from there on; or steps by chance.
@@ -116,7 +118,7 @@ mod armed {
         /// Steps of `class` fail by chance from now on. [`hit`](Self::hit) tells when the first did.
         pub fn fail_by_chance(&self, class: FaultClass, attr: FaultAttr) {
             let mode = Mode::Chance { attr, wait: attr.interval.saturating_sub(1) };
-            *self.plan.lock() = Plan { class, mode, hit: false, failed: 0 };
+            *self.plan.lock() = Plan { class, mode, hit: false, failed: 0, struck: false };
         }
 
         /// No step fails any more.
@@ -132,6 +134,11 @@ mod armed {
         /// How many steps failed since the last call that armed it.
         pub fn failed(&self) -> u64 {
             self.plan.lock().failed
+        }
+
+        /// True when a step was made to fail since the last call.
+        pub(crate) fn take_struck(&self) -> bool {
+            core::mem::replace(&mut self.plan.lock().struck, false)
         }
 
         pub(crate) fn strikes(&self, class: FaultClass) -> bool {
@@ -168,6 +175,7 @@ mod armed {
             };
             plan.hit = hit;
             plan.failed = plan.failed.saturating_add(1);
+            plan.struck = true;
             true
         }
     }
@@ -183,7 +191,7 @@ mod armed {
 
     impl Plan {
         const fn new(class: FaultClass, left: u64, then: u64, forever: bool) -> Plan {
-            Plan { class, mode: Mode::Counted { left, then, forever }, hit: false, failed: 0 }
+            Plan { class, mode: Mode::Counted { left, then, forever }, hit: false, failed: 0, struck: false }
         }
     }
 }

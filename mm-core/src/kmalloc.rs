@@ -14,14 +14,6 @@ use crate::slab::{self, CacheState, ClassTable, Given, MAX_CLASSES, Slab};
 use core::panic::Location;
 use core::ptr::NonNull;
 
-/// Flags that change nothing about where an object comes from.
-const PLAIN: u32 = Gfp::WAIT.bits()
-    | Gfp::HIGH.bits()
-    | Gfp::NOWARN.bits()
-    | Gfp::NORETRY.bits()
-    | Gfp::COMP.bits()
-    | Gfp::USER.bits();
-
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes, as Linux's `kmalloc`.
     ///
@@ -39,7 +31,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn kmalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let table = ClassTable::<B>::TABLE;
-        if flags.bits() & !PLAIN != 0 || size.wrapping_sub(1) >= table.largest {
+        if flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
             return self.kmalloc_other(size, flags, Location::caller());
         }
         self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, Location::caller())
@@ -89,7 +81,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[cold]
     #[inline(never)]
     fn kmalloc_grow(&self, class: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
-        Packed::new(self.memory.admit(flags, caller).and_then(|flags| self.class(class).grow(flags)))
+        Packed::new(self.memory.admit(flags, caller).and_then(|flags| self.class(class).alloc_slab(flags, None)))
     }
 
     /// Special flags, zero, and sizes above the largest class.
@@ -110,7 +102,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         if size > table.largest {
             let pages = size.div_ceil(B::PAGE_SIZE);
-            let pfn = self.memory.take_block(pages, flags, FrameKind::Large, NIL)?;
+            let pfn = self.take_block(pages, flags, FrameKind::Large, NIL)?;
             return Ok(self.block_ptr(pfn));
         }
         let class = table.of[(size + 7) >> 3] as usize;

@@ -12,9 +12,10 @@ use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
+use crate::reclaim::{Shrinkers, Turn};
 use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
-use crate::zone::{MAX_ZONES, Tuning, ZoneSpec};
+use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
 pub const MAX_REGIONS: usize = 12;
@@ -27,7 +28,7 @@ pub struct Config<'a> {
     /// The window of the vmalloc address space; empty without an MMU. An area or ioremap takes whole units of 64 KiB of
     /// it, its guard page included, and the last unit is a guard.
     pub vmalloc: VirtRange,
-    /// How many frames are kept free.
+    /// How many frames are kept free, and how long requests wait.
     pub tuning: Tuning,
 }
 
@@ -49,6 +50,8 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) dma: DmaClasses<P>,
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
+    pub(crate) shrinkers: Shrinkers<P::Lock>,
+    pub(crate) turn: Turn<P::Lock>,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -64,6 +67,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             dma: DmaClasses::new(),
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
+            shrinkers: Shrinkers::new(),
+            turn: Turn::new(),
         }
     }
 
@@ -113,6 +118,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(MmError::NoUsableMemory);
         }
         self.memory.zones.set_marks(B::PAGE_SHIFT, &config.tuning);
+        self.memory.waiting.set_max_wait(config.tuning.max_wait);
         self.memory.set_ready();
         crate::trace::ready(self.memory.managed_pages(), B::PAGE_SIZE);
         Ok(())
@@ -121,7 +127,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Makes the regions with their frame tables and buddies, all frames reserved.
     fn place_regions<const N: usize>(&self, ram: &mut RamMap<N>, plan: &Plan) -> Result<(), MmError> {
         let sizes = |start, len: u32| {
-            let records = (len as usize * size_of::<Frame>()).next_multiple_of(8);
+            let records = ((Buddy::lead(start, B::MAX_ORDER) + len as usize) * size_of::<Frame>()).next_multiple_of(8);
             (records, Buddy::storage_bytes(start, len, B::MAX_ORDER))
         };
         let list_bytes = (plan.len() * size_of::<Region>()).next_multiple_of(8);
@@ -131,18 +137,20 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         for (i, &(start, len, zone)) in plan.iter().enumerate() {
             let (records, storage) = sizes(start, len);
             let frames = at.cast::<Frame>();
-            for k in 0..len as usize {
-                // SAFETY: zeroed storage of `len` records; all-zero is a valid record.
+            let lead = Buddy::lead(start, B::MAX_ORDER);
+            for k in 0..lead + len as usize {
+                // SAFETY: zeroed storage of that many records; all-zero is a valid record.
                 unsafe { (*frames.add(k)).set_head(Head::new(FrameKind::Reserved, 0, 0)) };
             }
             // SAFETY: the storage is zeroed, aligned, long enough and this buddy's alone.
             let buddy = unsafe { Buddy::new(start, len, B::MAX_ORDER, at.wrapping_add(records)) };
             // SAFETY: `list` has room for every region of the plan.
-            unsafe { list.add(i).write(Region::new(start, len, frames, zone, buddy)) };
+            unsafe { list.add(i).write(Region::new(start, len, frames.add(lead), zone, buddy)) };
             at = at.wrapping_add(records + storage);
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {
                 zone.first = i;
+                zone.singles = list.wrapping_add(i);
             }
             zone.count += 1;
             zone.present += len as usize;
@@ -152,7 +160,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // interrupts, and `init` promises the rest.
         unsafe {
             let direct = if B::DIRECT_IS_LINEAR { self.memory.backend().direct_ptr(0) } else { core::ptr::null_mut() };
-            self.memory.frames.publish(list, plan.len(), |region| self.region_addr(region), direct);
+            let (addr, zone) = (|r: &Region| self.region_addr(r), |r: &Region| Zones::<P::Lock>::offset(r.zone()));
+            self.memory.frames.publish(list, plan.len(), B::PAGE_SHIFT, addr, zone, direct);
         }
         Ok(())
     }
@@ -193,6 +202,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(always)]
     pub(crate) fn class(&self, class: usize) -> Slabs<'_, P, B> {
         Slabs {
+            mm: self,
             memory: &self.memory,
             geometry: &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES],
             state: &self.classes[class % MAX_CLASSES],

@@ -16,6 +16,7 @@ mod mm;
 mod place;
 mod platform;
 mod start;
+pub mod timer;
 mod traps;
 
 pub use exit::{ExitCode, exit};

@@ -4,7 +4,7 @@
 //! stack that has run into its guard page can still be reported.
 
 use crate::boot_cell::BootCell;
-use crate::fault;
+use crate::{fault, timer};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
@@ -24,6 +24,11 @@ use x86::task::load_tr;
 const EXCEPTIONS: usize = 32;
 /// The interrupt that [`in_interrupt`] raises.
 const SOFTWARE_VECTOR: usize = 0x40;
+/// The local APIC's timer, and what it sends when a request is gone before it is taken; its low four bits must be ones.
+pub(crate) const TIMER_VECTOR: usize = 0x41;
+pub(crate) const SPURIOUS_VECTOR: usize = 0x4f;
+/// Vectors the table has room for.
+const VECTORS: usize = SPURIOUS_VECTOR + 1;
 /// Exceptions that push an error code (Intel SDM volume 3, table 6-1; AMD APM volume 2, section 8.4): 8, 10 to 14, 17,
 /// 21, 29, 30.
 const PUSHES_ERROR: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
@@ -40,7 +45,7 @@ static TRAP_STACKS: TrapStacks = TrapStacks(UnsafeCell::new([[0; TRAP_STACK]; 3]
 static TSS: BootCell<TaskStateSegment> = BootCell::new();
 /// Null, code, data, and the TSS's two words.
 static GDT: BootCell<[u64; 5]> = BootCell::new();
-static IDT: BootCell<[Descriptor64; SOFTWARE_VECTOR + 1]> = BootCell::new();
+static IDT: BootCell<[Descriptor64; VECTORS]> = BootCell::new();
 
 const CODE: SegmentSelector = SegmentSelector::new(1, Ring::Ring0);
 const DATA: SegmentSelector = SegmentSelector::new(2, Ring::Ring0);
@@ -136,13 +141,21 @@ unsafe extern "C" fn common() {
 }
 
 extern "C" fn trap(frame: &Frame) {
-    if frame.vector as usize != SOFTWARE_VECTOR {
+    let vector = frame.vector as usize;
+    if !matches!(vector, SOFTWARE_VECTOR | TIMER_VECTOR | SPURIOUS_VECTOR) {
         fault::report(frame)
     }
     DEPTH.fetch_add(1, Relaxed);
-    // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
-    let handler: fn() = unsafe { transmute::<usize, fn()>(frame.rdi() as usize) };
-    handler();
+    match vector {
+        SOFTWARE_VECTOR => {
+            // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
+            let handler: fn() = unsafe { transmute::<usize, fn()>(frame.rdi() as usize) };
+            handler();
+        }
+        TIMER_VECTOR => timer::fired(frame.rip as usize),
+        // Nothing asked for it, and it wants no acknowledgement.
+        _ => {}
+    }
     DEPTH.fetch_sub(1, Relaxed);
 }
 
@@ -192,7 +205,7 @@ pub(crate) unsafe fn init() {
 
     const STUBS: [unsafe extern "C" fn(); EXCEPTIONS] =
         exception_stubs!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-    let mut idt = [Descriptor64::NULL; SOFTWARE_VECTOR + 1];
+    let mut idt = [Descriptor64::NULL; VECTORS];
     for (vector, &entry) in STUBS.iter().enumerate() {
         let stack = match vector as u8 {
             irq::PAGE_FAULT_VECTOR => 1,
@@ -203,6 +216,8 @@ pub(crate) unsafe fn init() {
         idt[vector] = gate(entry, stack);
     }
     idt[SOFTWARE_VECTOR] = gate(stub::<SOFTWARE_VECTOR>, 0);
+    idt[TIMER_VECTOR] = gate(stub::<TIMER_VECTOR>, 0);
+    idt[SPURIOUS_VECTOR] = gate(stub::<SPURIOUS_VECTOR>, 0);
     // SAFETY: the one call.
     let idt = unsafe { IDT.set(idt) };
 

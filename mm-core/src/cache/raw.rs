@@ -75,8 +75,9 @@ impl<M: Manager> RawKmemCache<M> {
             assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
             assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
         }
-        mm.memory.admit(GFP_KERNEL, Location::caller())?;
-        let id = mm.memory.meta_take(MetaSize::Control, GFP_KERNEL)?;
+        let how = mm.memory.admit(GFP_KERNEL, Location::caller())?;
+        let take = || mm.memory.meta_take(MetaSize::Control, how, None);
+        let id = take().or_else(|error| mm.reclaim(how, 1, error, take).map_err(|failed| failed.error))?;
         let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
         let block = Control {
             name,

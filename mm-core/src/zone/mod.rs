@@ -8,12 +8,14 @@ mod batch;
 
 pub use batch::BATCH;
 
+use crate::bits::{Word, rarely};
 use crate::error::AllocError;
-use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
+use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
-use crate::lock::Locked;
+use crate::lock::{Guard, Locked};
 use crate::platform::RawLock;
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use crate::wait::Waiting;
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most zones a board can list.
 pub const MAX_ZONES: usize = 4;
@@ -85,13 +87,20 @@ pub struct ZoneState {
     pub managed: usize,
     /// Frames with a record.
     pub present: usize,
+    /// The region single frames are taken from while its open word has some; set when there are regions.
+    pub singles: *const Region,
     /// What it is, `None` while unlisted.
     pub kind: Option<ZoneKind>,
     /// What requests must leave.
     pub marks: Marks,
     /// By the number of a kind: what a request for it must leave in the first pass.
     pub limit: [usize; 4],
+    /// Frames that are put by for a waiter: ordinary requests leave as many more.
+    put_by: usize,
 }
+
+// SAFETY: the pointer is to a region, which lives as long as the manager.
+unsafe impl Send for ZoneState {}
 
 impl ZoneState {
     const EMPTY: ZoneState = ZoneState {
@@ -100,15 +109,30 @@ impl ZoneState {
         free: 0,
         managed: 0,
         present: 0,
+        singles: core::ptr::null(),
         kind: None,
         marks: Marks::NONE,
         limit: [0; 4],
+        put_by: 0,
     };
+
+    /// Puts `frames` by for a waiter.
+    pub fn put_by(&mut self, frames: usize) {
+        self.put_by = frames;
+        self.limit = ZoneKind::ALL.map(|kind| self.marks.limit(kind, Depth::Low).saturating_add(frames));
+    }
+
+    /// What a request must leave that does not wait.
+    fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
+        let put_by = if depth == Depth::Min { self.put_by } else { 0 };
+        self.marks.limit(kind, depth).saturating_add(put_by)
+    }
 
     /// Takes the lowest block of `pages` frames of this zone if it leaves `limit` of them, and marks its first frame.
     #[inline(always)]
-    fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
-        if self.free < pages + limit {
+    pub fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
+        if self.free.saturating_sub(limit) < pages {
             return None;
         }
         for region in frames.regions().get(self.first..self.first + self.count).unwrap_or_default() {
@@ -119,17 +143,47 @@ impl ZoneState {
             frame.set_link(link);
             frame.set_head(head);
             self.free -= pages;
+            if pages == 1 {
+                self.singles = region;
+            }
             return Some(pfn);
         }
         None
     }
+
+    /// Takes a frame from the open word if there is one and it leaves `limit` of them, and marks it.
+    #[inline(always)]
+    fn take_single(&mut self, limit: usize, head: Head, link: u32) -> Option<u32> {
+        if self.free <= limit {
+            rarely();
+            return None;
+        }
+        // SAFETY: a zone with a free frame has a region.
+        let region = unsafe { &*self.singles };
+        // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+        let Some(pfn) = unsafe { region.buddy() }.take_open() else {
+            rarely();
+            return None;
+        };
+        // SAFETY: the buddy hands out frames of its region only.
+        let frame = unsafe { region.frame_unchecked(pfn as usize) };
+        frame.set_link(link);
+        frame.set_head(head);
+        self.free -= 1;
+        Some(pfn)
+    }
 }
+
+/// A zone with its lock held.
+pub type ZoneGuard<'a, L> = Guard<'a, L, ZoneState>;
 
 /// The zones of a manager.
 pub struct Zones<L: RawLock> {
     zones: [Locked<L, ZoneState>; MAX_ZONES],
     /// For each kind, the index of the highest zone a request for it may use.
     entry: [AtomicU8; 4],
+    /// [`offset`](Self::offset) of the one for `Normal`, if there is one, else of a zone without frames.
+    normal: AtomicUsize,
 }
 
 impl<L: RawLock> Zones<L> {
@@ -138,7 +192,77 @@ impl<L: RawLock> Zones<L> {
         Zones {
             zones: [const { Locked::new(ZoneState::EMPTY) }; MAX_ZONES],
             entry: [const { AtomicU8::new(NO_ZONE) }; 4],
+            normal: AtomicUsize::new(0),
         }
+    }
+
+    /// How many bytes into the zones the one with this index stands.
+    pub const fn offset(index: usize) -> usize {
+        index % MAX_ZONES * size_of::<Locked<L, ZoneState>>()
+    }
+
+    /// The zone at an offset.
+    ///
+    /// # Safety
+    /// [`offset`](Self::offset) gave it.
+    #[inline(always)]
+    unsafe fn zone_at(&self, offset: usize) -> &Locked<L, ZoneState> {
+        // SAFETY: of a zone, by the caller's word.
+        unsafe { &*self.zones.as_ptr().byte_add(offset) }
+    }
+
+    /// [`take`](Self::take) of a single frame for `Normal`, if the open word of the highest zone has one. Tells too what
+    /// the lock tells of interrupts.
+    #[inline(always)]
+    pub fn take_single(&self, head: Head, link: u32) -> Option<(u32, Option<bool>)> {
+        // SAFETY: the offset of a zone.
+        let mut zone = unsafe { self.zone_at(self.normal.load(Relaxed)) }.lock();
+        let limit = zone.limit[ZoneKind::Normal as usize];
+        let pfn = zone.take_single(limit, head, link)?;
+        Some((pfn, zone.was_masked()))
+    }
+
+    /// Gives a single frame back if its record is `head`; false when it is not. When its word is not the open one, or
+    /// somebody waits, `edge` goes on with the zone still locked: by [`retell`](Self::retell) and serving him.
+    #[inline(always)]
+    pub fn give_single(
+        &self,
+        single: Single<'_>,
+        head: Head,
+        waiting: &Waiting<L>,
+        edge: impl FnOnce(L::Token, &Region, *mut Word),
+    ) -> bool {
+        // SAFETY: the offset of the frame's zone.
+        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
+        if single.frame.head() != head {
+            return false;
+        }
+        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        zone.free += 1;
+        // SAFETY: a word of the region's buddy, whose zone's lock is held.
+        unsafe { *single.word |= 1 << single.bit };
+        // SAFETY: as above, and this is the only reference.
+        if !unsafe { single.region.buddy() }.is_open(single.word) || waiting.is_any() {
+            edge(zone.suspend(), single.region, single.word);
+        }
+        true
+    }
+
+    /// Goes on where [`give_single`](Self::give_single) left off: tells the buddy, unless the word is the open one.
+    ///
+    /// # Safety
+    /// The arguments are those of `edge`.
+    #[inline(always)]
+    pub unsafe fn retell<'z>(&'z self, token: L::Token, region: &Region, word: *mut Word) -> ZoneGuard<'z, L> {
+        // SAFETY: `give_single` locked this zone, and left its section to the caller.
+        let zone = unsafe { self.zone(region.zone()).resume(token) };
+        // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
+        unsafe {
+            if !region.buddy().is_open(word) {
+                region.buddy().retell(word);
+            }
+        }
+        zone
     }
 
     /// The zone with this index.
@@ -164,10 +288,16 @@ impl<L: RawLock> Zones<L> {
             let Some(kind) = zone.kind else { break };
             let _ = zones.push((kind, zone.managed));
         }
+        // The highest with frames that a request for Normal may use. Without any, not every zone is listed, and the last
+        // has no frames.
+        let usable = |index: &usize| self.zones[*index].lock().managed != 0;
+        let reach = (self.entry(ZoneKind::Normal) + 1) % (usize::from(NO_ZONE) + 1);
+        let normal = (0..reach).rev().find(usable).unwrap_or(MAX_ZONES - 1);
+        self.normal.store(Self::offset(normal), Relaxed);
         for (zone, marks) in self.zones.iter().zip(watermark::marks(&zones, page_shift, tuning)) {
             let mut zone = zone.lock();
             zone.marks = marks;
-            zone.limit = ZoneKind::ALL.map(|kind| marks.limit(kind, Depth::Low));
+            zone.put_by(0);
         }
     }
 
@@ -222,7 +352,7 @@ impl<L: RawLock> Zones<L> {
         let mut seen = 0;
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            let limit = zone.marks.limit(kind, depth);
+            let limit = zone.limit_at(kind, depth);
             if let Some(pfn) = zone.take(frames, pages, limit, head, link) {
                 return Ok(pfn);
             }
@@ -235,7 +365,8 @@ impl<L: RawLock> Zones<L> {
 
     /// Gives back a block whose head `admit` accepts; all under the zone's lock, so that of two frees one is refused.
     ///
-    /// `admit` returns the block's pages, or why it is refused; it is told whether the frame is free.
+    /// `admit` returns the block's pages, or why it is refused; it is told whether the frame is free. When somebody
+    /// waits, `hand_over` gets the zone, still locked, to serve him.
     #[inline(always)]
     pub fn give<E>(
         &self,
@@ -243,6 +374,8 @@ impl<L: RawLock> Zones<L> {
         frame: &Frame,
         pfn: u32,
         admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+        waiting: &Waiting<L>,
+        hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> Result<usize, E> {
         let mut zone = self.zones[region.zone() % MAX_ZONES].lock();
         // SAFETY: the zone's lock is held, and this is the only reference while it lives.
@@ -251,6 +384,9 @@ impl<L: RawLock> Zones<L> {
         // SAFETY: the zone's lock is held, and the reference above is gone.
         unsafe { region.buddy() }.give(pfn, pages);
         zone.free += pages;
+        if waiting.is_any() {
+            hand_over(zone);
+        }
         Ok(pages)
     }
 }
