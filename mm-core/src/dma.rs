@@ -69,7 +69,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let state = unsafe { classes.add(class).as_ref() };
         let geometry = &ClassTable::<B>::TABLE.geometry[class];
         let owner = number as u8;
-        Some(Slabs { memory: &self.memory, geometry, state, kind: FrameKind::DmaSlab, owner, hooks: &Hooks::NONE })
+        Some(Slabs {
+            mm: self,
+            memory: &self.memory,
+            geometry,
+            state,
+            kind: FrameKind::DmaSlab,
+            owner,
+            hooks: &Hooks::NONE,
+        })
     }
 
     /// All classes for devices.
@@ -95,7 +103,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         slabs.take_batch(&mut at_hand);
         let object = match NonNull::new(at_hand[0]) {
             Some(object) => object,
-            None => slabs.grow(flags.difference(Gfp::ZERO))?,
+            None => slabs.alloc_slab(flags.difference(Gfp::ZERO), None)?,
         };
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the object is ours and as long as its class.

@@ -15,7 +15,7 @@ const LARGEST: usize = PAGE << 13;
 
 /// Three of the largest blocks, as far as the tables leave them whole.
 fn rig() -> Rig<Large> {
-    Rig::nommu(0x4000_0000, 4 * LARGEST as u64)
+    Rig::arena(0x4000_0000, 4 * LARGEST as u64)
 }
 
 #[test]
