@@ -91,7 +91,7 @@ pub use memory::Memory;
 pub use mempool::{CacheSource, ElementSource, KmallocSource, Mempool, PageSource};
 pub use meta::NIL;
 pub use pages::{Frames, Pages, RefError};
-pub use platform::{Bug, Context, Platform, RawLock};
+pub use platform::{Bug, Context, Overwritten, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use reclaim::{ShrinkRequest, Shrinker, ShrinkerId};
 pub use slab::SlabCounts;

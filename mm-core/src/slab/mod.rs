@@ -7,6 +7,8 @@
 mod bulk;
 mod cache;
 mod geometry;
+#[cfg(feature = "slab-debug")]
+mod guard;
 mod hooks;
 mod scan;
 mod short;
@@ -14,6 +16,8 @@ mod short;
 pub use bulk::BATCH;
 pub use cache::{CacheState, Detached, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
+#[cfg(feature = "slab-debug")]
+pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
 pub use hooks::Hooks;
 pub use scan::SlabCounts;
 
