@@ -58,7 +58,10 @@ impl Hooks {
         }
         let destroy: Option<unsafe fn(NonNull<u8>)> =
             if core::mem::needs_drop::<T>() { Some(destroy::<T>) } else { None };
-        Hooks { construct: Some((call::<T>, erased)), destroy, ..Hooks::NONE }
+        let mut hooks = Hooks::NONE;
+        hooks.construct = Some((call::<T>, erased));
+        hooks.destroy = destroy;
+        hooks
     }
 
     /// True when objects keep a state from one owner to the next.
