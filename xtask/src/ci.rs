@@ -9,7 +9,7 @@ use crate::boards::{BOARDS, Board};
 use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
-use crate::workspace::Workspace;
+use crate::workspace::{EXAMPLES, EXAMPLES_C, Workspace};
 use crate::{bench, c, elf, libraries, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
@@ -35,6 +35,9 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.command(&what, &mut command);
     }
     oldest(&mut round, &workspace);
+    let mut command = cargo_command();
+    command.args(["test", "--quiet", "--lib"]).args(bench::HOST_PACKAGES.iter().flat_map(|name| ["--package", name]));
+    round.command("tests of the bench", &mut command);
     round.part("libraries", "cargo xtask test --libraries", || libraries::run(&Options::default()));
     round.part("the C interface", "cargo xtask c test", c::programs::test);
     for board in &boards {
@@ -45,6 +48,7 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.demo(run::Options::plain(board, SMALL_DEMO));
         round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
         round.demo(run::Options::plain(board, run::SCULL));
+        round.demo(run::Options::plain(board, run::SCULL_C));
     }
     for board in &boards {
         for machine in other_machines(board) {
@@ -59,7 +63,7 @@ pub fn ci(long: bool) -> Result<Totals> {
             }
             round.demo(run::Options { defmt: true, ..run::Options::plain(board, run::SCULL) });
         }
-        round.part("bench", "cargo xtask bench", || bench::bench(None, None).map(|()| passed()));
+        round.part("bench", "cargo xtask bench", || bench::check().map(|()| passed()));
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
         round.command("long tests", cargo_command().args(long_tests));
         miri(&mut round);
@@ -144,7 +148,7 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
         for defmt in [false, true] {
             let place = format!("{}{}", board.name, with(defmt, "defmt"));
             let mut command = cargo_command();
-            command.args(["clippy", "--package", "rtmm-tests", "--lib", "--tests"]);
+            command.args(["clippy", "--package", "rtmm-tests", "--package", EXAMPLES_C, "--lib", "--tests"]);
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the suites for {place}"), command));
             if board.is_host() {
@@ -152,12 +156,20 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
             }
             let mut command = cargo_command();
             // A library's own tests need std's test crate, which a bare target has not.
-            command.args(["clippy", "--package", "rtmm-examples", "--lib", "--bins", "--examples"]);
+            command.args(["clippy", "--package", EXAMPLES, "--package", EXAMPLES_C, "--lib", "--bins", "--examples"]);
             command.args(["--package", &format!("board-{}", board.family)]);
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the board and the examples for {place}"), command));
         }
     }
+    for board in BOARDS.iter().filter(|board| board.counts_instructions()) {
+        let mut command = cargo_command();
+        bench::clippy(&mut command, board);
+        commands.push((format!("clippy of the bench for {}", board.name), command));
+    }
+    let mut command = cargo_command();
+    command.args(["clippy", "--all-targets"]).args(bench::HOST_PACKAGES.iter().flat_map(|name| ["--package", name]));
+    commands.push(("clippy of the bench for this machine".to_owned(), command));
     let mut command = cargo_command();
     command.args(["clippy", "--package", size::PACKAGE, "--features", size::SETUP, "--bins", "--target", size::TARGET]);
     commands.push(("clippy of the smallest programs".to_owned(), command));

@@ -1,7 +1,7 @@
 //! Which packages there are, and which of them are for the host.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -9,9 +9,15 @@ use serde::Deserialize;
 use crate::boards::BOARDS;
 use crate::cargo;
 
+/// The package of the example programs.
+pub const EXAMPLES: &str = "rtmm-examples";
+/// The package of the drivers and the suites in C; it needs a C compiler for the board.
+pub const EXAMPLES_C: &str = "rtmm-examples-c";
+
 /// What `cargo metadata` says, as far as it is of use here.
 #[derive(Debug, Deserialize)]
 pub struct Workspace {
+    workspace_root: PathBuf,
     packages: Vec<Package>,
 }
 
@@ -78,8 +84,8 @@ impl Package {
     }
 
     /// Whether it is in `bench/`: programs beside the project, with the peers they measure.
-    fn is_bench(&self) -> bool {
-        self.manifest_path.parent().is_some_and(|folder| folder.ancestors().any(|place| place.ends_with("bench")))
+    fn is_bench(&self, root: &Path) -> bool {
+        self.manifest_path.starts_with(root.join("bench"))
     }
 }
 
@@ -107,25 +113,28 @@ impl Workspace {
     /// The suites are not among them: they run board by board, the host's two included.
     pub fn host_libraries(&self) -> Vec<&Package> {
         // librtmm.a has nothing to test before C links it.
-        const OTHERS: [&str; 2] = ["rtmm-tests", crate::c::library::PACKAGE];
-        let wanted =
-            |package: &&Package| !package.is_bare() && !package.is_bench() && !OTHERS.contains(&package.name.as_str());
+        const OTHERS: [&str; 3] = ["rtmm-tests", EXAMPLES_C, crate::c::library::PACKAGE];
+        let wanted = |package: &&Package| {
+            !package.is_bare() && !package.is_bench(&self.workspace_root) && !OTHERS.contains(&package.name.as_str())
+        };
         self.packages.iter().filter(wanted).collect()
     }
 
-    /// What selects a demo of `rtmm-examples`: `--example` or `--bin`, with the kind cargo reports for it.
-    pub fn demo(&self, name: &str) -> Result<(&'static str, &'static str)> {
+    /// What selects a demo: its package, and `--example` or `--bin` with the kind cargo reports for it.
+    pub fn demo(&self, name: &str) -> Result<(&'static str, &'static str, &'static str)> {
         let mut known = Vec::new();
-        for target in &self.package("rtmm-examples")?.targets {
-            let found = match () {
-                () if target.is("example") => ("--example", "example"),
-                () if target.is("bin") => ("--bin", "bin"),
-                () => continue,
-            };
-            if target.name == name {
-                return Ok(found);
+        for package in [EXAMPLES, EXAMPLES_C] {
+            for target in &self.package(package)?.targets {
+                let (option, kind) = match () {
+                    () if target.is("example") => ("--example", "example"),
+                    () if target.is("bin") => ("--bin", "bin"),
+                    () => continue,
+                };
+                if target.name == name {
+                    return Ok((package, option, kind));
+                }
+                known.push(target.name.as_str());
             }
-            known.push(target.name.as_str());
         }
         bail!("no demo is called {name:?}; there are {}", known.join(", "))
     }
@@ -135,7 +144,7 @@ impl Workspace {
 mod tests {
     use super::*;
 
-    const METADATA: &str = r#"{"packages":[
+    const METADATA: &str = r#"{"workspace_root":"/r","packages":[
         {"name":"mm-core","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
         {"name":"board-host","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
         {"name":"board-virt-aarch64","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
@@ -145,7 +154,9 @@ mod tests {
         {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
          "metadata":{"suites":{"counted":["sweep"]}}},
         {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
-            {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]}]}"#;
+            {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]},
+        {"name":"rtmm-examples-c","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
+            {"name":"scull-c","kind":["example"]}]}]}"#;
 
     #[test]
     fn bare_boards_benches_and_suites_are_not_host_libraries() {
@@ -165,8 +176,9 @@ mod tests {
     #[test]
     fn demos_are_found_as_examples_or_programs() {
         let workspace = Workspace::parse(METADATA).unwrap();
-        assert_eq!(workspace.demo("scull").unwrap(), ("--example", "example"));
-        assert_eq!(workspace.demo("bench").unwrap(), ("--bin", "bin"));
+        assert_eq!(workspace.demo("scull").unwrap(), (EXAMPLES, "--example", "example"));
+        assert_eq!(workspace.demo("bench").unwrap(), (EXAMPLES, "--bin", "bin"));
+        assert_eq!(workspace.demo("scull-c").unwrap(), (EXAMPLES_C, "--example", "example"));
         let unknown = workspace.demo("lib").unwrap_err().to_string();
         assert!(unknown.contains("scull, bench"), "{unknown}");
     }

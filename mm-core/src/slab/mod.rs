@@ -12,6 +12,7 @@ mod guard;
 mod hooks;
 mod scan;
 mod short;
+mod states;
 
 pub use bulk::BATCH;
 pub use cache::{CacheState, Detached, Given, Slabs, give};
@@ -20,6 +21,7 @@ pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
 pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
 pub use hooks::Hooks;
 pub use scan::SlabCounts;
+pub use states::{ClassStates, InManager, SetAside};
 
 use crate::bits::Word;
 use crate::meta::MetaSize;
