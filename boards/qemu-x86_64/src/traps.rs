@@ -3,12 +3,11 @@
 //! Exceptions end the program with a report. Page faults, double faults and NMIs run on stacks of their own, so that a
 //! stack that has run into its guard page can still be reported.
 
-use crate::boot_cell::BootCell;
-use crate::fault;
+use crate::memory::LAYOUT;
+use board_x86_qemu::{BootCell, Trap, in_interrupt_handler, report};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use x86::Ring;
 use x86::bits64::segmentation::{Descriptor64, load_cs};
 use x86::bits64::task::TaskStateSegment;
@@ -46,22 +45,19 @@ const CODE: SegmentSelector = SegmentSelector::new(1, Ring::Ring0);
 const DATA: SegmentSelector = SegmentSelector::new(2, Ring::Ring0);
 const TASK: SegmentSelector = SegmentSelector::new(3, Ring::Ring0);
 
-/// How many interrupt handlers are running.
-static DEPTH: AtomicUsize = AtomicUsize::new(0);
-
 /// What a stub leaves on the stack.
 #[repr(C)]
-pub(crate) struct Frame {
+struct Frame {
     registers: [u64; 15],
     vector: u64,
     /// The error code, or 0.
-    pub(crate) error: u64,
+    error: u64,
     /// Where the trap was taken.
-    pub(crate) rip: u64,
+    rip: u64,
     cs: u64,
     rflags: u64,
     /// The stack pointer at that moment.
-    pub(crate) rsp: u64,
+    rsp: u64,
     ss: u64,
 }
 
@@ -69,11 +65,6 @@ impl Frame {
     /// RDI, by the order in which `common` pushes.
     fn rdi(&self) -> u64 {
         self.registers[9]
-    }
-
-    /// Which exception or interrupt this is.
-    pub(crate) fn vector(&self) -> u8 {
-        self.vector as u8
     }
 }
 
@@ -137,13 +128,12 @@ unsafe extern "C" fn common() {
 
 extern "C" fn trap(frame: &Frame) {
     if frame.vector as usize != SOFTWARE_VECTOR {
-        fault::report(frame)
+        let [error, ip, sp] = [frame.error, frame.rip, frame.rsp].map(|word| word as usize);
+        report(Trap { vector: frame.vector as u8, error, ip, sp }, &LAYOUT)
     }
-    DEPTH.fetch_add(1, Relaxed);
     // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
     let handler: fn() = unsafe { transmute::<usize, fn()>(frame.rdi() as usize) };
-    handler();
-    DEPTH.fetch_sub(1, Relaxed);
+    in_interrupt_handler(handler);
 }
 
 /// Raises a software interrupt and runs `f` in its handler, with interrupts off. Returns when the handler has.
@@ -151,11 +141,6 @@ pub fn in_interrupt(f: fn()) {
     // SAFETY: the handler saves every general register and calls `f`, an ordinary function; this target's code uses no
     // other registers.
     unsafe { asm!("int {vector}", vector = const SOFTWARE_VECTOR, in("rdi") f) };
-}
-
-/// True inside an interrupt handler.
-pub(crate) fn in_handler() -> bool {
-    DEPTH.load(Relaxed) != 0
 }
 
 macro_rules! exception_stubs {

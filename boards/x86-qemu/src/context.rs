@@ -1,0 +1,83 @@
+//! Where the CPU is: interrupts on or off, inside a handler or not. One CPU.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use critical_section::RawRestoreState;
+use rtmm::Context;
+use x86::io::outb;
+
+/// Set once interrupts are on and the manager is up.
+static TASKS: AtomicBool = AtomicBool::new(false);
+/// How many interrupt handlers are running.
+static DEPTH: AtomicUsize = AtomicUsize::new(0);
+
+/// The interrupt flag.
+const INTERRUPTS: usize = 1 << 9;
+
+/// Where the caller runs.
+#[inline]
+pub(crate) fn context() -> Context {
+    if !TASKS.load(Relaxed) {
+        Context::Boot
+    } else if in_handler() || !interrupts_on() {
+        Context::Atomic
+    } else {
+        Context::Task
+    }
+}
+
+/// Turns interrupts on; from here on code runs as a task. The interrupt controllers stay masked, so nothing but the
+/// software interrupt fires.
+pub fn start_tasks() {
+    TASKS.store(true, Relaxed);
+    // SAFETY: masks both 8259s (machines without them ignore the ports); handlers for what can still come are in place.
+    unsafe {
+        outb(0x21, 0xff);
+        outb(0xa1, 0xff);
+        x86::irq::enable();
+    }
+}
+
+/// Runs the body of an interrupt handler.
+pub fn in_interrupt_handler(body: fn()) {
+    DEPTH.fetch_add(1, Relaxed);
+    body();
+    DEPTH.fetch_sub(1, Relaxed);
+}
+
+/// True inside an interrupt handler.
+#[inline]
+pub fn in_handler() -> bool {
+    DEPTH.load(Relaxed) != 0
+}
+
+#[inline]
+fn interrupts_on() -> bool {
+    let flags: usize;
+    // SAFETY: reading the flags, by way of the stack, has no effect.
+    unsafe { asm!("pushf", "pop {}", out(reg) flags, options(nomem, preserves_flags)) };
+    flags & INTERRUPTS != 0
+}
+
+struct MaskInterrupts;
+critical_section::set_impl!(MaskInterrupts);
+
+// SAFETY: with interrupts off on the only CPU nothing else runs; the flag found by `acquire` is put back by `release`,
+// so sections nest.
+unsafe impl critical_section::Impl for MaskInterrupts {
+    #[inline]
+    unsafe fn acquire() -> RawRestoreState {
+        let on = interrupts_on();
+        // SAFETY: the kernel may mask interrupts.
+        unsafe { x86::irq::disable() };
+        on
+    }
+
+    #[inline]
+    unsafe fn release(on: RawRestoreState) {
+        if on {
+            // SAFETY: they were on before the matching `acquire`.
+            unsafe { x86::irq::enable() };
+        }
+    }
+}
