@@ -12,14 +12,22 @@ pub mod tables;
 
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
-#[cfg(all(feature = "board-qemu-x86_64", not(feature = "board-mps2-an385")))]
+#[cfg(feature = "board-qemu-i586")]
+pub use board_qemu_i586 as board;
+#[cfg(feature = "board-qemu-x86_64")]
 pub use board_qemu_x86_64 as board;
-#[cfg(all(feature = "board-virt-aarch64", not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64"))))]
+#[cfg(feature = "board-virt-aarch64")]
 pub use board_virt_aarch64 as board;
 
+// The default, which a real board's feature wins over.
 #[cfg(all(
     feature = "board-host",
     not(target_os = "none"),
-    not(any(feature = "board-mps2-an385", feature = "board-qemu-x86_64", feature = "board-virt-aarch64"))
+    not(any(
+        feature = "board-mps2-an385",
+        feature = "board-qemu-i586",
+        feature = "board-qemu-x86_64",
+        feature = "board-virt-aarch64"
+    ))
 ))]
 pub use board_host as board;

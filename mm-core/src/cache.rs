@@ -204,7 +204,7 @@ impl<M: Manager> KmemCache<M> {
             assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
         }
         mm.memory.admit(GFP_KERNEL, Location::caller())?;
-        let id = mm.memory.meta_take(MetaSize::Control)?;
+        let id = mm.memory.meta_take(MetaSize::Control, GFP_KERNEL)?;
         let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
         let block = Control {
             name,

@@ -1,11 +1,12 @@
 //! Allocation flags: how hard to try, and where the memory may lie.
 
 use crate::error::AllocError;
+use crate::zone::Depth;
 
 /// Allocation flags, in the manner of Linux's `gfp_t`.
 ///
-/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `HIGH`, `NORETRY` and `USER`
-/// are known and change nothing yet: there is no reserve and no reclaim.
+/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `NORETRY` and `USER` are known
+/// and change nothing yet: there is no reclaim.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(transparent)]
@@ -19,7 +20,7 @@ bitflags::bitflags! {
         const HIGHMEM = 1 << 1;
         /// `__GFP_DMA32`: only memory below 4 GiB.
         const DMA32 = 1 << 2;
-        /// `__GFP_HIGH`: may use part of the reserve, once there is one.
+        /// `__GFP_HIGH`: may use five eighths of the last frames, which other requests leave alone.
         const HIGH = 1 << 5;
         /// `__GFP_ZERO`: hand the memory out zeroed.
         const ZERO = 1 << 8;
@@ -40,7 +41,7 @@ bitflags::bitflags! {
 pub const GFP_KERNEL: Gfp = Gfp::WAIT;
 /// As [`GFP_KERNEL`], for memory a user will see.
 pub const GFP_USER: Gfp = Gfp::WAIT.union(Gfp::USER);
-/// Never waits; right in an interrupt. May use part of the reserve, once there is one.
+/// Never waits; right in an interrupt. May use five eighths of what ordinary requests leave free (the `min` mark).
 pub const GFP_ATOMIC: Gfp = Gfp::HIGH;
 /// Never waits, and leaves a reserve alone.
 pub const GFP_NOWAIT: Gfp = Gfp::empty();
@@ -54,6 +55,30 @@ pub const GFP_HIGHUSER: Gfp = GFP_USER.union(Gfp::HIGHMEM);
 impl Gfp {
     /// Every bit this build knows.
     pub const KNOWN: Gfp = Gfp::all();
+
+    /// What the manager takes for itself, to finish a request: a page of descriptors, a page table. No caller can say
+    /// so: `validate` does not know it.
+    pub(crate) const OWN: Gfp = Gfp(1 << 31);
+
+    /// How far down its zones a request with these flags may go when it must.
+    #[inline]
+    pub(crate) const fn depth(self) -> Depth {
+        if self.bits() & Gfp::HIGH.bits() == 0 {
+            Depth::Min
+        } else if self.bits() & Gfp::OWN.bits() == 0 {
+            Depth::Atomic
+        } else {
+            Depth::Own
+        }
+    }
+
+    /// The flags for what the manager needs itself to finish a request with these flags: lowmem of any zone, as deep
+    /// as the request may go, or for `HIGH` a step deeper.
+    #[inline]
+    pub(crate) const fn own(self) -> Gfp {
+        let kept = Gfp::HIGH.union(Gfp::NOWARN).union(Gfp::NORETRY);
+        Gfp(self.bits() & kept.bits() | Gfp::OWN.bits())
+    }
 
     /// Refuses unknown bits and combinations that contradict themselves.
     ///

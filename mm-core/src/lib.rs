@@ -86,4 +86,4 @@ pub use prot::{CacheMode, Prot};
 pub use slab::SlabCounts;
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
 pub use vmalloc::{AreaHit, AreaInfo, AreaKind, IoMapping, Place, VmArea};
-pub use zone::{ZoneKind, ZoneSpec};
+pub use zone::{Depth, Marks, Tuning, ZoneKind, ZoneSpec};

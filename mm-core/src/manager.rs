@@ -13,7 +13,7 @@ use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
-use crate::zone::{MAX_ZONES, ZoneSpec};
+use crate::zone::{MAX_ZONES, Tuning, ZoneSpec};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
 pub const MAX_REGIONS: usize = 12;
@@ -26,6 +26,15 @@ pub struct Config<'a> {
     /// The window of the vmalloc address space; empty without an MMU. An area or ioremap takes whole units of 64 KiB of
     /// it, its guard page included, and the last unit is a guard.
     pub vmalloc: VirtRange,
+    /// How many frames are kept free.
+    pub tuning: Tuning,
+}
+
+impl<'a> Config<'a> {
+    /// These zones and this window, with [`Tuning::DEFAULT`].
+    pub const fn new(zones: &'a [ZoneSpec], vmalloc: VirtRange) -> Self {
+        Config { zones, vmalloc, tuning: Tuning::DEFAULT }
+    }
 }
 
 /// A memory manager: Linux's kmalloc, get_free_pages and vmalloc over the RAM of one machine.
@@ -98,6 +107,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if self.memory.managed_pages() == 0 {
             return Err(MmError::NoUsableMemory);
         }
+        self.memory.zones.set_marks(B::PAGE_SHIFT, &config.tuning);
         self.memory.set_ready();
         crate::trace::ready(self.memory.managed_pages(), B::PAGE_SIZE);
         Ok(())

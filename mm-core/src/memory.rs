@@ -9,7 +9,7 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform};
-use crate::zone::Zones;
+use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -132,19 +132,26 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
         }
         let head = Head::new(kind, 0, pages as u32);
-        match self.zones.take(&self.frames, pages, flags, head, link) {
-            Ok(pfn) => {
-                if flags.contains(Gfp::ZERO) {
-                    self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
-                }
-                Ok(Pfn(pfn))
-            }
-            Err(error) => {
-                let error = if self.is_ready() { error } else { AllocError::NotReady };
-                crate::trace::pages_failed(pages, flags, error);
-                Err(error)
-            }
+        let pfn = match self.zones.take(&self.frames, pages, flags, head, link) {
+            Some(pfn) => pfn,
+            None => self.take_slow(pages, flags, head, link)?,
+        };
+        if flags.contains(Gfp::ZERO) {
+            self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
         }
+        Ok(Pfn(pfn))
+    }
+
+    /// No zone has the block above its low mark: down to where the flags may go.
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
+        let reach = (ZoneKind::of(flags), flags.depth());
+        self.zones.take_deep(&self.frames, pages, reach, head, link).map_err(|error| {
+            let error = if self.is_ready() { error } else { AllocError::NotReady };
+            crate::trace::pages_failed(pages, flags, error);
+            error
+        })
     }
 
     /// Gives back the block at frame number `pfn` (which may be anything), which must be a live block of `kind` and,

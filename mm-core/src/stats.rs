@@ -7,11 +7,12 @@ use crate::backend::Backend;
 use crate::buddy::MAX_ORDER_LIMIT;
 use crate::cache::CacheInfo;
 use crate::frame::FrameKind;
+use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::{ClassTable, SlabCounts};
 use crate::vmalloc::{AreaFamily, AreaInfo, Cursor};
-use crate::zone::{MAX_ZONES, ZoneKind};
+use crate::zone::{MAX_ZONES, Marks, ZoneKind};
 use core::fmt;
 
 /// Totals, in bytes, as `/proc/meminfo`.
@@ -24,6 +25,8 @@ pub struct MemInfo {
     pub reserved: u64,
     /// Free memory.
     pub free: u64,
+    /// What of it ordinary requests can have: what is above each zone's `min` mark.
+    pub available: u64,
     /// Slabs of kmalloc and caches.
     pub slab: u64,
     /// Descriptors.
@@ -42,6 +45,7 @@ impl fmt::Display for MemInfo {
         line("MemTotal:", self.total)?;
         line("MemReserved:", self.reserved)?;
         line("MemFree:", self.free)?;
+        line("MemAvailable:", self.available)?;
         line("Slab:", self.slab)?;
         line("Descriptors:", self.descriptors)?;
         line("PageTables:", self.page_tables)?;
@@ -64,8 +68,18 @@ pub struct ZoneInfo {
     pub managed: usize,
     /// Free frames.
     pub free: usize,
+    /// The watermarks, and the reserve against each kind of request.
+    pub marks: Marks,
     /// Free blocks by order, each frame in its largest.
     pub blocks: [usize; MAX_ORDER_LIMIT + 1],
+}
+
+impl ZoneInfo {
+    /// Free frames that requests with these flags can have of this zone, in whatever blocks they are.
+    pub fn spare(&self, flags: Gfp) -> usize {
+        let kind = ZoneKind::of(flags);
+        if self.kind > kind { 0 } else { self.free.saturating_sub(self.marks.limit(kind, flags.depth())) }
+    }
 }
 
 /// All zones, printed as `/proc/zoneinfo`.
@@ -81,6 +95,11 @@ impl ZoneList {
     pub fn zones(&self) -> &[ZoneInfo] {
         &self.zones
     }
+
+    /// Free frames that requests with these flags can have, in whatever blocks they are.
+    pub fn spare(&self, flags: Gfp) -> usize {
+        self.zones.iter().map(|zone| zone.spare(flags)).sum()
+    }
 }
 
 impl fmt::Display for ZoneList {
@@ -88,8 +107,13 @@ impl fmt::Display for ZoneList {
         for zone in &self.zones {
             writeln!(f, "Node 0, zone {:>8}", zone.kind.name())?;
             writeln!(f, "  pages free     {}", zone.free)?;
+            writeln!(f, "        min      {}", zone.marks.min)?;
+            writeln!(f, "        low      {}", zone.marks.low)?;
+            writeln!(f, "        high     {}", zone.marks.high)?;
             writeln!(f, "        managed  {}", zone.managed)?;
             writeln!(f, "        present  {}", zone.present)?;
+            let [dma, dma32, normal, high] = zone.marks.reserve;
+            writeln!(f, "        protection: ({dma}, {dma32}, {normal}, {high})")?;
             writeln!(f, "  start_pfn:     {}", zone.span.0)?;
             writeln!(f, "  end_pfn:       {}", zone.span.1)?;
         }
@@ -222,6 +246,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             total: present << B::PAGE_SHIFT,
             reserved: bytes(&[FrameKind::Reserved]),
             free: (self.memory.free_pages() as u64) << B::PAGE_SHIFT,
+            available: (self.memory.zones.available() as u64) << B::PAGE_SHIFT,
             slab: bytes(&[FrameKind::Slab, FrameKind::CacheSlab]),
             descriptors: bytes(&[FrameKind::Meta]),
             page_tables: bytes(&[FrameKind::Table, FrameKind::Held]),
@@ -246,7 +271,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 (Some(first), Some(last)) => (first.start(), last.end()),
                 _ => (0, 0),
             };
-            let info = ZoneInfo { kind, span, present: zone.present, managed: zone.managed, free: zone.free, blocks };
+            let (present, managed, free, marks) = (zone.present, zone.managed, zone.free, zone.marks);
+            let info = ZoneInfo { kind, span, present, managed, free, marks, blocks };
             let _ = list.zones.push(info);
         }
         list

@@ -382,7 +382,7 @@ mod tests {
         let mut map: BootMap = BootMap::new();
         map.add_ram(1 << 30, 1 << 24).unwrap();
         let mut ram: RamMap = map.finish(12, 32).unwrap();
-        let config = Config { zones: &[], vmalloc: VirtRange { start: 0, end: 0 } };
+        let config = Config::new(&[], VirtRange { start: 0, end: 0 });
         // SAFETY: already initialised: it changes nothing.
         assert_eq!(unsafe { MM.init(&mut ram, &config) }, Err(MmError::AlreadyInit));
     }

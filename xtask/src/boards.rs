@@ -119,6 +119,25 @@ pub const BOARDS: &[Board] = &[
         about: "x86-64 under QEMU, real page tables",
     },
     Board {
+        name: "qemu-i586",
+        family: "qemu-i586",
+        target: Some("i586-unknown-linux-gnu"),
+        extra: &["mmu"],
+        qemu: Some(Qemu {
+            program: "qemu-system-i386",
+            package: "qemu-system-x86",
+            machines: &["microvm", "q35", "pc"],
+            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+            // Well past the 896 MiB that have a kernel address.
+            ram: Ram::Default("2G"),
+            max_cpus: 1,
+            door: Door::Pvh,
+            icount: &["-icount", "shift=0,sleep=off"],
+        }),
+        codes: DEBUG_EXIT,
+        about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
+    },
+    Board {
         name: "mps2-an385",
         family: "mps2-an385",
         target: Some("thumbv7m-none-eabi"),

@@ -35,7 +35,7 @@ pub fn init() {
     unsafe { kernel::activate(machine, root) }.expect("the machine has what the tables need");
     fault::install();
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
-    unsafe { MM.init(&mut ram, &Config { zones: layout::ZONES, vmalloc: WINDOW }) }.expect("the manager comes up");
+    unsafe { MM.init(&mut ram, &Config::new(layout::ZONES, WINDOW)) }.expect("the manager comes up");
     BoardPlatform.boot_is_over();
 }
 

@@ -24,7 +24,7 @@ pub fn init() {
     timer::start();
     let mut ram = ram().expect("the map is a constant");
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
-    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &config) }.expect("the PSRAM holds its own tables");
     MM.platform().boot_is_over();

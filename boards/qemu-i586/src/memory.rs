@@ -60,7 +60,7 @@ pub fn init() {
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
     traps::tables_changed();
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
-    unsafe { MM.init(&mut ram, &Config { zones: &ZONES, vmalloc: VMALLOC }) }.expect("the manager takes over the RAM");
+    unsafe { MM.init(&mut ram, &Config::new(&ZONES, VMALLOC)) }.expect("the manager takes over the RAM");
     start_tasks();
 }
 

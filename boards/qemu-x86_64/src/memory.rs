@@ -46,7 +46,7 @@ pub fn init() {
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
-    unsafe { MM.init(&mut ram, &Config { zones: &ZONES, vmalloc: VMALLOC }) }.expect("the manager takes over the RAM");
+    unsafe { MM.init(&mut ram, &Config::new(&ZONES, VMALLOC)) }.expect("the manager takes over the RAM");
     start_tasks();
 }
 

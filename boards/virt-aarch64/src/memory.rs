@@ -52,7 +52,7 @@ pub fn init() {
     // As on Linux's arm64, the zone below 4 GiB is for devices with 32 address lines.
     let zones =
         [ZoneSpec { kind: ZoneKind::Dma32, end: 1 << 32 }, ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
-    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &config) }.expect("RAM holds the manager's tables");
     MM.platform().boot_is_over();

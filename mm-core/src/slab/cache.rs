@@ -149,7 +149,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let g = self.geometry;
         self.memory.fault_point(FaultClass::Slab)?;
         let pfn = self.memory.take_block(g.pages as usize, flags, FrameKind::Held, 0)?;
-        let id = match self.memory.meta_take(meta_size(g.words as usize)) {
+        let id = match self.memory.meta_take(meta_size(g.words as usize), flags) {
             Ok(id) => id,
             Err(error) => {
                 let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);

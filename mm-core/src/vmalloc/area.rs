@@ -3,6 +3,7 @@
 use super::interval::Node;
 use crate::backend::Backend;
 use crate::error::AllocError;
+use crate::gfp::GFP_KERNEL;
 use crate::memory::Memory;
 use crate::meta::MetaSize;
 use crate::platform::Platform;
@@ -64,7 +65,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// # Errors
     /// `NoMemory`.
     pub fn area_take(&self, area: Area) -> Result<u32, AllocError> {
-        let id = self.meta_take(MetaSize::Large)?;
+        let id = self.meta_take(MetaSize::Large, GFP_KERNEL)?;
         // SAFETY: the descriptor is ours and large enough.
         unsafe { self.meta_ptr::<Area>(id).write(area) };
         Ok(id)

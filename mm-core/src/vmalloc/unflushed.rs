@@ -6,7 +6,7 @@ use crate::backend::{Backend, PageTable, TableFrames};
 use crate::error::AllocError;
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
-use crate::gfp::{GFP_NOWAIT, Gfp};
+use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
@@ -168,7 +168,7 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
             let spare = self.family.spares.lock().0.pop();
             let pfn = match spare {
                 Some(pfn) => pfn,
-                None => self.memory.take_block_now(1, GFP_NOWAIT.union(Gfp::ZERO), FrameKind::Held, NIL)?,
+                None => self.memory.take_block_now(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL)?,
             };
             let _ = self.stash.push(pfn);
         }

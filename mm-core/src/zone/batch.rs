@@ -4,13 +4,12 @@ use super::{MAX_ZONES, ZoneKind, Zones};
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
 use crate::platform::RawLock;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// The most frames one lock hold takes or gives.
 pub const BATCH: usize = 32;
 
 impl<L: RawLock> Zones<L> {
-    /// Takes up to `most` single frames from the highest zone the flags allow that has any at once; marks each with
+    /// Takes up to `most` single frames from the highest zone the flags allow that has any above its low mark; marks each with
     /// `head` and `link` and tells `found`. Returns how many there were. The caller asks for at most [`BATCH`].
     pub fn take_each(
         &self,
@@ -20,14 +19,16 @@ impl<L: RawLock> Zones<L> {
         most: usize,
         mut found: impl FnMut(u32),
     ) -> usize {
-        let mut index = self.entry[ZoneKind::of(flags) as usize].load(Relaxed) as usize;
+        let kind = ZoneKind::of(flags);
+        let mut index = self.entry(kind);
         let mut taken = 0;
         while index < MAX_ZONES && taken == 0 {
             let mut zone = self.zones[index].lock();
+            let limit = zone.limit[kind as usize];
             for region in frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default() {
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let buddy = unsafe { region.buddy() };
-                while taken < most && zone.free != 0 {
+                while taken < most && zone.free > limit {
                     let Some(pfn) = buddy.take(1) else { break };
                     // SAFETY: the buddy hands out frames of its region only.
                     let frame = unsafe { region.frame_unchecked(pfn as usize) };

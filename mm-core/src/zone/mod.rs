@@ -1,4 +1,8 @@
-//! Zones: which memory a request may come from, and the lock around its buddies.
+//! Zones: which memory a request may come from, how much of it must stay free, and the lock around its buddies.
+
+mod watermark;
+
+pub use watermark::{Depth, Marks, Tuning};
 
 mod batch;
 
@@ -30,6 +34,9 @@ pub enum ZoneKind {
 }
 
 impl ZoneKind {
+    /// All, lowest first.
+    pub const ALL: [ZoneKind; 4] = [ZoneKind::Dma, ZoneKind::Dma32, ZoneKind::Normal, ZoneKind::HighMem];
+
     /// The zone's name, as Linux prints it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -80,6 +87,42 @@ pub struct ZoneState {
     pub present: usize,
     /// What it is, `None` while unlisted.
     pub kind: Option<ZoneKind>,
+    /// What requests must leave.
+    pub marks: Marks,
+    /// By the number of a kind: what a request for it must leave in the first pass.
+    pub limit: [usize; 4],
+}
+
+impl ZoneState {
+    const EMPTY: ZoneState = ZoneState {
+        first: 0,
+        count: 0,
+        free: 0,
+        managed: 0,
+        present: 0,
+        kind: None,
+        marks: Marks::NONE,
+        limit: [0; 4],
+    };
+
+    /// Takes the lowest block of `pages` frames of this zone if it leaves `limit` of them, and marks its first frame.
+    #[inline(always)]
+    fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        if self.free < pages + limit {
+            return None;
+        }
+        for region in frames.regions().get(self.first..self.first + self.count).unwrap_or_default() {
+            // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+            let Some(pfn) = (unsafe { region.buddy() }).take(pages) else { continue };
+            // SAFETY: the buddy hands out frames of its region only.
+            let frame = unsafe { region.frame_unchecked(pfn as usize) };
+            frame.set_link(link);
+            frame.set_head(head);
+            self.free -= pages;
+            return Some(pfn);
+        }
+        None
+    }
 }
 
 /// The zones of a manager.
@@ -93,8 +136,7 @@ impl<L: RawLock> Zones<L> {
     /// No zones.
     pub const fn new() -> Self {
         Zones {
-            zones: [const { Locked::new(ZoneState { first: 0, count: 0, free: 0, managed: 0, present: 0, kind: None }) };
-                MAX_ZONES],
+            zones: [const { Locked::new(ZoneState::EMPTY) }; MAX_ZONES],
             entry: [const { AtomicU8::new(NO_ZONE) }; 4],
         }
     }
@@ -114,30 +156,77 @@ impl<L: RawLock> Zones<L> {
         }
     }
 
-    /// Takes the lowest block of `pages` frames from the highest zone the flags allow that has one, then from lower
-    /// ones. Marks its first frame.
+    /// Works out the marks; called once, by `init`, when every zone has its frames.
+    pub fn set_marks(&self, page_shift: u32, tuning: &Tuning) {
+        let mut zones: heapless::Vec<(ZoneKind, usize), MAX_ZONES> = heapless::Vec::new();
+        for zone in &self.zones {
+            let zone = zone.lock();
+            let Some(kind) = zone.kind else { break };
+            let _ = zones.push((kind, zone.managed));
+        }
+        for (zone, marks) in self.zones.iter().zip(watermark::marks(&zones, page_shift, tuning)) {
+            let mut zone = zone.lock();
+            zone.marks = marks;
+            zone.limit = ZoneKind::ALL.map(|kind| marks.limit(kind, Depth::Low));
+        }
+    }
+
+    /// Free frames above the `min` marks.
+    pub fn available(&self) -> usize {
+        let above_min = |zone: &Locked<L, ZoneState>| {
+            let zone = zone.lock();
+            zone.free.saturating_sub(zone.marks.min)
+        };
+        self.zones.iter().map(above_min).sum()
+    }
+
+    /// The index of the highest zone a request for `kind` may use; `MAX_ZONES` or more when there is none.
+    #[inline(always)]
+    pub fn entry(&self, kind: ZoneKind) -> usize {
+        self.entry[kind as usize].load(Relaxed) as usize
+    }
+
+    /// The first pass: takes the lowest block of `pages` frames from the highest zone the flags allow that has one and
+    /// stays above its low mark, then from lower ones. Marks its first frame.
+    #[inline(always)]
+    pub fn take(&self, frames: &FrameMap, pages: usize, flags: Gfp, head: Head, link: u32) -> Option<u32> {
+        let kind = ZoneKind::of(flags);
+        let mut index = self.entry(kind);
+        while index < MAX_ZONES {
+            let mut zone = self.zones[index].lock();
+            let limit = zone.limit[kind as usize];
+            if let Some(pfn) = zone.take(frames, pages, limit, head, link) {
+                return Some(pfn);
+            }
+            drop(zone);
+            index = index.wrapping_sub(1);
+        }
+        None
+    }
+
+    /// As [`take`](Self::take), down to `depth`.
     ///
     /// # Errors
-    /// `NoContig` when there are as many free frames but no run of them, else `NoMemory`.
-    #[inline(always)]
-    pub fn take(&self, frames: &FrameMap, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
-        let mut index = self.entry[ZoneKind::of(flags) as usize].load(Relaxed) as usize;
+    /// `NoContig` when there are as many frames to be had but no run of them, else `NoMemory`.
+    #[cold]
+    #[inline(never)]
+    pub fn take_deep(
+        &self,
+        frames: &FrameMap,
+        pages: usize,
+        (kind, depth): (ZoneKind, Depth),
+        head: Head,
+        link: u32,
+    ) -> Result<u32, AllocError> {
+        let mut index = self.entry(kind);
         let mut seen = 0;
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            if zone.free >= pages {
-                for region in frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default() {
-                    // SAFETY: the zone's lock is held, and this is the only reference.
-                    let Some(pfn) = (unsafe { region.buddy() }).take(pages) else { continue };
-                    // SAFETY: the buddy hands out frames of its region only.
-                    let frame = unsafe { region.frame_unchecked(pfn as usize) };
-                    frame.set_link(link);
-                    frame.set_head(head);
-                    zone.free -= pages;
-                    return Ok(pfn);
-                }
+            let limit = zone.marks.limit(kind, depth);
+            if let Some(pfn) = zone.take(frames, pages, limit, head, link) {
+                return Ok(pfn);
             }
-            seen += zone.free;
+            seen += zone.free.saturating_sub(limit);
             drop(zone);
             index = index.wrapping_sub(1);
         }

@@ -55,7 +55,8 @@ impl Rig<Arena> {
         let mut map: BootMap = BootMap::new();
         map.add_ram(phys, len).expect("one range");
         let mut usable = map.finish(12, 44).expect("usable RAM");
-        let config = Config { zones: &zones(&[(phys, phys + len)]), vmalloc: VirtRange { start: 0, end: 0 } };
+        let zones = zones(&[(phys, phys + len)]);
+        let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
         // SAFETY: the memory is this manager's alone, and is there.
         unsafe { mm.init(&mut usable, &config) }.expect("init");
         Rig { mm, platform, ram: Some(ram) }
@@ -112,7 +113,7 @@ impl<const PAE: bool> Rig<X86<SimMachine<PAE>>> {
         }
         let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
         // SAFETY: the memory is this manager's alone, and is there.
-        unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: window }) }.expect("init");
+        unsafe { mm.init(&mut usable, &Config::new(&zones, window)) }.expect("init");
         Rig { mm, platform, ram: None }
     }
 

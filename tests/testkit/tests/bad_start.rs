@@ -87,7 +87,7 @@ fn init_works_once() {
         let mut ram = map.finish(12, 44).unwrap();
         for zones in [&[NORMAL][..], &[]] {
             // SAFETY: the memory is this manager's alone, and is there.
-            assert_eq!(unsafe { mm.init(&mut ram, &Config { zones, vmalloc: NONE }) }, Err(MmError::AlreadyInit));
+            assert_eq!(unsafe { mm.init(&mut ram, &Config::new(zones, NONE)) }, Err(MmError::AlreadyInit));
         }
         assert_eq!((mm.check().unwrap(), mm.zoneinfo().to_string()), before);
         assert_eq!(ram.free_bytes(), 0x10_0000, "nothing was taken of the second map");
@@ -110,7 +110,7 @@ fn an_empty_map_is_an_error() {
     while ram.alloc_top(PAGE, PAGE, u64::MAX).is_some() {}
     let (mm, _) = new_arena();
     // SAFETY: the memory is this manager's alone, and is there.
-    assert_eq!(unsafe { mm.init(&mut ram, &Config { zones: &[NORMAL], vmalloc: NONE }) }, Err(MmError::NoUsableMemory));
+    assert_eq!(unsafe { mm.init(&mut ram, &Config::new(&[NORMAL], NONE)) }, Err(MmError::NoUsableMemory));
     nothing_works(&mm);
 }
 
@@ -118,7 +118,7 @@ fn an_empty_map_is_an_error() {
 fn little_ram_is_enough_or_refused() {
     let mut works = None;
     for pages in (1..=20).chain([33, 63, 64, 65]) {
-        let (mm, _ram, result) = start(pages, &Config { zones: &[NORMAL], vmalloc: NONE });
+        let (mm, _ram, result) = start(pages, &Config::new(&[NORMAL], NONE));
         match result {
             Ok(()) => {
                 works.get_or_insert(pages);
@@ -156,18 +156,18 @@ fn zones_that_make_no_sense_are_refused() {
         all.iter().chain(&[normal]).enumerate().map(|(i, kind)| zone(*kind, (i as u64 + 1) << 30)).collect(),
     ];
     for zones in lists {
-        let (mm, _ram, result) = start(64, &Config { zones: &zones, vmalloc: NONE });
+        let (mm, _ram, result) = start(64, &Config::new(&zones, NONE));
         assert!(matches!(result, Err(MmError::Inval | MmError::NoUsableMemory)), "{zones:?}: {result:?}");
         nothing_works(&mm);
         let mut map: BootMap = BootMap::new();
         map.add_ram(0x10_0000, 64 * PAGE).unwrap();
         // SAFETY: the memory is this manager's alone, and is there.
-        let again = unsafe { mm.init(&mut map.finish(12, 44).unwrap(), &Config { zones: &[NORMAL], vmalloc: NONE }) };
+        let again = unsafe { mm.init(&mut map.finish(12, 44).unwrap(), &Config::new(&[NORMAL], NONE)) };
         assert_eq!(again, Err(MmError::AlreadyInit));
     }
     // Zones without RAM do no harm.
     let zones = [zone(dma, 0x1000), zone(ZoneKind::Dma32, 0x2000), zone(normal, 1 << 32), zone(all[3], 1 << 40)];
-    let (mm, _ram, result) = start(64, &Config { zones: &zones, vmalloc: NONE });
+    let (mm, _ram, result) = start(64, &Config::new(&zones, NONE));
     assert_eq!((result, mm.get_free_page(GFP_DMA)), (Ok(()), Err(AllocError::NoMemory)));
     assert_eq!(mm.free_page(mm.get_free_page(GFP_KERNEL).unwrap().as_ptr()), Ok(()));
     mm.check().unwrap();
@@ -175,7 +175,7 @@ fn zones_that_make_no_sense_are_refused() {
 
 #[test]
 fn windows_that_make_no_sense_are_refused() {
-    let (mm, _ram, result) = start(64, &Config { zones: &[NORMAL], vmalloc: WINDOW });
+    let (mm, _ram, result) = start(64, &Config::new(&[NORMAL], WINDOW));
     assert_eq!(result, Err(MmError::Inval), "a window without an MMU");
     assert_eq!(mm.kmalloc(8, GFP_KERNEL), Err(AllocError::NotReady));
     for window in [
@@ -199,7 +199,7 @@ fn windows_that_make_no_sense_are_refused() {
         machine.boot(WINDOW, &mut || Some(Pfn((ram.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
         let mm = Mm::new(TestPlatform::new(), backend_mmu_x86::X86::new(machine));
         // SAFETY: the memory is this manager's alone, and is there.
-        let result = unsafe { mm.init(&mut ram, &Config { zones: &[NORMAL], vmalloc: window }) };
+        let result = unsafe { mm.init(&mut ram, &Config::new(&[NORMAL], window)) };
         assert!(matches!(result, Err(MmError::Inval | MmError::NoUsableMemory)), "{window:x?}: {result:?}");
         assert_eq!(mm.vmalloc(8), Err(AllocError::NotReady));
     }
@@ -248,7 +248,7 @@ proptest! {
             zones.insert(0, ZoneSpec { kind: ZoneKind::Dma, end: ARENA + pages * PAGE });
         }
         // SAFETY: the memory is this manager's alone, and is there.
-        match unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: NONE }) } {
+        match unsafe { mm.init(&mut usable, &Config::new(&zones, NONE)) } {
             Ok(()) => {}
             Err(error) => {
                 prop_assert!(matches!(error, MmError::NoUsableMemory | MmError::TooManyRegions), "{}", error);
@@ -275,7 +275,10 @@ proptest! {
             unsafe { block.write_bytes(0xaa, (PAGE as usize) << order) };
         }
         prop_assert!(given.is_subset(&promised));
-        prop_assert_eq!((given.len(), mm.free_page_count()), (report.free, 0));
+        // What is left over is what the marks keep, and no more.
+        let zones = mm.zoneinfo();
+        let kept: usize = zones.zones().iter().map(|z| z.free.min(z.marks.limit(ZoneKind::Normal, Depth::Atomic))).sum();
+        prop_assert_eq!((given.len() + kept, mm.free_page_count(), zones.spare(GFP_ATOMIC)), (report.free, kept, 0));
         // What is not given out holds the manager's tables.
         prop_assert!(promised.len() - given.len() <= 8 + PAGES as usize / 16);
         for (block, order) in blocks {

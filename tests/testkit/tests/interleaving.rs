@@ -185,7 +185,7 @@ fn nommu() -> &'static Mm<Preemptible, Arena> {
     let mut map: BootMap = BootMap::new();
     map.add_ram(start, end - start).expect("one range");
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
-    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
     // SAFETY: the memory is this manager's alone.
     unsafe { mm.init(&mut map.finish(12, 44).expect("usable RAM"), &config) }.expect("init");
     mm
@@ -200,7 +200,7 @@ fn mmu() -> &'static Mm<Preemptible, X86<SimMachine>> {
     let mm: &'static Mm<Preemptible, X86<SimMachine>> = Box::leak(Box::new(Mm::new(Preemptible, X86::new(machine))));
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
     // SAFETY: the memory is this manager's alone.
-    unsafe { mm.init(&mut usable, &Config { zones: &zones, vmalloc: WINDOW }) }.expect("init");
+    unsafe { mm.init(&mut usable, &Config::new(&zones, WINDOW)) }.expect("init");
     mm
 }
 

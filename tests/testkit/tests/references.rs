@@ -258,7 +258,7 @@ fn a_bulk_free_stops_at_the_first_wrong_page<B: Backend>(mm: &TestMm<B>) {
         (Pfn(u32::MAX), FreeError::Foreign),
     ];
     for (wrong, error) in cases {
-        let right = std::mem::replace(&mut pages[35], Some(wrong));
+        let right = pages[35].replace(wrong);
         assert_eq!(mm.free_pages_bulk(&mut pages), Err(error));
         assert!(pages[..35].iter().all(Option::is_none) && pages[36..] == all[36..] && pages[35] == Some(wrong));
         mm.check().unwrap();
@@ -279,10 +279,16 @@ fn bulk_reaches_high_memory_first_and_low_memory_after_it() {
     let rig = highmem();
     let low_end = rig.mm.backend().lowmem_end();
     rig.nothing_lost(|mm| {
+        let zones = mm.zoneinfo();
+        let high = zones.zones().iter().find(|zone| zone.kind == ZoneKind::HighMem).unwrap();
         let mut pages = vec![None; mm.free_page_count()];
         let filled = mm.alloc_pages_bulk(GFP_HIGHUSER, &mut pages).unwrap();
-        let is_high: Vec<_> = pages[..filled].iter().map(|pfn| pfn.unwrap().phys(12).0 >= low_end).collect();
-        assert!(is_high[0] && !is_high[filled - 1] && is_high.is_sorted_by(|a, b| a >= b));
+        let is_high = |pfn: &Option<Pfn>| pfn.unwrap().phys(12).0 >= low_end;
+        // All that is high above the low mark, then what is low; at last, from either, what is above the minima.
+        let first = pages[..filled].iter().take_while(|pfn| is_high(pfn)).count();
+        assert_eq!(first, high.free - high.marks.low);
+        assert_eq!(pages[..filled].iter().filter(|pfn| is_high(pfn)).count(), high.free - high.marks.min);
+        assert_eq!((filled > first, mm.zoneinfo().spare(GFP_HIGHUSER)), (true, 0));
         // High and low ones mixed, in batches that meet both zones.
         pages[..filled].reverse();
         pages[..filled].chunks_mut(7).for_each(|chunk| chunk.reverse());

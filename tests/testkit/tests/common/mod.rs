@@ -92,8 +92,8 @@ pub fn drained<B: Backend>(mm: &TestMm<B>) -> State {
     state(mm)
 }
 
-/// Memory in which no two free frames are neighbours.
-pub struct Fragments(Vec<NonNull<u8>>);
+/// Memory in which no two frames that can be had are neighbours.
+pub struct Fragments(Vec<(NonNull<u8>, usize)>);
 
 /// Takes all memory, page by page, and gives every second page back.
 pub fn fragment<B: Backend>(mm: &TestMm<B>) -> Fragments {
@@ -103,9 +103,14 @@ pub fn fragment<B: Backend>(mm: &TestMm<B>) -> Fragments {
     while let Ok(page) = mm.get_free_page(GFP_ATOMIC) {
         if (page.as_ptr().addr() / PAGE).is_multiple_of(2) { &mut kept } else { &mut given }.push(page);
     }
-    assert_eq!(mm.free_page_count(), 0);
+    assert_eq!(mm.zoneinfo().spare(GFP_ATOMIC), 0);
     for page in given {
         mm.free_page(page.as_ptr()).unwrap();
+    }
+    let mut kept: Vec<_> = kept.into_iter().map(|page| (page, 0)).collect();
+    // What the marks kept back lies together, and could be had now.
+    while let Ok(pair) = mm.get_free_pages(GFP_ATOMIC, 1) {
+        kept.push((pair, 1));
     }
     Fragments(kept)
 }
@@ -113,8 +118,8 @@ pub fn fragment<B: Backend>(mm: &TestMm<B>) -> Fragments {
 impl Fragments {
     /// Gives the rest back.
     pub fn undo<B: Backend>(self, mm: &TestMm<B>) {
-        for page in self.0 {
-            mm.free_page(page.as_ptr()).unwrap();
+        for (block, order) in self.0 {
+            mm.free_pages(block.as_ptr(), order).unwrap();
         }
     }
 }
