@@ -34,7 +34,7 @@ mod tests {
 
     /// A store that the compiler can neither drop nor find fault with, and that must not succeed.
     fn poke(addr: usize) -> ! {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
         // SAFETY: every caller expects a fault, which does not return; nothing is stored.
         unsafe {
             core::arch::asm!("mov byte ptr [{addr}], 1", addr = in(reg) addr, options(nostack))
@@ -44,7 +44,7 @@ mod tests {
 
     /// A load of the same kind.
     fn peek(addr: usize) -> ! {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
         // SAFETY: every caller expects a fault; a load changes nothing but a register.
         unsafe {
             core::arch::asm!("mov al, byte ptr [{addr}]", addr = in(reg) addr, out("al") _, options(nostack))

@@ -10,7 +10,7 @@
 .balign 4
     .long 4, 8, 18
     .asciz "Xen"
-    .quad pvh_start
+    .long pvh_start, 0
 
 .section .boot, "awx", @progbits
 .global pvh_start

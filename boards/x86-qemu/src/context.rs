@@ -55,7 +55,13 @@ pub fn in_handler() -> bool {
 fn interrupts_on() -> bool {
     let flags: usize;
     // SAFETY: reading the flags, by way of the stack, has no effect.
-    unsafe { asm!("pushf", "pop {}", out(reg) flags, options(nomem, preserves_flags)) };
+    unsafe {
+        // Of a whole word: the plain name is one of 16 bits in 32-bit mode.
+        #[cfg(target_pointer_width = "64")]
+        asm!("pushfq", "pop {}", out(reg) flags, options(nomem, preserves_flags));
+        #[cfg(target_pointer_width = "32")]
+        asm!("pushfd", "pop {}", out(reg) flags, options(nomem, preserves_flags));
+    }
     flags & INTERRUPTS != 0
 }
 
