@@ -10,6 +10,8 @@ pub mod measure;
 pub mod scull;
 pub mod tables;
 
+#[cfg(feature = "board-lm3s6965evb")]
+pub use board_lm3s6965evb as board;
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
 #[cfg(feature = "board-qemu-i586")]
@@ -18,16 +20,9 @@ pub use board_qemu_i586 as board;
 pub use board_qemu_x86_64 as board;
 #[cfg(feature = "board-virt-aarch64")]
 pub use board_virt_aarch64 as board;
+#[cfg(feature = "board-virt-rv32")]
+pub use board_virt_rv32 as board;
 
-// The default, which a real board's feature wins over.
-#[cfg(all(
-    feature = "board-host",
-    not(target_os = "none"),
-    not(any(
-        feature = "board-mps2-an385",
-        feature = "board-qemu-i586",
-        feature = "board-qemu-x86_64",
-        feature = "board-virt-aarch64"
-    ))
-))]
+// The default, where no real board is chosen.
+#[cfg(all(feature = "board-host", not(target_os = "none"), not(feature = "board-qemu-i586")))]
 pub use board_host as board;

@@ -14,6 +14,8 @@ fn known_loop(rounds: u32) {
         asm!("2: subs {0:w}, {0:w}, #1", "b.ne 2b", inout(reg) rounds => _, options(nomem, nostack));
         #[cfg(target_arch = "arm")]
         asm!("2: subs {0}, {0}, #1", "bne 2b", inout(reg) rounds => _, options(nomem, nostack));
+        #[cfg(target_arch = "riscv32")]
+        asm!("2: addi {0}, {0}, -1", "bnez {0}, 2b", inout(reg) rounds => _, options(nomem, nostack));
     }
 }
 

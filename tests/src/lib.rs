@@ -6,6 +6,8 @@
 
 #[cfg(feature = "board-host")]
 pub use board_host as board;
+#[cfg(feature = "board-lm3s6965evb")]
+pub use board_lm3s6965evb as board;
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
 #[cfg(feature = "board-qemu-i586")]
@@ -14,6 +16,8 @@ pub use board_qemu_i586 as board;
 pub use board_qemu_x86_64 as board;
 #[cfg(feature = "board-virt-aarch64")]
 pub use board_virt_aarch64 as board;
+#[cfg(feature = "board-virt-rv32")]
+pub use board_virt_rv32 as board;
 
 mod bytes;
 mod hoard;

@@ -6,7 +6,7 @@
 mod tests {
     use core::ptr;
     use rtmm::{AllocError, Backend, Context, FreeError, GFP_KERNEL, MmError, Platform};
-    use rtmm_tests::board::{self, BoardPlatform, MM};
+    use rtmm_tests::board::{self, MM};
     use rtmm_tests::{Counts, PAGE};
 
     #[test]
@@ -45,9 +45,9 @@ mod tests {
 
     #[test]
     fn init_ends_the_boot_context_and_serves() {
-        assert_eq!(BoardPlatform.context(), Context::Boot);
+        assert_eq!(MM.platform().context(), Context::Boot);
         board::init();
-        assert_eq!(BoardPlatform.context(), Context::Task);
+        assert_eq!(MM.platform().context(), Context::Task);
         let start = Counts::now();
         let object = MM.kmalloc(64, GFP_KERNEL).unwrap();
         MM.kfree(object.as_ptr()).unwrap();

@@ -8,7 +8,7 @@ rtmm_tests::setup!();
 mod tests {
     use core::sync::atomic::{AtomicUsize, Ordering};
     use rtmm::{Context, Platform};
-    use rtmm_tests::board::{self, BoardPlatform};
+    use rtmm_tests::board::{self, MM};
 
     #[test]
     fn a_line_reaches_the_console() {
@@ -57,12 +57,12 @@ mod tests {
     #[test]
     fn an_interrupt_is_atomic_context_and_a_task_is_not() {
         static SEEN: AtomicUsize = AtomicUsize::new(0);
-        assert_eq!(BoardPlatform.context(), Context::Task);
+        assert_eq!(MM.platform().context(), Context::Task);
         board::in_interrupt(|| {
-            SEEN.store(1 + usize::from(BoardPlatform.context() == Context::Atomic), Ordering::Relaxed);
+            SEEN.store(1 + usize::from(MM.platform().context() == Context::Atomic), Ordering::Relaxed);
         });
         assert_eq!(SEEN.load(Ordering::Relaxed), 2);
-        assert_eq!(BoardPlatform.context(), Context::Task);
+        assert_eq!(MM.platform().context(), Context::Task);
     }
 
     #[test]

@@ -174,6 +174,25 @@ pub const BOARDS: &[Board] = &[
         codes: PLAIN_EXIT,
         about: "Cortex-A53 under QEMU, its MMU left off",
     },
+    Board {
+        name: "virt-rv32",
+        family: "virt-rv32",
+        target: Some("riscv32imac-unknown-none-elf"),
+        extra: &[],
+        qemu: Some(Qemu {
+            program: "qemu-system-riscv32",
+            package: "qemu-system-misc",
+            machines: &["virt"],
+            args: &["-bios", "none"],
+            ram: Ram::Default("128M"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            // The counter is exact with any shift; with this one an instruction is longer than a tick of the timer.
+            icount: &["-icount", "shift=7,sleep=off"],
+        }),
+        codes: PLAIN_EXIT,
+        about: "32-bit RISC-V under QEMU, machine mode, no MMU",
+    },
 ];
 
 /// The board of `cargo xtask run`.

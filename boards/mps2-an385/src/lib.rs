@@ -3,19 +3,19 @@
 //! Programs are linked into the SSRAM by `cortex-m-rt`; the PSRAM is what the manager manages.
 #![no_std]
 
-mod faults;
-mod interrupt;
+mod counter;
 mod memory;
 mod mm;
-mod platform;
-mod timer;
+pub mod timer;
 
+pub use board_cortex_m::in_interrupt;
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
-pub use interrupt::in_interrupt;
+pub use counter::instructions;
 pub use memory::{init, mmio};
-pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
-pub use platform::BoardPlatform;
-pub use timer::instructions;
+pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
+
+#[doc(hidden)]
+pub use board_cortex_m::entry_with;
 
 /// The board's name, as `xtask` and the features call it.
 pub const NAME: &str = "mps2-an385";
@@ -24,13 +24,6 @@ pub const NAME: &str = "mps2-an385";
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        // `cortex-m-rt` jumps to the symbol `main` once memory is initialised.
-        #[unsafe(export_name = "main")]
-        extern "C" fn __board_entry() -> ! {
-            $crate::init();
-            let main: fn() = $main;
-            main();
-            $crate::exit($crate::ExitCode::Pass)
-        }
+        $crate::entry_with!($crate::init, $main);
     };
 }

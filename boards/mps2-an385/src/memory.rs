@@ -1,7 +1,7 @@
 //! The memory map, and bringing the manager up.
 
+use crate::counter;
 use crate::mm::{Backend, MM};
-use crate::timer;
 use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The PSRAM (AN385, memory map). No part of the image lies in it.
@@ -21,7 +21,7 @@ fn ram() -> Result<RamMap, MmError> {
 
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.
 pub fn init() {
-    timer::start();
+    counter::start();
     let mut ram = ram().expect("the map is a constant");
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
     let config = Config::new(&zones, VirtRange { start: 0, end: 0 });

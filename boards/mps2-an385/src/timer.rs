@@ -1,45 +1,44 @@
-//! Instructions executed, from CMSDK timer 0 under `-icount shift=6`.
-//!
-//! The Cortex-M3's cycle counter is not modelled by QEMU and SysTick has only 24 bits. The timer runs at 25 MHz and
-//! an instruction takes 64 ns under `shift=6`, so it counts 1.6 ticks for each.
+//! A timer whose interrupt comes after a given number of instructions: CMSDK timer 1.
 
-use core::cell::Cell;
-use critical_section::Mutex;
+use board_cortex_m::unmask_timer;
+use board_semihosting::set_timer_handler;
 
-/// Registers of CMSDK timer 0 (Arm DDI 0479, APB timer).
-const CTRL: *mut u32 = 0x4000_0000 as *mut u32;
-const VALUE: *mut u32 = 0x4000_0004 as *mut u32;
-const RELOAD: *mut u32 = 0x4000_0008 as *mut u32;
+/// Registers of CMSDK timer 1 (Arm DDI 0479, APB timer; AN385, memory map).
+const CTRL: *mut u32 = 0x4000_1000 as *mut u32;
+const VALUE: *mut u32 = 0x4000_1004 as *mut u32;
+const RELOAD: *mut u32 = 0x4000_1008 as *mut u32;
+const INTCLEAR: *mut u32 = 0x4000_100c as *mut u32;
 const ENABLE: u32 = 1;
+const INTERRUPT: u32 = 1 << 3;
+/// Its interrupt line (AN385, table of interrupts).
+const LINE: u16 = 9;
 
-/// The last value seen, and the ticks up to it. The timer counts down and wraps after 171 s; reading it more often
-/// than that loses nothing.
-///
-/// `n` instructions after its start QEMU's timer has moved by `1.6 * n`, rounded up, less one. With that one given
-/// back, rounding down finds `n` from it exactly.
-static SEEN: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((u32::MAX, 1)));
+/// Makes `handler` what the timer's interrupt runs; it is given the address of the interrupted instruction.
+pub fn start(handler: fn(usize)) {
+    set_timer_handler(handler);
+    cancel();
+    unmask_timer(board_cortex_m::Timer { line: LINE, acknowledge: cancel });
+}
 
-/// Starts the timer.
-pub(crate) fn start() {
+/// Raises the interrupt once, `instructions` (at least 1) after this call's last store: exact to an instruction under
+/// `-icount shift=6,sleep=off`; without it, after 64 ns for each.
+pub fn fire_after(instructions: u32) {
+    // 25 MHz: 1.6 ticks each, rounded down, so that every instruction is met by some number.
+    let ticks = (u64::from(instructions) * 8 / 5).min(u64::from(u32::MAX)) as u32;
+    cancel();
     // SAFETY: these are the timer's registers, and nothing else of the program uses the timer.
     unsafe {
-        RELOAD.write_volatile(u32::MAX);
-        VALUE.write_volatile(u32::MAX);
-        CTRL.write_volatile(ENABLE);
+        RELOAD.write_volatile(ticks);
+        VALUE.write_volatile(ticks);
+        CTRL.write_volatile(ENABLE | INTERRUPT);
     }
 }
 
-/// Instructions executed since start-up, exact under `-icount shift=6,sleep=off`. Without it the timer follows the
-/// host's clock.
-pub fn instructions() -> u64 {
-    critical_section::with(|section| {
-        // SAFETY: reading the register has no effect.
-        let value = unsafe { VALUE.read_volatile() };
-        let seen = SEEN.borrow(section);
-        let (last, ticks) = seen.get();
-        let ticks = ticks + u64::from(last.wrapping_sub(value));
-        seen.set((value, ticks));
-        // 1.6 ticks each.
-        ticks * 5 / 8
-    })
+/// Stops the timer; an interrupt that is pending already still comes.
+pub fn cancel() {
+    // SAFETY: as above.
+    unsafe {
+        CTRL.write_volatile(0);
+        INTCLEAR.write_volatile(1);
+    }
 }

@@ -1,11 +1,12 @@
 //! A software-generated interrupt that runs a function of the caller.
 
-use crate::platform::interrupts_masked;
+use crate::processor::interrupts_masked;
 use arm_gic::gicv2::registers::{Gicc, Gicd};
 use arm_gic::gicv2::{GicV2, SgiTarget, SgiTargetListFilter};
 use arm_gic::{IntId, InterruptGroup};
+use board_semihosting::{run_in_interrupt, run_job};
 use core::arch::asm;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use cortex_a::asm::barrier;
 use critical_section::Mutex;
 
@@ -17,8 +18,6 @@ const GROUP: InterruptGroup = InterruptGroup::Group0;
 const SOFTWARE: IntId = IntId::sgi(7);
 
 static GIC: Mutex<RefCell<Option<GicV2<'static>>>> = Mutex::new(RefCell::new(None));
-type Job = fn();
-static JOB: Mutex<Cell<Option<Job>>> = Mutex::new(Cell::new(None));
 
 fn with_gic<R>(f: impl FnOnce(&mut GicV2<'static>) -> R) -> Option<R> {
     critical_section::with(|section| GIC.borrow_ref_mut(section).as_mut().map(f))
@@ -40,27 +39,21 @@ pub(crate) fn start() {
 /// When interrupts are masked, since the handler would then run at some later time.
 pub fn in_interrupt(f: fn()) {
     assert!(!interrupts_masked(), "interrupts are masked");
-    critical_section::with(|section| JOB.borrow(section).set(Some(f)));
     let this_cpu = SgiTarget::List { target_list_filter: SgiTargetListFilter::ForwardSelfOnly, target_list: 0 };
-    with_gic(|gic| gic.send_sgi(SOFTWARE, this_cpu));
-    // The controller's signal takes its time; on silicon a few cycles, under QEMU none.
-    barrier::dsb(barrier::SY);
-    barrier::isb(barrier::SY);
-    const PATIENCE: u32 = 100_000;
-    let taken = (0..PATIENCE).any(|_| critical_section::with(|section| JOB.borrow(section).get().is_none()));
-    assert!(taken, "the software interrupt was not taken");
+    run_in_interrupt(f, || {
+        with_gic(|gic| gic.send_sgi(SOFTWARE, this_cpu));
+        barrier::dsb(barrier::SY);
+        barrier::isb(barrier::SY);
+    });
 }
 
 /// Called by the assembly with the interrupted registers saved and interrupts masked.
 #[unsafe(no_mangle)]
 extern "C" fn board_irq() {
     let Some(id) = with_gic(|gic| gic.get_and_acknowledge_interrupt(GROUP)).flatten() else { return };
-    if id != SOFTWARE {
-        board_semihosting::write_fault(format_args!("unexpected interrupt {id:?}"));
+    match id {
+        SOFTWARE => run_job(),
+        _ => board_semihosting::write_fault(format_args!("unexpected interrupt {id:?}")),
     }
-    if let Some(job) = critical_section::with(|section| JOB.borrow(section).get()) {
-        job();
-    }
-    critical_section::with(|section| JOB.borrow(section).set(None));
     with_gic(|gic| gic.end_interrupt(id, GROUP));
 }

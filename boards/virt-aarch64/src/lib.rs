@@ -8,15 +8,17 @@ mod faults;
 mod interrupt;
 mod memory;
 mod mm;
-mod platform;
+mod processor;
 mod start;
 
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use counter::instructions;
 pub use interrupt::in_interrupt;
 pub use memory::{init, mmio};
-pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
-pub use platform::BoardPlatform;
+pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
+
+#[doc(hidden)]
+pub use board_semihosting::run;
 
 /// The board's name, as `xtask` and the features call it.
 pub const NAME: &str = "virt-aarch64";
@@ -28,10 +30,7 @@ macro_rules! entry {
         // The start code jumps to the symbol `main` once there is a stack.
         #[unsafe(export_name = "main")]
         extern "C" fn __board_entry() -> ! {
-            $crate::init();
-            let main: fn() = $main;
-            main();
-            $crate::exit($crate::ExitCode::Pass)
+            $crate::run($crate::init, $main)
         }
     };
 }

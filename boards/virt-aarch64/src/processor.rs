@@ -1,45 +1,24 @@
-//! What the manager needs of the processor: the lock and the context.
+//! The processor: when it cannot wait, and its critical section.
 
+use board_semihosting::Processor;
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
 use cortex_a::registers::{DAIF, Readable};
 use critical_section::RawRestoreState;
-use rtmm::{Bug, Context, CriticalSectionLock, Platform};
 
-/// True once the manager is up.
-static UP: AtomicBool = AtomicBool::new(false);
-
-/// A single core, its critical section masks interrupts.
+/// A Cortex-A core in EL1.
 #[derive(Debug)]
-pub struct BoardPlatform;
+pub struct Core;
 
-impl BoardPlatform {
-    /// Ends [`Context::Boot`].
-    pub(crate) fn boot_is_over(&self) {
-        UP.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Platform for BoardPlatform {
-    type Lock = CriticalSectionLock;
-
-    fn context(&self) -> Context {
-        if !UP.load(Ordering::Relaxed) {
-            Context::Boot
-        } else if interrupts_masked() {
-            // Taking an interrupt masks them, so a handler is seen by this too.
-            Context::Atomic
-        } else {
-            Context::Task
-        }
-    }
-
-    fn bug(&self, bug: &Bug) {
-        board_semihosting::record_bug(bug);
+impl Processor for Core {
+    #[inline]
+    fn is_atomic() -> bool {
+        // Taking an interrupt masks them, so a handler is seen by this too.
+        interrupts_masked()
     }
 }
 
 /// True when interrupts are masked on this CPU.
+#[inline]
 pub(crate) fn interrupts_masked() -> bool {
     DAIF.is_set(DAIF::I)
 }

@@ -1,0 +1,41 @@
+//! The memory map, and bringing the manager up.
+
+use crate::counter;
+use crate::mm::{Backend, MM};
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+
+/// UART 0 (data sheet, memory map); the console uses semihosting, so it is free for drivers.
+const UART0: (u64, usize) = (0x4000_c000, 0x1000);
+
+/// Width of a physical address.
+const PHYS_BITS: u32 = 32;
+
+unsafe extern "C" {
+    // Bounds of what the image leaves, from the linker script; only their addresses mean anything.
+    safe static __managed_start: u8;
+    safe static __managed_end: u8;
+}
+
+/// One stretch of RAM, and nothing reserved in it: two entries are enough, and leave the stack its room.
+fn ram() -> Result<RamMap<2>, MmError> {
+    let (start, end) = (&raw const __managed_start as u64, &raw const __managed_end as u64);
+    let mut map: BootMap<2> = BootMap::new();
+    map.add_ram(start, end - start)?;
+    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.
+pub fn init() {
+    counter::start();
+    let mut ram = ram().expect("the linker script leaves RAM");
+    let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
+    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
+    // SAFETY: the map holds only what the image and the stack leave.
+    unsafe { MM.init(&mut ram, &config) }.expect("the RAM holds the manager's tables");
+    MM.platform().boot_is_over();
+}
+
+/// A device's registers, for `ioremap`: UART 0.
+pub fn mmio() -> (PhysAddr, usize) {
+    (PhysAddr(UART0.0), UART0.1)
+}

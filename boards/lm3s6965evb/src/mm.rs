@@ -1,0 +1,22 @@
+//! The global manager.
+
+use board_cortex_m::CortexM;
+use board_semihosting::SingleCore;
+use rtmm::backend::NoMmu;
+
+/// A single core, whose critical section masks interrupts.
+pub type BoardPlatform = SingleCore<CortexM>;
+
+/// log2 of the page size.
+const PAGE_SHIFT: u32 = 9;
+/// The largest block is half of the RAM.
+const MAX_ORDER: usize = 6;
+
+/// Contiguous memory in small pages, with addresses that are physical ones.
+pub type Backend = NoMmu<PAGE_SHIFT, MAX_ORDER>;
+
+rtmm::global_mm! {
+    /// The board's memory manager; [`init`](crate::init) brings it up.
+    pub static MM: Mm<BoardPlatform, Backend> = rtmm::Mm::new(SingleCore::new(), NoMmu::new());
+    #[global_allocator]
+}

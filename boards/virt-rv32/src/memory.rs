@@ -1,0 +1,55 @@
+//! The memory map from the device tree, and bringing the manager up.
+
+use crate::mm::{Backend, MM};
+use crate::{interrupt, start};
+use fdt::Fdt;
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+
+/// The first UART, a 16550 (hw/riscv/virt.c); the console uses semihosting, so it is free for drivers.
+const UART: (u64, usize) = (0x1000_0000, 0x1000);
+
+/// Width of a physical address: without translation a hart reaches what its registers hold.
+const PHYS_BITS: u32 = 32;
+
+unsafe extern "C" {
+    // Bounds of the image and of the stack, from riscv-rt's linker script; only their addresses mean anything.
+    safe static __stext: u8;
+    safe static __euninit: u8;
+    safe static __estack: u8;
+    safe static __sstack: u8;
+}
+
+/// RAM as the device tree tells it, without the tree itself, what the tree reserves, the image and the stack.
+fn ram() -> Result<RamMap, MmError> {
+    let address = start::device_tree();
+    // SAFETY: a1 at reset is the tree's address (the boot protocol of RISC-V); a wrong magic number is an error.
+    let tree = unsafe { Fdt::from_ptr(address as *const u8) }.expect("QEMU passes a device tree");
+    let mut map: BootMap = BootMap::new();
+    for region in tree.memory().regions() {
+        map.add_ram(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
+    }
+    map.reserve(address as u64, tree.total_size() as u64)?;
+    for reserved in tree.memory_reservations() {
+        map.reserve(reserved.address() as u64, reserved.size() as u64)?;
+    }
+    for (start, end) in [(&raw const __stext, &raw const __euninit), (&raw const __estack, &raw const __sstack)] {
+        map.reserve(start as u64, end as u64 - start as u64)?;
+    }
+    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.
+pub fn init() {
+    let mut ram = ram().expect("QEMU's device tree lists RAM");
+    let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
+    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
+    // SAFETY: the map leaves out what the image, the firmware and the early tables use.
+    unsafe { MM.init(&mut ram, &config) }.expect("RAM holds the manager's tables");
+    MM.platform().boot_is_over();
+    interrupt::start();
+}
+
+/// A device's registers, for `ioremap`: the UART.
+pub fn mmio() -> (PhysAddr, usize) {
+    (PhysAddr(UART.0), UART.1)
+}

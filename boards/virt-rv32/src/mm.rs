@@ -1,0 +1,17 @@
+//! The global manager.
+
+use crate::processor::Hart;
+use board_semihosting::SingleCore;
+use rtmm::backend::NoMmu;
+
+/// A single core, whose critical section masks interrupts.
+pub type BoardPlatform = SingleCore<Hart>;
+
+/// Contiguous memory, with addresses that are physical ones.
+pub type Backend = NoMmu;
+
+rtmm::global_mm! {
+    /// The board's memory manager; [`init`](crate::init) brings it up.
+    pub static MM: Mm<BoardPlatform, Backend> = rtmm::Mm::new(SingleCore::new(), NoMmu::new());
+    #[global_allocator]
+}
