@@ -36,6 +36,22 @@ impl Hoard {
         hoard
     }
 
+    /// Takes blocks with `flags` that begin below frame `end`, until one does not, which is given back.
+    ///
+    /// # Panics
+    /// When there is none past it.
+    pub fn of_blocks_below(end: Pfn, flags: Gfp, order: usize) -> Hoard {
+        let mut hoard = Hoard::EMPTY;
+        loop {
+            let block = MM.alloc_pages(flags, order).expect("a block past that frame");
+            if block >= end {
+                MM.free_pages_frame(block, order).expect("the block is ours");
+                return hoard;
+            }
+            hoard.push(block, order);
+        }
+    }
+
     /// What ordinary requests leave: memory without a kernel address, and what zones keep for those who need them.
     fn take_special(&mut self, order: usize) {
         for kind in [Gfp::HIGHMEM, GFP_DMA32, GFP_DMA] {

@@ -44,7 +44,23 @@ pub struct Qemu {
     pub door: Door,
     /// The arguments that make the instruction counter exact.
     pub icount: &'static [&'static str],
+    /// A suite that is run once more, on another amount of RAM.
+    pub again: Option<Again>,
 }
+
+/// A further run of one suite.
+#[derive(Debug, Clone, Copy)]
+pub struct Again {
+    /// The suite.
+    pub suite: &'static str,
+    /// RAM, as QEMU's `-m`.
+    pub ram: &'static str,
+    /// The word that tells the guest.
+    pub word: &'static str,
+}
+
+/// Zones with frames that 32 address bits do not reach.
+const PAST_4G: Option<Again> = Some(Again { suite: "zones", ram: "5G", word: "past-4g" });
 
 /// RAM of a machine, in the syntax of `-m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +130,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            again: PAST_4G,
         }),
         codes: DEBUG_EXIT,
         about: "x86-64 under QEMU, real page tables",
@@ -133,6 +150,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            again: PAST_4G,
         }),
         codes: DEBUG_EXIT,
         about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
@@ -152,6 +170,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
@@ -170,6 +189,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Semihosting,
             icount: &["-icount", "shift=0,sleep=off"],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-A53 under QEMU, its MMU left off",
@@ -189,6 +209,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The counter is exact with any shift; with this one an instruction is longer than a tick of the timer.
             icount: &["-icount", "shift=7,sleep=off"],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "32-bit RISC-V under QEMU, machine mode, no MMU",
