@@ -1,11 +1,13 @@
 //! x86 as a backend of `mm-core`.
 
+use crate::leaf::{self, Leaf};
 use crate::machine::Machine;
 use crate::{change, walker, window};
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm_core::vmalloc::Mapped;
 use mm_core::{
-    Backend, CacheMode, MapError, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr, VirtRange, Walk,
+    Backend, CacheMode, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr,
+    VirtRange, Walk,
 };
 
 /// x86 page tables on machine `M`: `Hw` in a kernel, a simulated one in tests.
@@ -56,6 +58,7 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;
     const PHYS_BITS: u32 = 52;
+    const DIRECT_IS_LINEAR: bool = M::DIRECT_IS_LINEAR;
     const HAS_MMU: bool = true;
 
     type Areas<P: Platform> = Mapped<P, Self>;
@@ -92,6 +95,8 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     const MAX_TABLES: usize = M::LEVELS.count as usize - 1;
     const LARGE_PAGES: u32 = walker::LARGE_PAGES;
     const BATCH: u32 = walker::BATCH;
+
+    type Leaf = Leaf;
 
     #[inline(always)]
     fn kernel_root(&self) -> Pfn {
@@ -147,6 +152,58 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     #[inline]
     unsafe fn walk(&self, root: Pfn, at: VirtAddr) -> Walk {
         walker::walk(&self.machine, root, at.0)
+    }
+
+    #[inline(always)]
+    unsafe fn leaf(&self, root: Pfn, at: VirtAddr) -> Option<Leaf> {
+        // SAFETY: by the caller.
+        unsafe { leaf::find(&self.machine, root, at.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn leaf_walk(&self, leaf: Leaf, at: VirtAddr) -> Walk {
+        // SAFETY: by the caller.
+        unsafe { leaf::walk(&self.machine, leaf, at.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn leaf_map(
+        &self,
+        leaf: Leaf,
+        at: VirtAddr,
+        guard: Option<u32>,
+        frames: MapFrames<'_>,
+        prot: Prot,
+        cache: CacheMode,
+        tables: &mut impl TableFrames,
+        pause: &mut impl FnMut(),
+    ) -> u32 {
+        let last = self.last_frame();
+        let fits = match frames {
+            MapFrames::Run(run) => run.start.0 <= last && run.count.wrapping_sub(1) <= last - run.start.0,
+            MapFrames::Each(frames) => frames.iter().all(|pfn| pfn.0 <= last),
+        };
+        if !fits {
+            return 0;
+        }
+        // SAFETY: by the caller; the frames were checked.
+        unsafe { leaf::map(&self.machine, leaf, at.0, guard, frames, prot, cache, tables, pause) }
+    }
+
+    #[inline(always)]
+    unsafe fn leaf_unmap(
+        &self,
+        root: Pfn,
+        leaf: Leaf,
+        at: VirtAddr,
+        guards: u32,
+        pages: u32,
+        tables: &mut impl TableFrames,
+        block: &mut impl FnMut(Pfn, u32) -> u32,
+        pause: &mut impl FnMut(),
+    ) -> u32 {
+        // SAFETY: by the caller.
+        unsafe { leaf::unmap(&self.machine, root, leaf, at.0, guards, pages, tables, block, pause) }
     }
 
     unsafe fn protect(

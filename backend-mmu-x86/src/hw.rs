@@ -40,6 +40,8 @@ impl Hw {
 // kernel runs.
 unsafe impl Machine for Hw {
     const LEVELS: Levels = layout::LEVELS;
+    // The base is a constant of 64 bits there, and of 32 in 32-bit mode, which addresses hold.
+    const DIRECT_IS_LINEAR: bool = cfg!(target_pointer_width = "64");
 
     #[inline(always)]
     fn direct_ptr(&self, phys: usize) -> *mut u8 {

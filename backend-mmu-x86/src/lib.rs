@@ -12,6 +12,7 @@ mod entry;
 #[cfg(any(all(target_os = "none", target_arch = "x86_64"), target_arch = "x86"))]
 mod hw;
 pub mod kernel;
+mod leaf;
 mod machine;
 mod table;
 mod walker;

@@ -49,6 +49,9 @@ pub unsafe trait Machine: Send + Sync + 'static {
     /// The shape of its tables.
     const LEVELS: Levels;
 
+    /// As [`mm_core::Backend::DIRECT_IS_LINEAR`].
+    const DIRECT_IS_LINEAR: bool = false;
+
     /// The pointer this program reaches physical address `phys` by.
     fn direct_ptr(&self, phys: usize) -> *mut u8;
 

@@ -30,7 +30,25 @@ pub(crate) struct Table<'m, M> {
     entries: *mut u64,
 }
 
+impl<M> Table<'_, M> {
+    /// Its address, for a name of it that outlives the handle.
+    #[inline(always)]
+    pub(crate) fn address(&self) -> *mut u64 {
+        self.entries
+    }
+}
+
 impl<'m, M: Machine> Table<'m, M> {
+    /// The table in frame `pfn`, which is reached at `entries`.
+    ///
+    /// # Safety
+    /// 1. While the handle is in use, the frame is a table.
+    /// 2. `entries` is [`address`](Self::address) of a handle of that frame.
+    #[inline(always)]
+    pub(crate) unsafe fn again(machine: &'m M, pfn: Pfn, entries: *mut u64) -> Self {
+        Table { machine, pfn, entries }
+    }
+
     /// The table in frame `pfn`.
     ///
     /// # Safety
@@ -164,10 +182,19 @@ impl<'m, M: Machine> Table<'m, M> {
     }
 }
 
-/// Calls `f` for `count` numbers from `first` on, eight in a row where it can: what the loop itself costs would
-/// otherwise outweigh a load or a store.
+/// Entries of a full batch, for which there is a row of its own.
+const FULL: usize = 32;
+
+/// Calls `f` for `count` numbers from `first` on, many in a row where it can: what the loop itself costs would otherwise
+/// outweigh a load or a store.
 #[inline(always)]
 fn for_each_by_eight(first: usize, count: usize, f: &mut impl FnMut(usize)) {
+    if count == FULL {
+        for lane in 0..FULL {
+            f(first + lane);
+        }
+        return;
+    }
     let rest = count & 7;
     for i in 0..rest {
         f(first + i);

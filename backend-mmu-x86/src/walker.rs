@@ -242,7 +242,13 @@ unsafe fn unmap_large<M: Machine>(
 /// # Safety
 /// The caller holds the lock; that table exists, is counted and empty.
 #[inline(never)]
-unsafe fn prune<M: Machine>(machine: &M, root: Pfn, mut level: u32, at: usize, tables: &mut impl TableFrames) {
+pub(crate) unsafe fn prune<M: Machine>(
+    machine: &M,
+    root: Pfn,
+    mut level: u32,
+    at: usize,
+    tables: &mut impl TableFrames,
+) {
     loop {
         level += 1;
         // SAFETY: by the caller. The root is not counted, so `level` stays below it.

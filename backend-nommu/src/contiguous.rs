@@ -78,10 +78,12 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     #[inline(never)]
-    fn vmalloc(&self, memory: &Memory<P, B>, request: AreaRequest) -> Result<NonNull<u8>, AllocError> {
+    fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
         let area = Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller);
-        let id = memory.area_take(area)?;
+        let id = memory.area_take()?;
+        // SAFETY: the record is ours.
+        unsafe { memory.area(id).write(area) };
         let flags = request.flags.difference(Gfp::HIGHMEM);
         match memory.take_block(pages, flags, FrameKind::Mapped, id) {
             Ok(pfn) => {
@@ -146,7 +148,9 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         area.phys = phys.0;
         area.cache = cache;
         area.publish();
-        let id = memory.area_take(area)?;
+        let id = memory.area_take()?;
+        // SAFETY: the record is ours.
+        unsafe { memory.area(id).write(area) };
         // SAFETY: the record is live, and `iounmap` removes it before it gives it back.
         if let Err(error) = unsafe { self.locked().add(memory, id) } {
             memory.area_give(id);

@@ -9,6 +9,7 @@ extern crate std;
 pub mod measure;
 pub mod scull;
 pub mod tables;
+pub mod vmalloc_rows;
 
 #[cfg(feature = "board-lm3s6965evb")]
 pub use board_lm3s6965evb as board;

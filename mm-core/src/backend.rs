@@ -13,6 +13,7 @@ use crate::vmalloc::AreaFamily;
 ///   provenance.
 /// - `direct_frame(direct_ptr(p).addr()) == p >> PAGE_SHIFT` for those addresses; for every other address it is some
 ///   number that is no frame of that RAM.
+/// - With `DIRECT_IS_LINEAR`, `direct_ptr(p)` is `direct_ptr(0).wrapping_add(p)`, which is as good a pointer.
 /// - `direct_ptr` keeps the alignment of physical addresses up to the size of the largest block.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
@@ -24,6 +25,8 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     const PHYS_BITS: u32;
     /// Bytes of a cache line, for `CacheFlags::HWCACHE_ALIGN`.
     const CACHE_LINE: usize = 64;
+    /// True when the direct map is one linear mapping whose base is a long constant, better kept in memory.
+    const DIRECT_IS_LINEAR: bool = false;
     /// True when vmalloc maps scattered frames, and guards, protections and faults are real.
     const HAS_MMU: bool;
     /// True when the protection of an area can be set and changed.
@@ -119,6 +122,26 @@ pub struct Mapping {
     pub cache: CacheMode,
 }
 
+/// What a batch of entries is to map.
+#[derive(Clone, Copy, Debug)]
+pub enum MapFrames<'a> {
+    /// Neighbours.
+    Run(PageRange),
+    /// One by one.
+    Each(&'a [Pfn]),
+}
+
+impl MapFrames<'_> {
+    /// How many.
+    #[inline(always)]
+    pub fn count(&self) -> u32 {
+        match self {
+            MapFrames::Run(run) => run.count,
+            MapFrames::Each(frames) => frames.len() as u32,
+        }
+    }
+}
+
 /// A machine with page tables: entries, the walker and the TLB, and no policy.
 ///
 /// Every method takes the root table, so that later address spaces can share the code. None allocates, locks or
@@ -139,6 +162,12 @@ pub unsafe trait PageTable: Backend {
     const BATCH: u32 = 32;
     /// Above this many pages a flush drops the whole TLB.
     const FLUSH_ALL_PAGES: usize = 32;
+
+    /// A lowest table: names it, so that several runs of entries in it cost one walk.
+    ///
+    /// It is good for as long as the table is: while the lock of the tables is held and nothing is unmapped by other
+    /// means, and across sections while the holder has entries of its own in it.
+    type Leaf: Copy;
 
     /// The root table of the kernel.
     fn kernel_root(&self) -> Pfn;
@@ -199,6 +228,61 @@ pub unsafe trait PageTable: Backend {
     /// # Safety
     /// `root` is a root table of this machine, and no table below it is freed meanwhile.
     unsafe fn walk(&self, root: Pfn, at: VirtAddr) -> Walk;
+
+    /// The lowest table that has the entry of `at`; `None` when there is none on the way, or `at` is no address the kernel
+    /// may map.
+    ///
+    /// # Safety
+    /// As for [`walk`](PageTable::walk).
+    unsafe fn leaf(&self, root: Pfn, at: VirtAddr) -> Option<Self::Leaf>;
+
+    /// What the entry of `at` says, which is in this table.
+    ///
+    /// # Safety
+    /// The table is alive, and `leaf` was found for its 2 MiB of addresses (or what a table of this machine covers).
+    unsafe fn leaf_walk(&self, leaf: Self::Leaf, at: VirtAddr) -> Walk;
+
+    /// Maps `frames` from `at` on, all in this table; with a `guard`, writes one of that tag in the entry right before `at`,
+    /// which is in this table too. Returns how many were mapped: fewer than all where an entry is in use or a frame passes
+    /// the physical width, and nothing was changed when none.
+    ///
+    /// Between batches of [`Self::BATCH`] entries `pause` is called, in which the caller opens the lock of the tables for
+    /// a moment; all entries are counted from the beginning, so the table stays.
+    ///
+    /// # Safety
+    /// As for [`map`](PageTable::map), and for [`leaf_walk`](PageTable::leaf_walk).
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn leaf_map(
+        &self,
+        leaf: Self::Leaf,
+        at: VirtAddr,
+        guard: Option<u32>,
+        frames: MapFrames<'_>,
+        prot: Prot,
+        cache: CacheMode,
+        tables: &mut impl TableFrames,
+        pause: &mut impl FnMut(),
+    ) -> u32;
+
+    /// As [`unmap`](PageTable::unmap), of small entries from `at` on, all in this table, and any number of them; `guards`, 0
+    /// or 1, is how many guard entries right before `at`, in this table too, are cleared with them. Where `block` returns 0
+    /// it stops; when nothing was cleared so, the guard stays. `pause` is called as by [`leaf_map`](PageTable::leaf_map),
+    /// more often where there are many blocks; the table stays until the end.
+    ///
+    /// # Safety
+    /// As for [`unmap`](PageTable::unmap), and for [`leaf_walk`](PageTable::leaf_walk).
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn leaf_unmap(
+        &self,
+        root: Pfn,
+        leaf: Self::Leaf,
+        at: VirtAddr,
+        guards: u32,
+        pages: u32,
+        tables: &mut impl TableFrames,
+        block: &mut impl FnMut(Pfn, u32) -> u32,
+        pause: &mut impl FnMut(),
+    ) -> u32;
 
     /// What the kernel's tables say of `at`. What it says may be out of date when the lock of the tables is not held.
     fn walk_kernel(&self, at: VirtAddr) -> Walk {

@@ -6,8 +6,17 @@ pub type Word = usize;
 /// log2 of the bits in a [`Word`].
 pub const WORD_SHIFT: usize = Word::BITS.trailing_zeros() as usize;
 
+/// What a pointer to a word of free bits points at when there is no such word. Never written: nothing is taken from an
+/// empty set.
+pub static USED_UP: Word = 0;
+
 /// Mask of a bit number within its word.
 pub const WORD_MASK: usize = (1 << WORD_SHIFT) - 1;
+
+/// Marks what follows as rare, so that the code of the common case stands together.
+#[cold]
+#[inline]
+pub const fn rarely() {}
 
 /// The lowest member of a set that is not empty; the width of a word for an empty one.
 #[inline(always)]

@@ -1,15 +1,15 @@
 //! `KmemCache`: objects of one size in slabs of their own.
 
 use crate::backend::Backend;
-use crate::error::{AllocError, FreeError, MmError};
+use crate::error::{AllocError, FreeError, MmError, Packed};
 use crate::frame::FrameKind;
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::meta::{MetaSize, UNIT};
-use crate::platform::{Bug, Platform};
-use crate::slab::{CacheState, Geometry, SlabCounts, Slabs};
+use crate::platform::{Bug, Platform, RawLock};
+use crate::slab::{self, CacheState, Geometry, Given, Slab, SlabCounts, Slabs};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -110,13 +110,44 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         KmemCache::new_in(name, size, align, flags, self)
     }
 
+    /// The current word of a cache is used up.
+    #[inline(never)]
+    fn cache_slow(&self, control: &Control<P>, token: <P::Lock as RawLock>::Token, flags: Gfp) -> Packed {
+        let slabs = self.cache_slabs(control);
+        // SAFETY: `alloc` locked this state, and left its section to this function.
+        let mut state = unsafe { slabs.state.resume(token) };
+        match slabs.advance(&mut state) {
+            Some(object) => Packed::new(Ok(object)),
+            None => {
+                drop(state);
+                Packed::new(slabs.grow(flags))
+            }
+        }
+    }
+
+    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
+    #[inline(never)]
+    fn cache_edge(
+        &self,
+        control: &Control<P>,
+        token: <P::Lock as RawLock>::Token,
+        slab: *mut Slab,
+        w: usize,
+    ) -> Result<(), FreeError> {
+        let slabs = self.cache_slabs(control);
+        // SAFETY: `free` locked this state, and left its section to this function.
+        let state = unsafe { slabs.state.resume(token) };
+        slabs.settle(state, slab, w);
+        Ok(())
+    }
+
     pub(crate) fn cache_slabs<'a>(&'a self, control: &'a Control<P>) -> Slabs<'a, P, B> {
         Slabs {
             memory: &self.memory,
             geometry: &control.geometry,
             state: &control.state,
             kind: FrameKind::CacheSlab,
-            owner: control.number,
+            owner: control.number as u8,
         }
     }
 
@@ -283,7 +314,14 @@ impl<M: Manager> KmemCache<M> {
         if control.flags.contains(CacheFlags::CACHE_DMA) {
             flags |= Gfp::DMA;
         }
-        let object = mm.cache_slabs(control).alloc(flags)?;
+        let mut state = control.state.lock();
+        let object = match state.take(control.geometry.size as usize) {
+            Some(object) => {
+                drop(state);
+                object
+            }
+            None => mm.cache_slow(control, state.suspend(), flags).result()?,
+        };
         if zero {
             // SAFETY: the object is ours and that long.
             unsafe { object.write_bytes(0, control.object_size) };
@@ -302,9 +340,22 @@ impl<M: Manager> KmemCache<M> {
     pub fn free(&self, ptr: *const u8) -> Result<(), FreeError> {
         let (mm, addr) = (self.manager.mm(), ptr.addr());
         if let Some((_, frame)) = mm.memory.frames.find(mm.memory.backend.direct_frame(addr)) {
+            let control = self.control();
+            let state = control.state.lock();
             let head = frame.head();
+            // The frame's own record tells the cache: another's descriptor is guarded by another lock.
             if head.is(FrameKind::CacheSlab) {
-                return mm.cache_slabs(self.control()).free(frame, head, addr);
+                if head.class() != control.number as usize {
+                    return Err(FreeError::WrongCache);
+                }
+                let slots = Some(control.geometry.slots);
+                // SAFETY: the frame names a live slab of this cache, whose lock is held, for as long as its head says
+                // so.
+                return match unsafe { slab::give(mm.memory.meta_ptr(frame.link()), addr, slots) } {
+                    Given::Inside => Ok(()),
+                    Given::Edge(slab, w) => mm.cache_edge(control, state.suspend(), slab, w),
+                    Given::Refused(error) => Err(error),
+                };
             }
         }
         Err(if mm.areas_hold(addr) { FreeError::WrongAllocator } else { mm.memory.refusal(addr) })

@@ -107,7 +107,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if areas.frames != tally.mapped {
             return Err(Damage { what: "frames of areas and areas disagree", at: tally.mapped });
         }
-        if areas.areas + slabs + caches != tally.descriptors {
+        if areas.areas + areas.records + slabs + caches != tally.descriptors {
             return Err(Damage {
                 what: "descriptors in use are not those of slabs, areas and caches",
                 at: tally.descriptors,

@@ -1,6 +1,36 @@
 //! What can go wrong, one variant per thing a caller could do about it.
 
 use core::fmt;
+use core::ptr::NonNull;
+
+/// The result of an allocation in one register, so that a slow path can be the last call of a fast one.
+///
+/// Below [`FIRST_ADDRESS`](Packed::FIRST_ADDRESS) it is an error's number, from there on the address of memory.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Packed(*mut u8);
+
+impl Packed {
+    /// No memory of a manager lies below: its frame 0 is never handed out, and no page is smaller.
+    const FIRST_ADDRESS: usize = 256;
+
+    #[inline(always)]
+    pub(crate) fn new(result: Result<NonNull<u8>, AllocError>) -> Packed {
+        match result {
+            Ok(ptr) => Packed(ptr.as_ptr()),
+            Err(error) => Packed(core::ptr::without_provenance_mut(error as usize)),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<NonNull<u8>, AllocError> {
+        if self.0.addr() < Self::FIRST_ADDRESS {
+            return Err(AllocError::ALL.get(self.0.addr()).copied().unwrap_or(AllocError::NoMemory));
+        }
+        // SAFETY: just compared with more than 0.
+        Ok(unsafe { NonNull::new_unchecked(self.0) })
+    }
+}
 
 macro_rules! errors {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal, $errno:literal;)* }) => {
@@ -11,6 +41,10 @@ macro_rules! errors {
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
+            /// Every error, by its number.
+            #[allow(dead_code)]
+            const ALL: &[$name] = &[$($name::$variant),*];
+
             /// The error as Linux's positive errno value.
             pub const fn errno(self) -> i32 {
                 match self { $($name::$variant => $errno,)* }

@@ -80,6 +80,10 @@ impl Gfp {
         Gfp(self.bits() & kept.bits() | Gfp::OWN.bits())
     }
 
+    /// Flags that change nothing about where memory comes from that is at hand, and what is done with it.
+    pub(crate) const PLAIN: Gfp =
+        Gfp::WAIT.union(Gfp::HIGH).union(Gfp::NOWARN).union(Gfp::NORETRY).union(Gfp::COMP).union(Gfp::USER);
+
     /// Refuses unknown bits and combinations that contradict themselves.
     ///
     /// # Errors

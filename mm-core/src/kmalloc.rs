@@ -2,23 +2,17 @@
 
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::error::{AllocError, FreeError};
-use crate::frame::FrameKind;
+use crate::bits::rarely;
+use crate::error::{AllocError, FreeError, Packed};
+use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
+use crate::lock::Guard;
 use crate::manager::Mm;
 use crate::meta::NIL;
-use crate::platform::Platform;
-use crate::slab::ClassTable;
+use crate::platform::{Platform, RawLock};
+use crate::slab::{self, CacheState, ClassTable, Given, MAX_CLASSES, Slab};
 use core::panic::Location;
 use core::ptr::NonNull;
-
-/// Flags that change nothing about where an object comes from.
-const PLAIN: u32 = Gfp::WAIT.bits()
-    | Gfp::HIGH.bits()
-    | Gfp::NOWARN.bits()
-    | Gfp::NORETRY.bits()
-    | Gfp::COMP.bits()
-    | Gfp::USER.bits();
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes, as Linux's `kmalloc`.
@@ -37,11 +31,57 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn kmalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let table = ClassTable::<B>::TABLE;
-        if flags.bits() & !PLAIN != 0 || size.wrapping_sub(1) >= table.largest {
+        if flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
             return self.kmalloc_other(size, flags, Location::caller());
         }
-        self.memory.admit(flags, Location::caller())?;
-        self.class(table.of[(size + 7) >> 3] as usize).alloc(flags)
+        self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, Location::caller())
+    }
+
+    /// An object of a class. Reports a may-wait flag where waiting is impossible.
+    #[inline(always)]
+    fn kmalloc_class(
+        &self,
+        class: usize,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let mut state = self.classes[class % MAX_CLASSES].lock();
+        let size = ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES].size as usize;
+        let Some(object) = state.take(size) else {
+            rarely();
+            return self.kmalloc_slow(class, state.suspend(), flags, caller).result();
+        };
+        let masked = state.was_masked();
+        drop(state);
+        Ok(self.memory.told(object, flags, masked, caller))
+    }
+
+    /// The current word of a class is used up.
+    #[inline(never)]
+    fn kmalloc_slow(
+        &self,
+        class: usize,
+        token: <P::Lock as RawLock>::Token,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Packed {
+        let slabs = self.class(class);
+        // SAFETY: `kmalloc_class` locked this state, and left its section to this function.
+        let mut state = unsafe { slabs.state.resume(token) };
+        let Some(object) = slabs.advance(&mut state) else {
+            drop(state);
+            return self.kmalloc_grow(class, flags, caller);
+        };
+        let masked = state.was_masked();
+        drop(state);
+        Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
+    }
+
+    /// A class has no free object.
+    #[cold]
+    #[inline(never)]
+    fn kmalloc_grow(&self, class: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
+        Packed::new(self.memory.admit(flags, caller).and_then(|flags| self.class(class).grow(flags)))
     }
 
     /// Special flags, zero, and sizes above the largest class.
@@ -63,7 +103,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Ok(self.block_ptr(pfn));
         }
         let class = table.of[(size + 7) >> 3] as usize;
-        let object = self.class(class).alloc(flags)?;
+        let object = self.kmalloc_class(class, flags.difference(Gfp::ZERO), caller)?;
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the object is ours and as long as its class.
             unsafe { object.write_bytes(0, table.geometry[class].size as usize) };
@@ -186,19 +226,75 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     pub fn kfree(&self, ptr: *const u8) -> Result<(), FreeError> {
         let addr = ptr.addr();
-        if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
-            let head = frame.head();
-            if head.is(FrameKind::Slab) {
-                return self.class(head.class()).free(frame, head, addr);
+        if let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
+            && let Some((state, _)) = self.open_class(frame)
+        {
+            // SAFETY: the frame names a live slab of this class, whose lock is held, for as long as its head says so;
+            // a class has no room for a slot behind its last.
+            match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
+                Given::Inside => return Ok(()),
+                Given::Edge(slab, w) => return self.kfree_edge(state.suspend(), slab, w),
+                // What is wrong is found out again, off this path.
+                Given::Refused(_) => {}
             }
         }
         self.kfree_other(addr)
     }
 
-    /// Null, whole pages, and everything wrong.
+    /// Locks the class of the slab that `frame` is of, if it is of one.
+    #[inline(always)]
+    fn open_class(&self, frame: &Frame) -> Option<(Guard<'_, P::Lock, CacheState>, Head)> {
+        if P::Lock::EXCLUDES_ALL {
+            // Any lock will do, so that the frame is read once, under it.
+            let lock = P::Lock::NEW;
+            let token = lock.acquire();
+            let head = frame.head();
+            if !head.is(FrameKind::Slab) {
+                // SAFETY: of the section opened above.
+                unsafe { lock.release(token) };
+                return None;
+            }
+            // SAFETY: the section opened above excludes all others.
+            return Some((unsafe { self.classes[head.class() % MAX_CLASSES].resume(token) }, head));
+        }
+        let seen = frame.head();
+        if !seen.is(FrameKind::Slab) {
+            return None;
+        }
+        let state = self.classes[seen.class() % MAX_CLASSES].lock();
+        // The slab may have gone, or become another's, before the lock was taken.
+        (frame.head() == seen).then_some((state, seen))
+    }
+
+    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
+    #[inline(never)]
+    fn kfree_edge(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, w: usize) -> Result<(), FreeError> {
+        // SAFETY: live, and the lock of its class is held.
+        let slabs = self.class(unsafe { Slab::owner(slab) });
+        // SAFETY: the caller locked this state, and left its section to this function.
+        let state = unsafe { slabs.state.resume(token) };
+        slabs.settle(state, slab, w);
+        Ok(())
+    }
+
+    /// Null, whole pages, objects outside the largest region, and everything wrong.
+    #[cold]
     #[inline(never)]
     fn kfree_other(&self, addr: usize) -> Result<(), FreeError> {
-        self.kfree_block(addr).inspect_err(|&error| crate::trace::free_refused("kfree", addr, error))
+        self.kfree_any(addr).inspect_err(|&error| crate::trace::free_refused("kfree", addr, error))
+    }
+
+    fn kfree_any(&self, addr: usize) -> Result<(), FreeError> {
+        let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else {
+            return self.kfree_block(addr);
+        };
+        let Some((state, _)) = self.open_class(frame) else { return self.kfree_block(addr) };
+        // SAFETY: as in `kfree`.
+        match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
+            Given::Inside => Ok(()),
+            Given::Edge(slab, w) => self.kfree_edge(state.suspend(), slab, w),
+            Given::Refused(error) => Err(error),
+        }
     }
 
     fn kfree_block(&self, addr: usize) -> Result<(), FreeError> {

@@ -59,7 +59,7 @@ pub mod vmalloc;
 mod zone;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-pub use backend::{Backend, MapError, Mapping, PageTable, TableFrames, Walk};
+pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheFlags, CacheInfo, KmemCache};
 pub use check::{CheckReport, Damage};

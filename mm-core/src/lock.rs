@@ -30,6 +30,15 @@ impl<L: RawLock, T> Locked<L, T> {
         Guard { owner: self, token, here: PhantomData }
     }
 
+    /// The guard of a section that is open already: `token` comes from a lock of this type.
+    ///
+    /// # Safety
+    /// The section is this lock's, or `L::EXCLUDES_ALL`; and nothing else ends it.
+    #[inline(always)]
+    pub(crate) unsafe fn resume(&self, token: L::Token) -> Guard<'_, L, T> {
+        Guard { owner: self, token, here: PhantomData }
+    }
+
     /// Takes the lock until the guard is dropped.
     ///
     /// # Safety
@@ -48,6 +57,30 @@ pub struct Guard<'a, L: RawLock, T> {
     token: L::Token,
     /// A section ends on the CPU it began on.
     here: PhantomData<*const ()>,
+}
+
+impl<L: RawLock, T> Guard<'_, L, T> {
+    /// Opens the lock for a moment: others may get it, and the value may be another afterwards.
+    #[inline(always)]
+    pub(crate) fn pause(&mut self) {
+        // SAFETY: the token is the one of the last `acquire`, and guards made since are gone, for a guard never outlives a
+        // later one.
+        unsafe { self.owner.lock.release(self.token) };
+        self.token = self.owner.lock.acquire();
+    }
+
+    /// Leaves the section open and hands out its token, for [`Locked::resume`] in another function: a guard is passed
+    /// through memory, a token in a register.
+    #[inline(always)]
+    pub(crate) fn suspend(self) -> L::Token {
+        core::mem::ManuallyDrop::new(self).token
+    }
+
+    /// [`RawLock::was_masked`] of this section.
+    #[inline(always)]
+    pub(crate) fn was_masked(&self) -> Option<bool> {
+        L::was_masked(self.token)
+    }
 }
 
 impl<L: RawLock, T> Deref for Guard<'_, L, T> {
@@ -84,6 +117,7 @@ pub struct CriticalSectionLock(());
 unsafe impl RawLock for CriticalSectionLock {
     const NEW: Self = CriticalSectionLock(());
     type Token = critical_section::RestoreState;
+    const EXCLUDES_ALL: bool = true;
 
     #[inline(always)]
     fn acquire(&self) -> Self::Token {

@@ -13,7 +13,7 @@ use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
-use crate::zone::{MAX_ZONES, Tuning, ZoneSpec};
+use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
 pub const MAX_REGIONS: usize = 12;
@@ -85,7 +85,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
-    /// contract says. With an MMU nothing else maps into the window.
+    /// contract says. With an MMU nothing else maps into the window. Other CPUs do not call the manager before this
+    /// returned and they were told so.
     pub unsafe fn init<const N: usize>(&self, ram: &mut RamMap<N>, config: &Config<'_>) -> Result<(), MmError> {
         if core::mem::replace(&mut *self.memory.started.lock(), true) {
             return Err(MmError::AlreadyInit);
@@ -104,7 +105,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.memory.zones.set_kinds(config.zones);
         self.release_free(ram);
-        if self.memory.managed_pages() == 0 {
+        if self.memory.count_managed() == 0 {
             return Err(MmError::NoUsableMemory);
         }
         self.memory.zones.set_marks(B::PAGE_SHIFT, &config.tuning);
@@ -116,7 +117,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Makes the regions with their frame tables and buddies, all frames reserved.
     fn place_regions<const N: usize>(&self, ram: &mut RamMap<N>, plan: &Plan) -> Result<(), MmError> {
         let sizes = |start, len: u32| {
-            let records = (len as usize * size_of::<Frame>()).next_multiple_of(8);
+            let records = ((Buddy::lead(start, B::MAX_ORDER) + len as usize) * size_of::<Frame>()).next_multiple_of(8);
             (records, Buddy::storage_bytes(start, len, B::MAX_ORDER))
         };
         let list_bytes = (plan.len() * size_of::<Region>()).next_multiple_of(8);
@@ -126,25 +127,40 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         for (i, &(start, len, zone)) in plan.iter().enumerate() {
             let (records, storage) = sizes(start, len);
             let frames = at.cast::<Frame>();
-            for k in 0..len as usize {
-                // SAFETY: zeroed storage of `len` records; all-zero is a valid record.
+            let lead = Buddy::lead(start, B::MAX_ORDER);
+            for k in 0..lead + len as usize {
+                // SAFETY: zeroed storage of that many records; all-zero is a valid record.
                 unsafe { (*frames.add(k)).set_head(Head::new(FrameKind::Reserved, 0, 0)) };
             }
             // SAFETY: the storage is zeroed, aligned, long enough and this buddy's alone.
             let buddy = unsafe { Buddy::new(start, len, B::MAX_ORDER, at.wrapping_add(records)) };
             // SAFETY: `list` has room for every region of the plan.
-            unsafe { list.add(i).write(Region::new(start, len, frames, zone, buddy)) };
+            unsafe { list.add(i).write(Region::new(start, len, frames.add(lead), zone, buddy)) };
             at = at.wrapping_add(records + storage);
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {
                 zone.first = i;
+                zone.singles = list.wrapping_add(i);
             }
             zone.count += 1;
             zone.present += len as usize;
         }
-        // SAFETY: the regions were written above, ascend, and lie in RAM that is never given out.
-        unsafe { self.memory.frames.publish(list, plan.len()) };
+        let _masked = self.memory.started.lock();
+        // SAFETY: the regions were written above, ascend, and lie in RAM that is never given out. A lock masks
+        // interrupts, and `init` promises the rest.
+        unsafe {
+            let direct = if B::DIRECT_IS_LINEAR { self.memory.backend().direct_ptr(0) } else { core::ptr::null_mut() };
+            let (addr, zone) = (|r: &Region| self.region_addr(r), |r: &Region| Zones::<P::Lock>::offset(r.zone()));
+            self.memory.frames.publish(list, plan.len(), B::PAGE_SHIFT, addr, zone, direct);
+        }
         Ok(())
+    }
+
+    /// The kernel address of a region's first byte, if the whole region has kernel addresses.
+    fn region_addr(&self, region: &Region) -> Option<usize> {
+        let backend = self.memory.backend();
+        let end = (region.end() as u64) << B::PAGE_SHIFT;
+        (end <= backend.lowmem_end()).then(|| backend.direct_ptr((region.start() as usize) << B::PAGE_SHIFT).addr())
     }
 
     /// Hands every free frame to its buddy.
@@ -180,7 +196,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             geometry: &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES],
             state: &self.classes[class % MAX_CLASSES],
             kind: FrameKind::Slab,
-            owner: class as u16,
+            owner: class as u8,
         }
     }
 

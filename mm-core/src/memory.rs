@@ -11,7 +11,8 @@ use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
 const MAX_SITES: usize = 16;
@@ -24,6 +25,8 @@ pub struct Memory<P: Platform, B: Backend> {
     pub(crate) platform: P,
     pub(crate) backend: B,
     state: AtomicU8,
+    /// Frames of all zones, summed up once.
+    managed: AtomicUsize,
     pub(crate) started: Locked<P::Lock, bool>,
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
@@ -39,6 +42,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             platform,
             backend,
             state: AtomicU8::new(STATE_NEW),
+            managed: AtomicUsize::new(0),
             started: Locked::new(false),
             frames: FrameMap::new(),
             zones: Zones::new(),
@@ -57,6 +61,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The backend this manager was made with.
     pub fn backend(&self) -> &B {
         &self.backend
+    }
+
+    /// Sums up the frames of all zones, for [`managed_pages`](Self::managed_pages).
+    pub(crate) fn count_managed(&self) -> usize {
+        let managed = (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum();
+        self.managed.store(managed, Ordering::Relaxed);
+        managed
     }
 
     pub(crate) fn set_ready(&self) {
@@ -94,6 +105,33 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             self.report_may_wait(caller);
         }
         Ok(flags)
+    }
+
+    /// [`admit`](Self::admit)'s report, behind an allocation that found `memory` at hand and learned from its lock that
+    /// interrupts were masked, if the lock tells. Hands `memory` through, so that nobody has to keep it meanwhile.
+    #[inline(always)]
+    pub(crate) fn told(
+        &self,
+        memory: NonNull<u8>,
+        flags: Gfp,
+        masked: Option<bool>,
+        caller: &'static Location<'static>,
+    ) -> NonNull<u8> {
+        let clear = match masked {
+            Some(masked) => !masked,
+            None => !flags.contains(Gfp::WAIT) || self.platform.context() != Context::Atomic,
+        };
+        if clear || !flags.contains(Gfp::WAIT) { memory } else { self.told_of_masked(memory, caller) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn told_of_masked(&self, memory: NonNull<u8>, caller: &'static Location<'static>) -> NonNull<u8> {
+        if self.platform.context() == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+        // A compiler that knows what comes back keeps it in a register of the caller's after all.
+        core::hint::black_box(memory)
     }
 
     #[cold]
@@ -254,12 +292,19 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The kernel pointer to a frame that has one.
     #[inline(always)]
     pub fn frame_ptr(&self, pfn: Pfn) -> *mut u8 {
-        self.backend.direct_ptr((pfn.0 as usize) << B::PAGE_SHIFT)
+        self.direct_ptr((pfn.0 as usize) << B::PAGE_SHIFT)
+    }
+
+    /// [`Backend::direct_ptr`], in the way that costs least.
+    #[inline(always)]
+    pub(crate) fn direct_ptr(&self, phys: usize) -> *mut u8 {
+        if B::DIRECT_IS_LINEAR { self.frames.direct().wrapping_add(phys) } else { self.backend.direct_ptr(phys) }
     }
 
     /// Frames handed to the buddies of all zones since `init`, in use or not.
+    #[inline]
     pub fn managed_pages(&self) -> usize {
-        (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum()
+        self.managed.load(Ordering::Relaxed)
     }
 
     /// Free frames in all zones.

@@ -118,7 +118,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// The pointer to a live descriptor.
     #[inline(always)]
     pub(crate) fn meta_ptr<T>(&self, id: u32) -> *mut T {
-        self.backend.direct_ptr((id as usize) << UNIT_SHIFT).cast()
+        self.direct_ptr((id as usize) << UNIT_SHIFT).cast()
+    }
+
+    /// The id of the live descriptor at `addr`.
+    #[inline(always)]
+    pub(crate) fn meta_id_at(&self, addr: usize) -> u32 {
+        let page = self.backend.direct_frame(addr) << (B::PAGE_SHIFT - UNIT_SHIFT);
+        (page | (addr & (B::PAGE_SIZE - 1)) >> UNIT_SHIFT) as u32
     }
 
     #[inline]

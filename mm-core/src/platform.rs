@@ -18,6 +18,9 @@ pub unsafe trait RawLock: Send + Sync {
     const NEW: Self;
     /// What `release` needs to restore the state before `acquire`.
     type Token: Copy;
+    /// True when holding any one lock of this type excludes the holders of every other one, as a critical section on
+    /// one core does. A free is then spared a second look at what it frees.
+    const EXCLUDES_ALL: bool = false;
 
     /// Takes the lock. Never called by a context that holds it.
     fn acquire(&self) -> Self::Token;
@@ -27,6 +30,16 @@ pub unsafe trait RawLock: Send + Sync {
     /// # Safety
     /// `token` comes from the matching `acquire`, and sections end in the reverse order of their start.
     unsafe fn release(&self, token: Self::Token);
+
+    /// Whether interrupts were masked when `acquire` returned `token`; `None` when the token does not tell.
+    ///
+    /// `Some(false)` must mean that the caller was a task. It spares each allocation that may wait a call of
+    /// [`Platform::context`]; a platform whose handlers run with interrupts on leaves it at `None`.
+    #[inline(always)]
+    fn was_masked(token: Self::Token) -> Option<bool> {
+        let _ = token;
+        None
+    }
 }
 
 /// Where the caller runs.

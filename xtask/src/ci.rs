@@ -10,7 +10,7 @@ use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
 use crate::workspace::Workspace;
-use crate::{bench, elf, libraries, process, run, size, suite, tools};
+use crate::{bench, c, elf, libraries, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
@@ -36,6 +36,7 @@ pub fn ci(long: bool) -> Result<Totals> {
     }
     oldest(&mut round, &workspace);
     round.part("libraries", "cargo xtask test --libraries", || libraries::run(&Options::default()));
+    round.part("the C interface", "cargo xtask c test", c::programs::test);
     for board in &boards {
         round.suites(board, &Options::default());
     }
@@ -164,6 +165,9 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
     let mut command = cargo_command();
     command.args(["clippy", "--package", size::PACKAGE, "--features", size::SETUP, "--bins", "--target", size::TARGET]);
     commands.push(("clippy of the smallest programs".to_owned(), command));
+    let mut command = cargo_command();
+    command.args(["clippy", "--release", "--package", c::library::PACKAGE]);
+    commands.push(("clippy of the C library".to_owned(), command));
     for (_, command) in &mut commands {
         command.args(["--", "-D", "warnings"]);
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod boards;
+mod c;
 mod cargo;
 mod ci;
 mod defmt;
@@ -65,12 +66,33 @@ enum Do {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// The C interface: its header, its library, its tests on this machine
+    #[command(subcommand)]
+    C(C),
     /// Everything a change must pass: format, clippy, documentation, tests, demos
     Ci {
         /// Add the slow checks: defmt and other machines for all suites, bench, Miri
         #[arg(long)]
         long: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum C {
+    /// Write capi/include/rtmm.h anew
+    Header {
+        /// Only say whether it is up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build librtmm.a and print where it is
+    Library {
+        /// For this board's target and backend
+        #[arg(long, default_value = "host")]
+        board: String,
+    },
+    /// Compile the headers with every compiler, and run the C programs of this machine
+    Test,
 }
 
 #[derive(Args)]
@@ -173,6 +195,9 @@ fn act(command: Do) -> Result<ExitCode> {
         Do::Boards => boards::print(),
         Do::Bench { board, json } => bench::bench(board.as_deref(), json)?,
         Do::Size { demo, json } => size::size(demo.as_deref(), json)?,
+        Do::C(C::Header { check }) => c::header::write(check)?,
+        Do::C(C::Library { board }) => c::library(&board)?,
+        Do::C(C::Test) => return Ok(close(&c::programs::test().unwrap_or_else(nothing_done))),
         Do::Ci { long } => return Ok(close(&ci::ci(long).unwrap_or_else(nothing_done))),
     }
     Ok(ExitCode::SUCCESS)
@@ -200,6 +225,14 @@ fn test(line: TestLine) -> Result<Totals> {
         match libraries::run(&options) {
             Ok(found) => totals.add(found),
             Err(error) => broken(&mut totals, "libraries", "cargo xtask test --libraries", &error),
+        }
+        // They have no names to choose from.
+        if !line.libraries && options.filter.is_none() && !options.list && !options.ignored {
+            println!("\n== the C interface on this machine");
+            match c::programs::test() {
+                Ok(found) => totals.add(found),
+                Err(error) => broken(&mut totals, "the C interface", "cargo xtask c test", &error),
+            }
         }
     }
     let mut summary = Vec::new();

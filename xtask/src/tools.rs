@@ -33,6 +33,11 @@ pub fn provide_each(boards: Vec<&'static Board>, totals: &mut Totals) -> Vec<&'s
     ready
 }
 
+/// Makes sure that one program is there, which a Debian package brings.
+pub fn provide_program(package: &str, program: &str) -> Result<()> {
+    provide_programs(&BTreeSet::from([(package, program)]))
+}
+
 /// Adds missing targets to the pinned toolchain.
 fn provide_targets(targets: &BTreeSet<&str>) -> Result<()> {
     let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(cargo::root()).output()?;
@@ -69,7 +74,7 @@ fn provide_programs(programs: &BTreeSet<(&str, &str)>) -> Result<()> {
     let packages: BTreeSet<&str> = missing.iter().map(|(package, _)| *package).collect();
     let names: Vec<&str> = missing.iter().map(|(_, program)| *program).collect();
     if !works("apt-get", &["--version"]) {
-        bail!("{} not found: install QEMU with these emulators and put them on the PATH", names.join(", "));
+        bail!("{} not found: install them and put them on the PATH", names.join(", "));
     }
     let root = is_root();
     let line = line_to_type(&packages, root);

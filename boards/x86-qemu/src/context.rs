@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use critical_section::RawRestoreState;
-use rtmm::Context;
+use rtmm::{Context, RawLock};
 use x86::io::outb;
 
 /// Set once interrupts are on and the manager is up.
@@ -53,6 +53,11 @@ pub fn in_handler() -> bool {
 
 #[inline]
 fn interrupts_on() -> bool {
+    flags() & INTERRUPTS != 0
+}
+
+#[inline(always)]
+fn flags() -> usize {
     let flags: usize;
     // SAFETY: reading the flags, by way of the stack, has no effect.
     unsafe {
@@ -62,7 +67,41 @@ fn interrupts_on() -> bool {
         #[cfg(target_pointer_width = "32")]
         asm!("pushfd", "pop {}", out(reg) flags, options(nomem, preserves_flags));
     }
-    flags & INTERRUPTS != 0
+    flags
+}
+
+/// Interrupts off: on the only CPU nothing else runs. What the critical sections below do, and it tells more of the
+/// state it found.
+pub struct InterruptLock(());
+
+// SAFETY: with interrupts off on the only CPU nothing else runs; the flags found by `acquire` decide about `release`,
+// so sections nest. Handlers run with interrupts off and nothing turns them on, so that a caller with interrupts on is
+// a task.
+unsafe impl RawLock for InterruptLock {
+    const NEW: Self = InterruptLock(());
+    type Token = usize;
+    const EXCLUDES_ALL: bool = true;
+
+    #[inline(always)]
+    fn acquire(&self) -> usize {
+        let found = flags();
+        // SAFETY: the kernel may mask interrupts.
+        unsafe { x86::irq::disable() };
+        found
+    }
+
+    #[inline(always)]
+    unsafe fn release(&self, found: usize) {
+        if found & INTERRUPTS != 0 {
+            // SAFETY: they were on before the matching `acquire`.
+            unsafe { x86::irq::enable() };
+        }
+    }
+
+    #[inline(always)]
+    fn was_masked(found: usize) -> Option<bool> {
+        Some(found & INTERRUPTS == 0)
+    }
 }
 
 struct MaskInterrupts;

@@ -16,7 +16,7 @@ mod platform;
 
 pub use boot_cell::BootCell;
 pub use console::{init as init_console, line, urgent};
-pub use context::{in_handler, in_interrupt_handler, start_tasks};
+pub use context::{InterruptLock, in_handler, in_interrupt_handler, start_tasks};
 pub use exit::{ExitCode, exit};
 pub use fault::{Trap, expect_fault, report};
 pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_start_info};

@@ -1,10 +1,11 @@
 //! What these boards give the manager: a lock, the context, an ear for bugs.
 
-use crate::{context, say};
+use crate::context::{self, InterruptLock};
+use crate::say;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use critical_section::Mutex;
-use rtmm::{Bug, Context, CriticalSectionLock, Platform};
+use rtmm::{Bug, Context, Platform};
 
 /// One CPU; critical sections mask interrupts.
 pub struct BoardPlatform;
@@ -13,7 +14,7 @@ static BUGS: AtomicUsize = AtomicUsize::new(0);
 static LAST_BUG: Mutex<Cell<Option<Bug>>> = Mutex::new(Cell::new(None));
 
 impl Platform for BoardPlatform {
-    type Lock = CriticalSectionLock;
+    type Lock = InterruptLock;
 
     #[inline]
     fn context(&self) -> Context {

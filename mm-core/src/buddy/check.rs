@@ -1,7 +1,7 @@
 //! Diagnostics of the buddy: a full scan, and counts by order. Not bounded.
 
 use super::{B, Buddy, MAX_ORDER_LIMIT, NO_WORD, node_class};
-use crate::bits::{WORD_MASK, Word, class, fold};
+use crate::bits::{USED_UP, WORD_MASK, Word, class, fold};
 
 impl Buddy {
     /// Recomputes the whole tree from the bitmap. Returns the number of free frames, or the first contradiction.
@@ -47,8 +47,13 @@ impl Buddy {
                 }
             }
         }
-        if self.open != NO_WORD && self.open >= self.word_count {
+        let none = self.open == NO_WORD;
+        if !none && self.open >= self.word_count {
             return Err(("the open word is out of range", self.open));
+        }
+        let word = if none { (&raw const USED_UP).cast_mut() } else { self.words.wrapping_add(self.open) };
+        if self.open_word != word || (!none && self.open_first != self.base + (self.open << B) as u32) {
+            return Err(("the open word is not where it is said to be", self.open));
         }
         Ok(free)
     }

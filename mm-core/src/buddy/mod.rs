@@ -14,7 +14,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-use crate::bits::{WORD_MASK, WORD_SHIFT, Word, class, fold, lowest, order_for, run};
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, class, fold, lowest, order_for, rarely, run};
 
 /// Orders a word's own bits can tell.
 const B: usize = WORD_SHIFT;
@@ -50,6 +50,9 @@ pub struct Buddy {
     word_count: usize,
     /// The word single frames come from, hidden from the tree; `NO_WORD` for none.
     open: usize,
+    /// That word, or one without a frame, and the frame of its bit 0.
+    open_word: *mut Word,
+    open_first: u32,
     max_order: usize,
     top: [Word; MAX_ORDER_LIMIT + 1],
 }
@@ -83,6 +86,11 @@ impl Buddy {
         bytes.next_multiple_of(8)
     }
 
+    /// How many bits of the word of frame `start` stand before its own.
+    pub const fn lead(start: u32, max_order: usize) -> usize {
+        (start - Layout::of(start, 1, max_order).base) as usize & WORD_MASK
+    }
+
     /// A buddy over `len` frames from `start`, none of them free.
     ///
     /// # Safety
@@ -103,6 +111,8 @@ impl Buddy {
                 roots,
                 word_count: l.words,
                 open: NO_WORD,
+                open_word: (&raw const USED_UP).cast_mut(),
+                open_first: 0,
                 max_order,
                 top: [0; MAX_ORDER_LIMIT + 1],
             }
@@ -145,34 +155,46 @@ impl Buddy {
         if pages == 1 { self.take_one() } else { self.take_block(pages) }
     }
 
+    /// Takes the lowest free frame of the open word, if there is one.
+    #[inline(always)]
+    pub fn take_open(&mut self) -> Option<u32> {
+        // SAFETY: the open word is one of the words, or `USED_UP`.
+        let word = unsafe { *self.open_word };
+        if word == 0 {
+            rarely();
+            return None;
+        }
+        // SAFETY: not `USED_UP`, since it has a bit.
+        unsafe { *self.open_word = word & (word - 1) };
+        Some(self.open_first + lowest(word) as u32)
+    }
+
     #[inline(always)]
     fn take_one(&mut self) -> Option<u32> {
-        if self.open == NO_WORD || *self.word(self.open) == 0 {
-            self.open_next()?;
+        if let Some(pfn) = self.take_open() {
+            return Some(pfn);
         }
-        let i = self.open;
-        let word = self.word(i);
-        let bit = lowest(*word);
-        *word &= *word - 1;
-        Some(self.base + ((i << B) + bit) as u32)
+        self.open_next()?;
+        self.take_open()
     }
 
     /// Opens the lowest word that has a free frame.
     #[inline(never)]
     fn open_next(&mut self) -> Option<()> {
         // The old open word is used up, so the tree, which shows it as empty, is right about it.
-        self.open = NO_WORD;
+        self.set_open(NO_WORD);
         let r = self.first(0)?;
         let g = (r << B) + lowest(self.root(r).has[0]);
         let i = (g << B) + lowest(self.group(g).has[0]);
         self.reclass(i, 0);
-        self.open = i;
+        self.set_open(i);
         Some(())
     }
 
     /// Shows the open word to the tree again.
     fn close(&mut self) {
-        let i = core::mem::replace(&mut self.open, NO_WORD);
+        let i = self.open;
+        self.set_open(NO_WORD);
         let class = class(*self.word(i));
         self.reclass(i, class);
     }
@@ -262,6 +284,41 @@ impl Buddy {
         }
     }
 
+    /// Makes word `i` the open one, or none (`NO_WORD`).
+    fn set_open(&mut self, i: usize) {
+        self.open = i;
+        if i == NO_WORD {
+            self.open_word = (&raw const USED_UP).cast_mut();
+        } else {
+            self.open_word = self.words.wrapping_add(i);
+            self.open_first = self.base + (i << B) as u32;
+        }
+    }
+
+    /// True when `word` is the open one; the frames of any other are [`retold`](Self::retell).
+    #[inline(always)]
+    pub fn is_open(&self, word: *mut Word) -> bool {
+        self.open_word == word
+    }
+
+    /// The word that holds the bit of a frame of the region, and the frame of its bit 0.
+    pub fn word_of(&self, pfn: u32) -> (*mut Word, u32) {
+        let i = (pfn - self.base) as usize >> B;
+        (self.words.wrapping_add(i), self.base + (i << B) as u32)
+    }
+
+    /// A bit was set in a word, which is not the open one: tells the tree.
+    ///
+    /// # Safety
+    /// The word is one of this buddy's, as [`word_of`](Self::word_of) gives them.
+    #[inline(always)]
+    pub unsafe fn retell(&mut self, word: *mut Word) {
+        // SAFETY: both are pointers into the words.
+        let i = unsafe { word.offset_from_unsigned(self.words) };
+        let word = *self.word(i);
+        self.put(i, word);
+    }
+
     /// True when the frame, which lies in the region, is free.
     pub fn is_free(&mut self, pfn: u32) -> bool {
         let at = (pfn - self.base) as usize;
@@ -297,7 +354,7 @@ impl Buddy {
     /// or is closed by it.
     fn fill(&mut self, i: usize, count: usize, word: Word) {
         if self.open.wrapping_sub(i) < count {
-            self.open = NO_WORD;
+            self.set_open(NO_WORD);
         }
         let (mut i, end) = (i, i + count);
         let class = if word == 0 { 0 } else { B + 1 };

@@ -34,7 +34,8 @@ impl Owned {
 impl Clone for Owned {
     fn clone(&self) -> Self {
         let mut copy = Owned::with(self.start, self.len, self.buddy.max_order, Vec::clone(&self.storage));
-        (copy.buddy.open, copy.buddy.top) = (self.buddy.open, self.buddy.top);
+        copy.buddy.top = self.buddy.top;
+        copy.buddy.set_open(self.buddy.open);
         copy
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Frame, FrameKind};
 use crate::addr::Pfn;
+use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
 use crate::buddy::Buddy;
 use crate::error::FreeError;
 use core::cell::UnsafeCell;
@@ -14,6 +15,8 @@ pub struct Region {
     start: u32,
     len: u32,
     frames: *const Frame,
+    /// Where the record of frame 0 would be.
+    origin: *const Frame,
     zone: u8,
     buddy: UnsafeCell<Buddy>,
 }
@@ -21,7 +24,8 @@ pub struct Region {
 impl Region {
     /// A region whose records stand at `frames`.
     pub fn new(start: u32, len: u32, frames: *const Frame, zone: u8, buddy: Buddy) -> Self {
-        Region { start, len, frames, zone, buddy: UnsafeCell::new(buddy) }
+        let origin = frames.wrapping_sub(start as usize);
+        Region { start, len, frames, origin, zone, buddy: UnsafeCell::new(buddy) }
     }
 
     /// The first frame.
@@ -52,7 +56,7 @@ impl Region {
     #[inline(always)]
     pub unsafe fn frame_unchecked(&self, pfn: usize) -> &Frame {
         // SAFETY: the table has `len` records from `start` on and lives as long as the manager.
-        unsafe { &*self.frames.add(pfn.wrapping_sub(self.start as usize)) }
+        unsafe { &*self.origin.wrapping_add(pfn) }
     }
 
     /// The record of a frame, if it lies here.
@@ -74,15 +78,47 @@ impl Region {
     }
 }
 
+/// A frame, found by its address, with all that a free of it touches.
+pub struct Single<'a> {
+    /// Its record.
+    pub frame: &'a Frame,
+    /// The word of its free bit; its zone's lock guards it.
+    pub word: *mut Word,
+    /// The number of that bit.
+    pub bit: usize,
+    /// Its region.
+    pub region: &'a Region,
+    /// How many bytes into the zones its zone stands.
+    pub zone: usize,
+}
+
 /// All regions, by ascending address. Empty until `init` publishes them.
 pub struct FrameMap {
     regions: AtomicPtr<Region>,
     count: AtomicUsize,
-    /// The region most frees fall into: the largest. A fixed guess costs no shared write, unlike "last hit".
-    hot: AtomicPtr<Region>,
+    /// The region most frees fall into: the largest with kernel addresses. A fixed guess costs no shared write, unlike
+    /// "last hit".
+    hot: UnsafeCell<Hot>,
 }
 
-// SAFETY: regions are immutable once published, except for their buddies, which the zone locks guard.
+/// What a lookup needs of the region most frees fall into, in one place.
+///
+/// It begins where a word of the buddy's bitmap does: up to a word of records in front of the region's are reserved.
+struct Hot {
+    region: *const Region,
+    /// The address of its first byte, its length in frames, its records and its words of free bits.
+    addr: usize,
+    len: usize,
+    frames: *const Frame,
+    words: *mut Word,
+    /// How many bytes into the zones its zone stands.
+    zone: usize,
+    /// Where the direct map has physical address 0, if it is linear.
+    direct: *mut u8,
+}
+
+// SAFETY: regions are immutable once published, except for their buddies, which the zone locks guard; `hot` is written
+// once, by `publish`, whose contract excludes readers.
 unsafe impl Sync for FrameMap {}
 // SAFETY: the pointers stay valid on every thread for as long as the manager's RAM does.
 unsafe impl Send for FrameMap {}
@@ -93,19 +129,99 @@ impl FrameMap {
         FrameMap {
             regions: AtomicPtr::new(core::ptr::null_mut()),
             count: AtomicUsize::new(0),
-            hot: AtomicPtr::new(core::ptr::null_mut()),
+            hot: UnsafeCell::new(Hot {
+                region: core::ptr::null(),
+                addr: 0,
+                len: 0,
+                frames: core::ptr::null(),
+                words: core::ptr::null_mut(),
+                zone: 0,
+                direct: core::ptr::null_mut(),
+            }),
         }
     }
 
-    /// Makes `count` regions visible.
+    /// Makes `count` regions visible. `addr` tells the kernel address of a region's first byte, if all of it has one;
+    /// `direct` is where the direct map has physical address 0, if it is linear.
     ///
     /// # Safety
-    /// `regions` points at `count` regions by ascending address that outlive the manager. Called once.
-    pub unsafe fn publish(&self, regions: *mut Region, count: usize) {
+    /// `regions` points at `count` regions by ascending address that outlive the manager; in front of each one's records
+    /// stand `Buddy::lead` reserved ones. Called once, with interrupts
+    /// masked, and while no other CPU uses the manager.
+    pub unsafe fn publish(
+        &self,
+        regions: *mut Region,
+        count: usize,
+        page_shift: u32,
+        addr: impl Fn(&Region) -> Option<usize>,
+        zone: impl Fn(&Region) -> usize,
+        direct: *mut u8,
+    ) {
         self.regions.store(regions, Ordering::Relaxed);
         self.count.store(count, Ordering::Release);
-        if let Some(hot) = self.regions().iter().max_by_key(|r| r.len) {
-            self.hot.store(core::ptr::from_ref(hot).cast_mut(), Ordering::Release);
+        let lowmem = self.regions().iter().filter_map(|r| Some((r, addr(r)?)));
+        if let Some((region, addr)) = lowmem.max_by_key(|(r, _)| r.len) {
+            // SAFETY: the region's zone has no frames yet, so nobody uses its buddy.
+            let (words, first) = unsafe { region.buddy() }.word_of(region.start);
+            let lead = (region.start - first) as usize;
+            let hot = Hot {
+                region,
+                addr: addr.wrapping_sub(lead << page_shift),
+                len: lead + region.len as usize,
+                frames: region.frames.wrapping_sub(lead),
+                words,
+                zone: zone(region),
+                direct,
+            };
+            // SAFETY: nobody reads meanwhile, by the caller's word.
+            unsafe { self.hot.get().write(hot) };
+        }
+    }
+
+    /// What a free of the single frame at kernel address `addr` (which may be anything) needs, if it is in the largest
+    /// region and at the start of a page.
+    #[inline(always)]
+    pub fn single_at(&self, addr: usize, page_shift: u32) -> Option<Single<'_>> {
+        let hot = self.hot();
+        // Rotated, the offset within the page makes the number too large.
+        let at = addr.wrapping_sub(hot.addr).rotate_right(page_shift);
+        if at >= hot.len {
+            return None;
+        }
+        // SAFETY: as in `frame_at`.
+        let (frame, region) = unsafe {
+            core::hint::assert_unchecked(!hot.frames.is_null() && !hot.region.is_null());
+            (&*hot.frames.add(at), &*hot.region)
+        };
+        let word = hot.words.wrapping_add(at >> WORD_SHIFT);
+        Some(Single { frame, word, bit: at & WORD_MASK, region, zone: hot.zone })
+    }
+
+    /// Where a linear direct map has physical address 0.
+    #[inline(always)]
+    pub fn direct(&self) -> *mut u8 {
+        self.hot().direct
+    }
+
+    #[inline(always)]
+    fn hot(&self) -> &Hot {
+        // SAFETY: written once, by `publish`, whose contract excludes readers.
+        unsafe { &*self.hot.get() }
+    }
+
+    /// The record of the frame that holds kernel address `addr` (which may be anything), if it is in the largest
+    /// region; [`find`](Self::find) looks everywhere.
+    #[inline(always)]
+    pub fn frame_at(&self, addr: usize, page_shift: u32) -> Option<&Frame> {
+        let hot = self.hot();
+        let at = addr.wrapping_sub(hot.addr) >> page_shift;
+        if at >= hot.len {
+            return None;
+        }
+        // SAFETY: there is a frame, so there is a table, with that many records, which lives as long as the manager.
+        unsafe {
+            core::hint::assert_unchecked(!hot.frames.is_null());
+            Some(&*hot.frames.add(at))
         }
     }
 
@@ -123,14 +239,12 @@ impl FrameMap {
     /// The region and record of a frame number, which may be anything.
     #[inline(always)]
     pub fn find(&self, pfn: usize) -> Option<(&Region, &Frame)> {
-        let hot = self.hot.load(Ordering::Acquire);
-        if !hot.is_null() {
-            // SAFETY: published, and regions live as long as the manager.
-            let hot = unsafe { &*hot };
-            if hot.holds(pfn) {
-                // SAFETY: just checked.
-                return Some((hot, unsafe { hot.frame_unchecked(pfn) }));
-            }
+        // SAFETY: null, or published, and regions live as long as the manager.
+        if let Some(hot) = unsafe { self.hot().region.as_ref() }
+            && hot.holds(pfn)
+        {
+            // SAFETY: just checked.
+            return Some((hot, unsafe { hot.frame_unchecked(pfn) }));
         }
         self.find_elsewhere(pfn)
     }

@@ -2,7 +2,7 @@
 
 mod map;
 
-pub use map::{FrameMap, Region};
+pub use map::{FrameMap, Region, Single};
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -95,6 +95,12 @@ impl Head {
     #[inline(always)]
     pub const fn is(self, kind: FrameKind) -> bool {
         self.0 & 0xff == kind as u32
+    }
+
+    /// True for a head of `kind` with `count`, and nothing else in it.
+    #[inline(always)]
+    pub fn is_run(self, kind: FrameKind, count: u32) -> bool {
+        self == Head::new(kind, 0, count)
     }
 
     /// The slab class, or how many references beside the owner's a block of pages has.

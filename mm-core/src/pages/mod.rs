@@ -10,8 +10,11 @@ mod split;
 pub use owned::{Frames, Pages};
 pub use reference::RefError;
 
+use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::error::{AllocError, FreeError};
+use crate::bits::rarely;
+use crate::error::{AllocError, FreeError, Packed};
+use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
@@ -33,12 +36,44 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     #[track_caller]
     pub fn get_free_pages(&self, flags: Gfp, order: usize) -> Result<NonNull<u8>, AllocError> {
-        if order > B::MAX_ORDER {
-            return Err(AllocError::BadOrder);
+        let caller = Location::caller();
+        if order != 0 || flags.bits() & !Gfp::PLAIN.bits() != 0 {
+            return self.pages_other(flags, order, caller).result();
         }
-        let flags = self.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
-        let pfn = self.memory.take_block(1 << order, flags, FrameKind::Pages, flags.bits())?;
-        Ok(self.block_ptr(pfn))
+        if let Err(error) = self.memory.fault_point(FaultClass::Page) {
+            self.memory.admit(flags, caller)?;
+            return Err(error);
+        }
+        match self.memory.zones.take_single(Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
+            Some((pfn, masked)) => Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)),
+            None => {
+                rarely();
+                self.page_slow(flags, caller).result()
+            }
+        }
+    }
+
+    /// One page, when the open word has none.
+    #[inline(never)]
+    fn page_slow(&self, flags: Gfp, caller: &'static Location<'static>) -> Packed {
+        let taken = self
+            .memory
+            .admit(flags, caller)
+            .and_then(|flags| self.memory.take_block_now(1, flags, FrameKind::Pages, flags.bits()));
+        Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
+    }
+
+    /// Blocks, and pages by special flags.
+    #[inline(never)]
+    fn pages_other(&self, flags: Gfp, order: usize, caller: &'static Location<'static>) -> Packed {
+        if order > B::MAX_ORDER {
+            return Packed::new(Err(AllocError::BadOrder));
+        }
+        let taken = self.memory.admit(flags, caller).and_then(|flags| {
+            let flags = flags.difference(Gfp::HIGHMEM);
+            self.memory.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
+        });
+        Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
     }
 
     /// One page; [`get_free_pages`](Self::get_free_pages) of order 0.
@@ -88,6 +123,19 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     #[inline(always)]
     fn free_page_block(&self, addr: usize, pages: usize) -> Result<(), FreeError> {
+        if pages == 1
+            && let Some(single) = self.memory.frames.single_at(addr, B::PAGE_SHIFT)
+            // One comparison: the kind, the pages, and that nobody holds a reference.
+            && self.memory.zones.give_single(single, Head::new(FrameKind::Pages, 0, 1))
+        {
+            return Ok(());
+        }
+        self.free_page_other(addr, pages)
+    }
+
+    /// Blocks, pages outside the largest region, null, and everything wrong.
+    #[inline(never)]
+    fn free_page_other(&self, addr: usize, pages: usize) -> Result<(), FreeError> {
         if addr & (B::PAGE_SIZE - 1) != 0 || addr == 0 {
             return if addr == 0 { Ok(()) } else { Err(self.misaligned(addr)) };
         }

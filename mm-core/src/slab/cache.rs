@@ -2,13 +2,14 @@
 //!
 //! Invariants, under the cache's lock:
 //! - every listed slab but the first has a free slot; the first may have used up its last one unnoticed;
-//! - the first listed slab holds the current word; its summary bit may be set though the word is used up;
+//! - the first listed slab holds the current word, and its `place` names it; its summary bit may be set though the word
+//!   is used up;
 //! - a slab that is wholly free is listed first or is on its way back to the buddy.
 
-use super::{LISTED, Slab, meta_size};
+use super::{LISTED, Slab, UNLISTED, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::{WORD_MASK, WORD_SHIFT, Word, lowest};
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest, rarely};
 use crate::error::{AllocError, FreeError};
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
@@ -20,13 +21,10 @@ use crate::platform::Platform;
 use crate::slab::Geometry;
 use core::ptr::NonNull;
 
-/// What a cache without a free slot points at. Never written.
-static USED_UP: Word = 0;
-
 /// The part of a cache that its lock guards.
 pub struct CacheState {
     /// The current word of free bits.
-    current: *mut Word,
+    pub(super) current: *mut Word,
     /// The slot of the current word's bit 0.
     base: *mut u8,
     /// The first listed slab.
@@ -43,6 +41,72 @@ impl CacheState {
     pub const fn new() -> Self {
         CacheState { current: (&raw const USED_UP).cast_mut(), base: core::ptr::null_mut(), head: NIL, slabs: 0 }
     }
+
+    /// Takes the lowest slot of the current word, if it has one. `size` is that of the cache's slots.
+    #[inline(always)]
+    pub fn take(&mut self, size: usize) -> Option<NonNull<u8>> {
+        // SAFETY: the current word is a word of a listed slab or `USED_UP`.
+        let word = unsafe { *self.current };
+        if word == 0 {
+            rarely();
+            return None;
+        }
+        // SAFETY: not `USED_UP`, since it has a bit.
+        unsafe { *self.current = word & (word - 1) };
+        // SAFETY: slots lie in the slab's pages, which have a kernel address, so the pointer is not null.
+        Some(unsafe { NonNull::new_unchecked(self.base.wrapping_add(lowest(word) * size)) })
+    }
+}
+
+/// What became of a slot that was to be given back.
+pub enum Given {
+    /// It is free, and that is all.
+    Inside,
+    /// It is free, and [`Slabs::settle`] has to look at the slab: this word of it, not the current one, got its first free
+    /// slot or perhaps its last.
+    Edge(*mut Slab, usize),
+    /// Nothing was changed.
+    Refused(FreeError),
+}
+
+/// Gives the slot at `addr` back to its slab.
+///
+/// # Safety
+/// The slab is live, of a cache with `slots` slots if there can be room for more of them behind, `addr` lies in its
+/// frames, and the lock of its cache is held.
+#[inline(always)]
+pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
+    // SAFETY: live, by the caller's word.
+    let recip = unsafe { (*slab).recip };
+    // As in `Geometry::slot`, which has the reasons.
+    // SAFETY: as above.
+    let product = unsafe { (*slab).origin }.wrapping_add(addr as u32) as u64 * recip as u64;
+    if product as u32 >= recip {
+        return Given::Refused(FreeError::Interior);
+    }
+    let slot = (product >> 32) as usize;
+    if slots.is_some_and(|slots| slot >= slots as usize) {
+        return Given::Refused(FreeError::Interior);
+    }
+    let w = slot >> WORD_SHIFT;
+    let at = Slab::words(slab).wrapping_add(w);
+    // SAFETY: the slot is one of the slab's, so its word is one of the descriptor's; the lock is held.
+    let word = unsafe { *at };
+    let new = word | 1 << (slot & WORD_MASK);
+    if new == word {
+        return Given::Refused(FreeError::DoubleFree);
+    }
+    // SAFETY: as above.
+    unsafe { *at = new };
+    // Nothing is to be told of the current word: its slab is listed, its summary bit set, and its slab is kept when it
+    // is wholly free. Any other word matters when it gets its first free slot, or may have got its last: a word that
+    // is wholly free is all ones from bit 0 up.
+    // SAFETY: as above.
+    if unsafe { (*slab).place } == w as u8 || (word != 0 && new & new.wrapping_add(1) != 0) {
+        Given::Inside
+    } else {
+        Given::Edge(slab, w)
+    }
 }
 
 /// A cache together with what its operations need.
@@ -56,7 +120,7 @@ pub struct Slabs<'a, P: Platform, B: Backend> {
     /// `Slab` for kmalloc's classes, `CacheSlab` for the rest.
     pub kind: FrameKind,
     /// The class, or the number of the cache.
-    pub owner: u16,
+    pub owner: u8,
 }
 
 type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
@@ -67,85 +131,57 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.memory.meta_ptr(id)
     }
 
-    /// Takes an object. Its contents are undefined.
-    ///
-    /// Context: any. Cost: constant; a new slab adds a block and a descriptor, outside this cache's lock.
-    ///
-    /// # Errors
-    /// `NoMemory`, `NoContig`, `NotReady`.
+    /// Takes an object when the current word is used up: from the next word of its slab, or the next slab. `None` when
+    /// the cache has no free slot; [`grow`](Self::grow) makes some.
     #[inline(always)]
-    pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let mut state = self.state.lock();
-        // SAFETY: the current word is a word of a listed slab or `USED_UP`.
-        let word = unsafe { *state.current };
-        if word == 0 {
-            return self.alloc_slow(state, flags);
+    pub fn advance(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
+        let id = state.head;
+        if id == NIL {
+            return None;
         }
-        // SAFETY: not `USED_UP`, since it has a bit.
-        unsafe { *state.current = word & (word - 1) };
-        Ok(self.object(state.base, lowest(word)))
-    }
-
-    #[inline(always)]
-    fn object(&self, base: *mut u8, slot: usize) -> NonNull<u8> {
-        // SAFETY: slots lie in the slab's pages, which have a kernel address, so the pointer is not null.
-        unsafe { NonNull::new_unchecked(base.wrapping_add(slot * self.geometry.size as usize)) }
+        let slab = self.slab(id);
+        // SAFETY: listed slabs are live, and the lock is held.
+        unsafe {
+            let left = (*slab).summary & !(1 << (*slab).place);
+            (*slab).summary = left;
+            if left != 0 {
+                self.point(state, slab, lowest(left as Word));
+                return state.take(self.geometry.size as usize);
+            }
+            (*slab).place = UNLISTED;
+            let next = (*slab).next;
+            state.head = next;
+            if next == NIL {
+                state.current = (&raw const USED_UP).cast_mut();
+                return None;
+            }
+            let slab = self.slab(next);
+            (*slab).prev = NIL;
+            self.point(state, slab, lowest((*slab).summary as Word));
+            state.take(self.geometry.size as usize)
+        }
     }
 
     /// Makes word `w` of a slab the current one.
     #[inline(always)]
     fn point(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
         // SAFETY: the slab is listed and the lock held.
-        let pfn = unsafe { (*slab).pfn };
+        let pfn = unsafe {
+            (*slab).place = w as u8;
+            (*slab).pfn
+        };
         state.current = Slab::words(slab).wrapping_add(w);
         let offset = self.geometry.slack as usize + (w << WORD_SHIFT) * self.geometry.size as usize;
         state.base = self.memory.frame_ptr(Pfn(pfn)).wrapping_add(offset);
     }
 
-    /// Takes the lowest slot of the current word, which has one.
-    #[inline(always)]
-    fn take(&self, state: &CacheState) -> NonNull<u8> {
-        // SAFETY: the current word is a word of a listed slab.
-        let word = unsafe { *state.current };
-        // SAFETY: as above.
-        unsafe { *state.current = word & (word - 1) };
-        self.object(state.base, lowest(word))
-    }
-
-    /// The current word is used up: the next word of its slab, or the next slab, or a new one.
-    #[inline(never)]
-    fn alloc_slow(&self, mut state: State<'_, P>, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let id = state.head;
-        if id != NIL {
-            let slab = self.slab(id);
-            let used = (state.current.addr() - Slab::words(slab).addr()) / size_of::<Word>();
-            // SAFETY: listed slabs are live, and the lock is held.
-            unsafe {
-                (*slab).summary &= !(1 << used);
-                if (*slab).summary != 0 {
-                    self.point(&mut state, slab, lowest((*slab).summary as Word));
-                    return Ok(self.take(&state));
-                }
-                (*slab).owner &= !LISTED;
-                let next = (*slab).next;
-                state.head = next;
-                if next != NIL {
-                    let slab = self.slab(next);
-                    (*slab).prev = NIL;
-                    self.point(&mut state, slab, lowest((*slab).summary as Word));
-                    return Ok(self.take(&state));
-                }
-            }
-            state.current = (&raw const USED_UP).cast_mut();
-        }
-        drop(state);
-        self.grow(flags)
-    }
-
-    /// Makes a slab, keeps its first object, and lists it if there are more.
+    /// Makes a slab, keeps its first object, and lists it if there are more. No lock is held.
+    ///
+    /// # Errors
+    /// `NoMemory`, `NoContig`, `NotReady`.
     #[cold]
     #[inline(never)]
-    fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+    pub fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let g = self.geometry;
         self.memory.fault_point(FaultClass::Slab)?;
         let pfn = self.memory.take_block(g.pages as usize, flags, FrameKind::Held, 0)?;
@@ -168,8 +204,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 next: NIL,
                 prev: NIL,
                 pfn: pfn.0,
+                origin: self.memory.frame_ptr(pfn).addr().wrapping_add(g.slack as usize).wrapping_neg() as u32,
+                recip: g.recip,
                 summary: (u16::MAX >> (16 - g.words as u32)) & !u16::from(*words == 0),
                 owner: self.owner,
+                place: UNLISTED,
             });
         }
         crate::trace::slab(true, g.size, g.pages, pfn.0);
@@ -179,7 +218,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         for i in 0..g.marked() as u32 {
             if let Some(frame) = self.memory.frames.frame(Pfn(pfn.0 + i)) {
                 frame.set_link(id);
-                frame.set_head(Head::new(self.kind, self.owner as u8, i));
+                frame.set_head(Head::new(self.kind, self.owner, i));
             }
         }
         // SAFETY: ours, and the lock is held.
@@ -187,7 +226,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             self.list(&mut state, id);
         }
         drop(state);
-        Ok(self.object(self.memory.frame_ptr(pfn).wrapping_add(g.slack as usize), 0))
+        let first = self.memory.frame_ptr(pfn).wrapping_add(g.slack as usize);
+        // SAFETY: in the slab's pages, which have a kernel address.
+        Ok(unsafe { NonNull::new_unchecked(first) })
     }
 
     /// Lists a slab that has a free slot, behind the first: at the head it would displace a current word whose
@@ -196,7 +237,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let slab = self.slab(id);
         // SAFETY: the slab is live and unlisted; listed slabs are live; the lock is held.
         unsafe {
-            (*slab).owner |= LISTED;
             if state.head == NIL {
                 (*slab).next = NIL;
                 (*slab).prev = NIL;
@@ -204,6 +244,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 self.point(state, slab, lowest((*slab).summary as Word));
                 return;
             }
+            (*slab).place = LISTED;
             let head = self.slab(state.head);
             let next = (*head).next;
             (*slab).next = next;
@@ -219,7 +260,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let slab = self.slab(id);
         // SAFETY: the slab is listed, so it and its neighbours are live; the lock is held.
         unsafe {
-            (*slab).owner &= !LISTED;
+            (*slab).place = UNLISTED;
             let (next, prev) = ((*slab).next, (*slab).prev);
             if next != NIL {
                 (*self.slab(next)).prev = prev;
@@ -238,48 +279,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
     }
 
-    /// Gives an object back. `frame` is the record of the frame `addr` lies in, and `seen` its head, which has this
-    /// cache's kind.
-    ///
-    /// Context: any. Cost: constant; a slab that becomes free adds a block and a descriptor, outside this cache's
-    /// lock.
-    ///
-    /// # Errors
-    /// `Interior`, `DoubleFree`, `WrongCache`.
-    #[inline(always)]
-    pub fn free(&self, frame: &Frame, seen: Head, addr: usize) -> Result<(), FreeError> {
-        let state = self.state.lock();
-        // The slab may have gone, or become another's, before the lock was taken.
-        if frame.head() != seen {
-            return Err(FreeError::DoubleFree);
-        }
-        let slab = self.slab(frame.link());
-        let g = self.geometry;
-        // The frame's own record tells the cache: the descriptor may be guarded by another cache's lock.
-        if self.kind == FrameKind::CacheSlab && seen.class() != self.owner as usize {
-            return Err(FreeError::WrongCache);
-        }
-        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
-        let Some(slot) = g.slot(offset) else { return Err(FreeError::Interior) };
-        if self.kind == FrameKind::CacheSlab && slot >= g.slots as usize {
-            return Err(FreeError::Interior);
-        }
-        let (w, bit) = (slot >> WORD_SHIFT, 1 << (slot & WORD_MASK));
-        let at = Slab::words(slab).wrapping_add(w);
-        // SAFETY: the slot is one of the slab's, so its word is one of the descriptor's.
-        let word = unsafe { *at };
-        if word & bit != 0 {
-            return Err(FreeError::DoubleFree);
-        }
-        // SAFETY: as above.
-        unsafe { *at = word | bit };
-        if word == 0 || (word | bit == g.full(w) && at != state.current) {
-            self.free_slow(state, frame.link(), w);
-        }
-        Ok(())
-    }
-
-    /// True when `addr` is the start of an object in a caller's hands; `frame` and `seen` as for [`free`](Self::free).
+    /// True when `addr` is the start of an object in a caller's hands; ``frame` is the record of its
+    /// frame, and `seen` the head it was found with.
     ///
     /// Context: any. Cost: constant.
     pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
@@ -296,16 +297,17 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         })
     }
 
-    /// A word went from used up to one free slot, or became wholly free.
-    #[inline(never)]
-    fn free_slow(&self, mut state: State<'_, P>, id: u32, w: usize) {
-        let slab = self.slab(id);
+    /// Word `w` of a live slab of this cache, not the current word, got its first free slot or perhaps its last.
+    #[inline(always)]
+    pub fn settle(&self, mut state: State<'_, P>, slab: *mut Slab, w: usize) {
+        let id = self.memory.meta_id_at(slab.addr());
         // SAFETY: the slab is live, and the lock is held.
-        unsafe {
+        let place = unsafe {
             (*slab).summary |= 1 << w;
-            if (*slab).owner & LISTED == 0 {
-                self.list(&mut state, id);
-            }
+            (*slab).place
+        };
+        if place == UNLISTED {
+            self.list(&mut state, id);
         }
         if id != state.head && self.is_free(slab) {
             self.unlist(&mut state, id);
@@ -321,6 +323,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Gives an unlisted, wholly free slab back to the buddy.
+    #[cold]
+    #[inline(never)]
     fn release(&self, mut state: State<'_, P>, slab: *mut Slab, id: u32) {
         let detached = self.detach(&mut state, slab, id);
         drop(state);

@@ -8,7 +8,7 @@ mod cache;
 mod geometry;
 mod scan;
 
-pub use cache::{CacheState, Slabs};
+pub use cache::{CacheState, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
 pub use scan::SlabCounts;
 
@@ -16,6 +16,8 @@ use crate::bits::Word;
 use crate::meta::MetaSize;
 
 /// The descriptor of a slab; `words` free bits follow it.
+///
+/// What a free needs stands here, in one line, and not with the cache: a free then need not look for its cache.
 #[repr(C)]
 pub struct Slab {
     /// Next and previous listed slab of the cache.
@@ -23,16 +25,34 @@ pub struct Slab {
     prev: u32,
     /// Its first frame.
     pfn: u32,
+    /// Minus the low 32 bits of the address of slot 0.
+    origin: u32,
+    /// The cache's [`Geometry::recip`].
+    recip: u32,
     /// Bit `w`: word `w` has a free slot (the current word may be used up unnoticed).
     summary: u16,
-    /// The cache it belongs to, and whether it is listed.
-    owner: u16,
+    /// The class or the number of the cache it belongs to.
+    owner: u8,
+    /// The index of the cache's current word if this slab has it, else `LISTED` or `UNLISTED`.
+    place: u8,
 }
 
-/// Set in [`Slab::owner`] while the slab is on its cache's list.
-const LISTED: u16 = 1 << 15;
+/// [`Slab::place`] of a slab on its cache's list, but not the first.
+const LISTED: u8 = 0xfe;
+/// [`Slab::place`] of a slab that is on no list: it has no free slot.
+const UNLISTED: u8 = 0xff;
 
 impl Slab {
+    /// The class or the number of the cache it belongs to.
+    ///
+    /// # Safety
+    /// The slab is live.
+    #[inline(always)]
+    pub unsafe fn owner(this: *mut Slab) -> usize {
+        // SAFETY: live, by the caller's word.
+        usize::from(unsafe { (*this).owner })
+    }
+
     /// The slab's free bits.
     #[inline(always)]
     fn words(this: *mut Slab) -> *mut Word {

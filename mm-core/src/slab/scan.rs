@@ -1,6 +1,7 @@
 //! Diagnostics of a cache: counts, and a scan of its invariants. Not bounded.
 
 use super::{LISTED, Slab, Slabs};
+use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::Word;
 use crate::frame::Head;
@@ -55,13 +56,18 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             let slab = self.slab(id);
             let fail = |what| Err((what, id as usize));
             // SAFETY: listed slabs are live, and the lock is held.
-            let (next, prev, owner) = unsafe { ((*slab).next, (*slab).prev, (*slab).owner) };
+            let (next, prev, owner, place) = unsafe { ((*slab).next, (*slab).prev, (*slab).owner, (*slab).place) };
             listed += 1;
             if listed > state.slabs {
                 return fail("a cache lists more slabs than it has");
             }
-            if prev != before || owner != self.owner | LISTED {
+            if prev != before || owner != self.owner {
                 return fail("a listed slab's links or owner are wrong");
+            }
+            // Only the first listed slab has the current word.
+            let current = Slab::words(slab).wrapping_add(place as usize) == state.current;
+            if if id == state.head { !current } else { place != LISTED } {
+                return fail("a listed slab is wrong about its place");
             }
             self.check_slab(slab, id, id == state.head)?;
             if id != state.head && self.is_free(slab) {
@@ -75,7 +81,11 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     fn check_slab(&self, slab: *mut Slab, id: u32, first: bool) -> Result<(), (&'static str, usize)> {
         let words = Slab::words(slab);
         // SAFETY: the slab is live, and the lock is held.
-        let (pfn, summary) = unsafe { ((*slab).pfn, (*slab).summary) };
+        let (pfn, summary, origin, recip) = unsafe { ((*slab).pfn, (*slab).summary, (*slab).origin, (*slab).recip) };
+        let first_slot = self.memory.frame_ptr(Pfn(pfn)).addr() + self.geometry.slack as usize;
+        if origin != (first_slot as u32).wrapping_neg() || recip != self.geometry.recip {
+            return Err(("a slab is wrong about its slots", id as usize));
+        }
         let mut free: Word = 0;
         for w in 0..self.geometry.words as usize {
             // SAFETY: as above.
@@ -94,9 +104,10 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             return Err(("a listed slab has no free slot", id as usize));
         }
         for i in 0..self.geometry.marked() as u32 {
-            let named = self.memory.frames.find(pfn as usize + i as usize).is_some_and(|(_, frame)| {
-                frame.link() == id && frame.head() == Head::new(self.kind, self.owner as u8, i)
-            });
+            let named =
+                self.memory.frames.find(pfn as usize + i as usize).is_some_and(|(_, frame)| {
+                    frame.link() == id && frame.head() == Head::new(self.kind, self.owner, i)
+                });
             if !named {
                 return Err(("a slab's frame does not name it", pfn as usize));
             }

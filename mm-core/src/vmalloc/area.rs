@@ -5,12 +5,12 @@ use crate::backend::Backend;
 use crate::error::AllocError;
 use crate::gfp::GFP_KERNEL;
 use crate::memory::Memory;
-use crate::meta::MetaSize;
+use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::prot::CacheMode;
 use core::fmt;
 use core::panic::Location;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// What an area is, with Linux's flag values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,15 +60,12 @@ pub struct Area {
 const _: () = assert!(size_of::<Area>() <= MetaSize::Large.bytes());
 
 impl<P: Platform, B: Backend> Memory<P, B> {
-    /// Takes a record and fills it; it is hidden until published.
+    /// Takes a record, which is not filled.
     ///
     /// # Errors
     /// `NoMemory`.
-    pub fn area_take(&self, area: Area) -> Result<u32, AllocError> {
-        let id = self.meta_take(MetaSize::Large, GFP_KERNEL)?;
-        // SAFETY: the descriptor is ours and large enough.
-        unsafe { self.meta_ptr::<Area>(id).write(area) };
-        Ok(id)
+    pub fn area_take(&self) -> Result<u32, AllocError> {
+        self.meta_take(MetaSize::Large, GFP_KERNEL)
     }
 
     /// Gives a record back.
@@ -99,6 +96,29 @@ impl Area {
         }
     }
 
+    /// Fills a record, hidden, but for its node, which only an ioremap has.
+    ///
+    /// # Safety
+    /// `record` is one's own.
+    #[inline(always)]
+    pub(super) unsafe fn fill(record: *mut Area, area: Area) {
+        let Area { addr, size, pages, kind, state, cache, phys, caller, node } = area;
+        // SAFETY: by the caller; no reference to the record is made, which may not be initialised yet.
+        unsafe {
+            (&raw mut (*record).addr).write(addr);
+            (&raw mut (*record).size).write(size);
+            (&raw mut (*record).pages).write(pages);
+            (&raw mut (*record).kind).write(kind);
+            (&raw mut (*record).state).write(state);
+            (&raw mut (*record).cache).write(cache);
+            (&raw mut (*record).phys).write(phys);
+            (&raw mut (*record).caller).write(caller);
+            if kind == AreaKind::Ioremap {
+                (&raw mut (*record).node).write(node);
+            }
+        }
+    }
+
     /// Lets the area be found.
     pub fn publish(&mut self) {
         self.state = AreaState::Live;
@@ -116,7 +136,7 @@ impl Area {
 
     /// True while it is among the ioremaps.
     pub(super) fn is_listed(&self) -> bool {
-        self.node.is_listed()
+        self.kind == AreaKind::Ioremap && self.node.is_listed()
     }
 
     /// What callers see of it.
@@ -210,68 +230,65 @@ impl fmt::Display for AreaHit {
     }
 }
 
-const FREED: usize = 8;
+/// How many records of freed areas are kept.
+const KEPT: usize = 8;
 
-/// The areas freed last, so that a use after free can be named. Read without a lock by fault handlers: an entry may
-/// be torn, which costs a wrong name in a report and nothing else.
-pub(crate) struct FreedAreas {
-    entries: [FreedArea; FREED],
-    next: AtomicUsize,
+/// The records of the areas freed last, for the next ones to use; until then they tell what was there, so that a use
+/// after free can be named.
+///
+/// Changed under a lock of the owner's. Read without it by fault handlers: a list that is just being changed costs a
+/// wrong name in a report and nothing else.
+pub(crate) struct KeptRecords {
+    ids: [AtomicU32; KEPT],
+    /// How many were ever kept less those taken: the last one is at `top - 1` modulo the length.
+    top: AtomicUsize,
+    len: AtomicUsize,
 }
 
-struct FreedArea {
-    addr: AtomicUsize,
-    size: AtomicUsize,
-    /// Null while unused.
-    caller: AtomicPtr<Location<'static>>,
-    kind: AtomicU8,
-}
-
-impl FreedAreas {
+impl KeptRecords {
     pub(crate) const fn new() -> Self {
-        FreedAreas {
-            entries: [const {
-                FreedArea {
-                    addr: AtomicUsize::new(0),
-                    size: AtomicUsize::new(0),
-                    caller: AtomicPtr::new(core::ptr::null_mut()),
-                    kind: AtomicU8::new(0),
-                }
-            }; FREED],
-            next: AtomicUsize::new(0),
-        }
+        KeptRecords { ids: [const { AtomicU32::new(NIL) }; KEPT], top: AtomicUsize::new(0), len: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn note(&self, area: &AreaInfo) {
-        let next = self.next.load(Relaxed);
-        self.next.store(next.wrapping_add(1), Relaxed);
-        let entry = &self.entries[next % FREED];
-        entry.addr.store(area.addr, Relaxed);
-        entry.size.store(area.size, Relaxed);
-        entry.kind.store(area.kind as u8, Relaxed);
-        entry.caller.store(core::ptr::from_ref(area.caller).cast_mut(), Relaxed);
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Relaxed).min(KEPT)
+    }
+
+    /// Keeps a record, and returns the oldest when there were enough. The owner's lock is held.
+    #[inline(always)]
+    pub(crate) fn push(&self, id: u32) -> Option<u32> {
+        let (top, len) = (self.top.load(Relaxed), self.len.load(Relaxed));
+        let slot = &self.ids[top % KEPT];
+        let oldest = slot.load(Relaxed);
+        slot.store(id, Relaxed);
+        self.top.store(top.wrapping_add(1), Relaxed);
+        if len == KEPT {
+            return Some(oldest);
+        }
+        self.len.store(len + 1, Relaxed);
+        None
+    }
+
+    /// The record kept last. The owner's lock is held.
+    #[inline(always)]
+    pub(crate) fn pop(&self) -> Option<u32> {
+        let len = self.len.load(Relaxed).checked_sub(1)?;
+        let top = self.top.load(Relaxed).wrapping_sub(1);
+        self.top.store(top, Relaxed);
+        self.len.store(len, Relaxed);
+        Some(self.ids[top % KEPT].load(Relaxed))
     }
 
     /// The area freed last that held `addr`.
-    pub(crate) fn find(&self, addr: usize, page_size: usize) -> Option<AreaInfo> {
-        let next = self.next.load(Relaxed);
-        (1..=FREED).find_map(|back| {
-            let entry = &self.entries[next.wrapping_sub(back) % FREED];
-            let (start, size) = (entry.addr.load(Relaxed), entry.size.load(Relaxed));
-            let caller = entry.caller.load(Relaxed);
-            let len = size.next_multiple_of(page_size);
-            if caller.is_null() || addr.wrapping_sub(start) >= len {
-                return None;
-            }
-            // SAFETY: not null, so it was stored from a `&'static Location`.
-            let caller = unsafe { &*caller };
-            let kind = match entry.kind.load(Relaxed) {
-                1 => AreaKind::Ioremap,
-                4 => AreaKind::Map,
-                _ => AreaKind::Alloc,
-            };
-            let pages = (len / page_size) as u32;
-            Some(AreaInfo { addr: start, size, pages, kind, cache: CacheMode::WriteBack, phys: 0, caller })
+    pub(crate) fn find<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaInfo> {
+        let top = self.top.load(Relaxed);
+        (1..=self.len()).find_map(|back| {
+            let id = self.ids[top.wrapping_sub(back) % KEPT].load(Relaxed);
+            // SAFETY: a record that is kept is a live descriptor, which was filled when its area was made.
+            let area = unsafe { &*memory.area(id) };
+            let first = area.addr & !(B::PAGE_SIZE - 1);
+            let holds = addr.wrapping_sub(first) < area.pages as usize * B::PAGE_SIZE;
+            holds.then(|| area.info())
         })
     }
 }

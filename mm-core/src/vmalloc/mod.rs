@@ -30,6 +30,17 @@ use crate::prot::{CacheMode, Prot};
 use core::panic::Location;
 use core::ptr::NonNull;
 
+/// Which page-table entries an area is mapped by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Entries {
+    /// The largest that its size, its alignment and the frames at hand allow.
+    #[default]
+    Largest,
+    /// The smallest only: for areas whose pages will differ in protection.
+    Small,
+}
+
 /// What a caller wants of an area.
 #[derive(Clone, Copy)]
 pub struct AreaRequest {
@@ -39,6 +50,10 @@ pub struct AreaRequest {
     pub flags: Gfp,
     /// What the mapping allows.
     pub prot: Prot,
+    /// What the first byte's address is a multiple of; a power of two.
+    pub align: usize,
+    /// Which entries map it.
+    pub entries: Entries,
     /// Who asks.
     pub caller: &'static Location<'static>,
 }
@@ -52,6 +67,8 @@ pub struct AreaTally {
     pub frames: usize,
     /// Frames the family keeps ([`FrameKind::Held`](crate::FrameKind::Held)).
     pub held: usize,
+    /// Records of areas it keeps for the next ones.
+    pub records: usize,
     /// Slots of `kmap` that are taken.
     pub kmaps: usize,
 }
@@ -81,7 +98,7 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     ) -> Result<(), MmError>;
 
     /// See [`Mm::vmalloc`].
-    fn vmalloc(&self, memory: &Memory<P, B>, request: AreaRequest) -> Result<NonNull<u8>, AllocError>;
+    fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError>;
 
     /// See [`Mm::vfree`].
     fn vfree(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError>;
@@ -184,8 +201,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if size.div_ceil(B::PAGE_SIZE) > self.memory.managed_pages() {
             return Err(AllocError::TooBig);
         }
-        let request = AreaRequest { size, flags, prot: Prot::ReadWrite, caller };
-        self.areas.vmalloc(&self.memory, request).inspect_err(|&error| crate::trace::area_failed(size, flags, error))
+        let request = AreaRequest { size, flags, prot: Prot::ReadWrite, align: 1, entries: Entries::Largest, caller };
+        self.areas.vmalloc(&self.memory, &request).inspect_err(|&error| crate::trace::area_failed(size, flags, error))
     }
 
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.

@@ -5,7 +5,7 @@ use crate::addr::{Pfn, VirtRange};
 use crate::backend::{Backend, PageTable, TableFrames};
 use crate::error::AllocError;
 use crate::fault::FaultClass;
-use crate::frame::{FrameKind, Head};
+use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
@@ -20,8 +20,6 @@ pub struct Unflushed<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
     family: &'a Mapped<P, B>,
     range: VirtRange,
-    /// First unit of address space, and how many.
-    units: (usize, usize),
     /// Blocks behind the area.
     blocks: Chain,
     /// Tables that became empty.
@@ -35,34 +33,46 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         memory: &'a Memory<P, B>,
         family: &'a Mapped<P, B>,
         range: VirtRange,
-        units: (usize, usize),
         blocks: Chain,
         tables: Chain,
         record: u32,
     ) -> Self {
-        Unflushed { memory, family, range, units, blocks, tables, record }
+        Unflushed { memory, family, range, blocks, tables, record }
     }
 
     /// Flushes the range from every TLB, then gives frames, tables, record and addresses back.
     ///
     /// Context: task, no lock held. Cost: one flush, and one zone lock for each block.
-    pub fn flush(self) {}
-}
+    #[inline(always)]
+    pub fn flush(self) {
+        // As dropping it, written out where it is called.
+        core::mem::ManuallyDrop::new(self).release();
+    }
 
-impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
-    fn drop(&mut self) {
+    #[inline(always)]
+    fn release(&mut self) {
         self.memory.backend.flush(self.range);
         self.memory.platform.flush_remote(self.range);
-        while let Some(pfn) = self.blocks.pop(self.memory) {
-            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Pending, None);
+        self.blocks.free(self.memory);
+        if !self.tables.is_empty() {
+            self.give_tables();
         }
+        self.family.give_room(self.memory, self.record);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_tables(&mut self) {
         while let Some(pfn) = self.tables.pop(self.memory) {
             self.family.give_table(self.memory, pfn);
         }
-        if self.record != NIL {
-            self.family.give_record(self.memory, self.record);
-        }
-        self.family.give_units(self.memory, self.units);
+    }
+}
+
+impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
+    #[inline(never)]
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -81,9 +91,28 @@ impl Chain {
     /// Adds the block of `pages` frames at `pfn`.
     pub(super) fn push<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, pfn: u32, pages: u32) {
         if let Some(frame) = memory.frames.frame(Pfn(pfn)) {
-            frame.set_link(self.0);
-            frame.set_head(Head::new(FrameKind::Pending, 0, pages));
-            self.0 = pfn;
+            self.push_frame(frame, pfn, pages);
+        }
+    }
+
+    /// [`push`](Self::push) with the record of the first frame at hand.
+    #[inline(always)]
+    pub(super) fn push_frame(&mut self, frame: &Frame, pfn: u32, pages: u32) {
+        frame.set_link(self.0);
+        frame.set_head(Head::new(FrameKind::Pending, 0, pages));
+        self.0 = pfn;
+    }
+
+    /// Frees all blocks, after their flush.
+    #[inline(always)]
+    fn free<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) {
+        while self.0 != NIL {
+            let pfn = self.0;
+            let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
+            self.0 = frame.link();
+            let _ = memory.zones.give(region, frame, pfn, |head, _| {
+                if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
+            });
         }
     }
 
@@ -96,22 +125,10 @@ impl Chain {
     }
 }
 
-/// Frames that were tables, are all zero again, and are kept for the next ones: most areas come and go in address space
-/// whose tables went with the area before.
-pub(super) struct SpareTables(heapless::Vec<Pfn, MAX_STASH>);
-
-impl SpareTables {
-    pub(super) const fn new() -> Self {
-        SpareTables(heapless::Vec::new())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
 impl<P: Platform, B: PageTable> Mapped<P, B> {
-    /// Keeps a flushed table for the next area, or frees it.
+    /// Keeps a flushed table for the next area, or frees it: most areas come and go in address space whose tables went
+    /// with the area before.
+    #[cold]
     fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
         if let Some(frame) = memory.frames.frame(pfn) {
             frame.set_head(Head::new(FrameKind::Held, 0, 1));
@@ -127,7 +144,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             },
             "an emptied table is not zero"
         );
-        if self.spares.lock().0.push(pfn).is_err() {
+        if self.room.lock().tables.push(pfn).is_err() {
             let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }
@@ -135,27 +152,78 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Frees the tables that were kept.
     pub(super) fn free_spares(&self, memory: &Memory<P, B>) {
         loop {
-            let Some(pfn) = self.spares.lock().0.pop() else { return };
+            let Some(pfn) = self.room.lock().tables.pop() else { return };
             let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }
 }
 
 /// The most tables one step of a walker can need, on any machine.
-const MAX_STASH: usize = 4;
+pub(super) const MAX_STASH: usize = 4;
+
+/// The counts of live entries, and the tables that became empty; no frames for new tables.
+pub(super) struct Retired<'a, P: Platform, B: PageTable> {
+    memory: &'a Memory<P, B>,
+    pub(super) chain: Chain,
+}
+
+impl<'a, P: Platform, B: PageTable> Retired<'a, P, B> {
+    #[inline(always)]
+    pub(super) fn new(memory: &'a Memory<P, B>) -> Self {
+        Retired { memory, chain: Chain::new() }
+    }
+}
+
+impl<P: Platform, B: PageTable> TableFrames for Retired<'_, P, B> {
+    fn in_hand(&self) -> usize {
+        0
+    }
+
+    fn take(&mut self) -> Pfn {
+        // Never called, for there is none in hand; frame 0 is never a table.
+        Pfn(0)
+    }
+
+    #[inline(always)]
+    fn add_entries(&mut self, table: Pfn, entries: u32) {
+        if let Some(frame) = self.memory.frames.frame(table) {
+            let head = frame.head();
+            if head.is(FrameKind::Table) {
+                frame.set_head(Head::new(FrameKind::Table, 0, head.count() + entries));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32 {
+        match self.memory.frames.frame(table) {
+            Some(frame) if frame.head().is(FrameKind::Table) => {
+                let left = frame.head().count().saturating_sub(entries);
+                frame.set_head(Head::new(FrameKind::Table, 0, left));
+                left
+            }
+            // A table made at boot is never freed.
+            _ => u32::MAX,
+        }
+    }
+
+    fn retire(&mut self, table: Pfn) {
+        self.chain.push(self.memory, table.0, 1);
+    }
+}
 
 /// Zeroed frames for tables in hand, the live-entry counts, and the tables that became empty.
 pub(super) struct Tables<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
     family: &'a Mapped<P, B>,
     stash: heapless::Vec<Pfn, MAX_STASH>,
-    pub(super) retired: Chain,
+    pub(super) retired: Retired<'a, P, B>,
 }
 
 impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     pub(super) fn new(memory: &'a Memory<P, B>, family: &'a Mapped<P, B>) -> Self {
         const { assert!(B::MAX_TABLES <= MAX_STASH, "one step needs more tables than can be in hand") };
-        Tables { memory, family, stash: heapless::Vec::new(), retired: Chain::new() }
+        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory) }
     }
 
     /// Brings `wanted` frames in hand. No lock is held.
@@ -165,7 +233,7 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     pub(super) fn stock(&mut self, wanted: usize) -> Result<(), AllocError> {
         while self.stash.len() < wanted.min(MAX_STASH) {
             self.memory.fault_point(FaultClass::Table)?;
-            let spare = self.family.spares.lock().0.pop();
+            let spare = self.family.room.lock().tables.pop();
             let pfn = match spare {
                 Some(pfn) => pfn,
                 None => self.memory.take_block_now(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL)?,
@@ -190,29 +258,18 @@ impl<P: Platform, B: PageTable> TableFrames for Tables<'_, P, B> {
         pfn
     }
 
+    #[inline(always)]
     fn add_entries(&mut self, table: Pfn, entries: u32) {
-        if let Some(frame) = self.memory.frames.frame(table) {
-            let head = frame.head();
-            if head.is(FrameKind::Table) {
-                frame.set_head(Head::new(FrameKind::Table, 0, head.count() + entries));
-            }
-        }
+        self.retired.add_entries(table, entries);
     }
 
+    #[inline(always)]
     fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32 {
-        match self.memory.frames.frame(table) {
-            Some(frame) if frame.head().is(FrameKind::Table) => {
-                let left = frame.head().count().saturating_sub(entries);
-                frame.set_head(Head::new(FrameKind::Table, 0, left));
-                left
-            }
-            // A table made at boot is never freed.
-            _ => u32::MAX,
-        }
+        self.retired.sub_entries(table, entries)
     }
 
     fn retire(&mut self, table: Pfn) {
-        self.retired.push(self.memory, table.0, 1);
+        self.retired.retire(table);
     }
 }
 

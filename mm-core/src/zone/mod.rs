@@ -8,12 +8,13 @@ mod batch;
 
 pub use batch::BATCH;
 
+use crate::bits::{Word, rarely};
 use crate::error::AllocError;
-use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
+use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::platform::RawLock;
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most zones a board can list.
 pub const MAX_ZONES: usize = 4;
@@ -85,6 +86,8 @@ pub struct ZoneState {
     pub managed: usize,
     /// Frames with a record.
     pub present: usize,
+    /// The region single frames are taken from while its open word has some; set when there are regions.
+    pub singles: *const Region,
     /// What it is, `None` while unlisted.
     pub kind: Option<ZoneKind>,
     /// What requests must leave.
@@ -93,6 +96,9 @@ pub struct ZoneState {
     pub limit: [usize; 4],
 }
 
+// SAFETY: the pointer is to a region, which lives as long as the manager.
+unsafe impl Send for ZoneState {}
+
 impl ZoneState {
     const EMPTY: ZoneState = ZoneState {
         first: 0,
@@ -100,6 +106,7 @@ impl ZoneState {
         free: 0,
         managed: 0,
         present: 0,
+        singles: core::ptr::null(),
         kind: None,
         marks: Marks::NONE,
         limit: [0; 4],
@@ -119,9 +126,34 @@ impl ZoneState {
             frame.set_link(link);
             frame.set_head(head);
             self.free -= pages;
+            if pages == 1 {
+                self.singles = region;
+            }
             return Some(pfn);
         }
         None
+    }
+
+    /// Takes a frame from the open word if there is one and it leaves `limit` of them, and marks it.
+    #[inline(always)]
+    fn take_single(&mut self, limit: usize, head: Head, link: u32) -> Option<u32> {
+        if self.free <= limit {
+            rarely();
+            return None;
+        }
+        // SAFETY: a zone with a free frame has a region.
+        let region = unsafe { &*self.singles };
+        // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+        let Some(pfn) = unsafe { region.buddy() }.take_open() else {
+            rarely();
+            return None;
+        };
+        // SAFETY: the buddy hands out frames of its region only.
+        let frame = unsafe { region.frame_unchecked(pfn as usize) };
+        frame.set_link(link);
+        frame.set_head(head);
+        self.free -= 1;
+        Some(pfn)
     }
 }
 
@@ -130,6 +162,8 @@ pub struct Zones<L: RawLock> {
     zones: [Locked<L, ZoneState>; MAX_ZONES],
     /// For each kind, the index of the highest zone a request for it may use.
     entry: [AtomicU8; 4],
+    /// [`offset`](Self::offset) of the one for `Normal`, if there is one, else of a zone without frames.
+    normal: AtomicUsize,
 }
 
 impl<L: RawLock> Zones<L> {
@@ -138,7 +172,63 @@ impl<L: RawLock> Zones<L> {
         Zones {
             zones: [const { Locked::new(ZoneState::EMPTY) }; MAX_ZONES],
             entry: [const { AtomicU8::new(NO_ZONE) }; 4],
+            normal: AtomicUsize::new(0),
         }
+    }
+
+    /// How many bytes into the zones the one with this index stands.
+    pub const fn offset(index: usize) -> usize {
+        index % MAX_ZONES * size_of::<Locked<L, ZoneState>>()
+    }
+
+    /// The zone at an offset.
+    ///
+    /// # Safety
+    /// [`offset`](Self::offset) gave it.
+    #[inline(always)]
+    unsafe fn zone_at(&self, offset: usize) -> &Locked<L, ZoneState> {
+        // SAFETY: of a zone, by the caller's word.
+        unsafe { &*self.zones.as_ptr().byte_add(offset) }
+    }
+
+    /// [`take`](Self::take) of a single frame for `Normal`, if the open word of the highest zone has one. Tells too what
+    /// the lock tells of interrupts.
+    #[inline(always)]
+    pub fn take_single(&self, head: Head, link: u32) -> Option<(u32, Option<bool>)> {
+        // SAFETY: the offset of a zone.
+        let mut zone = unsafe { self.zone_at(self.normal.load(Relaxed)) }.lock();
+        let limit = zone.limit[ZoneKind::Normal as usize];
+        let pfn = zone.take_single(limit, head, link)?;
+        Some((pfn, zone.was_masked()))
+    }
+
+    /// Gives a single frame back if its record is `head`; false when it is not.
+    #[inline(always)]
+    pub fn give_single(&self, single: Single<'_>, head: Head) -> bool {
+        // SAFETY: the offset of the frame's zone.
+        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
+        if single.frame.head() != head {
+            return false;
+        }
+        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        zone.free += 1;
+        // SAFETY: a word of the region's buddy, whose zone's lock is held.
+        unsafe { *single.word |= 1 << single.bit };
+        // SAFETY: as above, and this is the only reference.
+        if !unsafe { single.region.buddy() }.is_open(single.word) {
+            self.retell(zone.suspend(), single.region, single.word);
+        }
+        true
+    }
+
+    /// A frame of a word that is not the open one was given back.
+    #[inline(never)]
+    fn retell(&self, token: L::Token, region: &Region, word: *mut Word) {
+        // SAFETY: `give_single` locked this zone, and left its section to this function.
+        let zone = unsafe { self.zone(region.zone()).resume(token) };
+        // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
+        unsafe { region.buddy().retell(word) };
+        drop(zone);
     }
 
     /// The zone with this index.
@@ -164,6 +254,12 @@ impl<L: RawLock> Zones<L> {
             let Some(kind) = zone.kind else { break };
             let _ = zones.push((kind, zone.managed));
         }
+        // The highest with frames that a request for Normal may use. Without any, not every zone is listed, and the last
+        // has no frames.
+        let usable = |index: &usize| self.zones[*index].lock().managed != 0;
+        let reach = (self.entry(ZoneKind::Normal) + 1) % (usize::from(NO_ZONE) + 1);
+        let normal = (0..reach).rev().find(usable).unwrap_or(MAX_ZONES - 1);
+        self.normal.store(Self::offset(normal), Relaxed);
         for (zone, marks) in self.zones.iter().zip(watermark::marks(&zones, page_shift, tuning)) {
             let mut zone = zone.lock();
             zone.marks = marks;

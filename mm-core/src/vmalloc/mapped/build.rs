@@ -1,8 +1,9 @@
-//! Making an area: address space, record, frames, entries, and last the guard that makes it visible.
+//! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
-use super::{BATCH, Mapped, UNIT_SHIFT};
-use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr, VirtRange};
-use crate::backend::PageTable;
+use super::layout::{Layout, pages_left};
+use super::{BATCH, Mapped};
+use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
+use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
@@ -11,11 +12,27 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::AreaRequest;
 use crate::vmalloc::area::{Area, AreaKind};
-use crate::vmalloc::unflushed::{Chain, Tables, Unflushed};
+use crate::vmalloc::unflushed::{Retired, Tables};
+use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
 use core::ptr::NonNull;
+
+/// The flags for a block of several pages, without which smaller ones do: nobody waits for it or is told of it.
+#[inline(always)]
+fn quiet(flags: Gfp) -> Gfp {
+    flags.difference(Gfp::WAIT) | Gfp::NOWARN
+}
+
+/// The pointer to an area that was just mapped.
+#[inline(always)]
+fn area_pointer(addr: usize) -> NonNull<u8> {
+    // On a machine the tables just written make the address good. Under Miri there is none, only simulated loads.
+    let start =
+        if cfg!(miri) { core::ptr::without_provenance_mut(addr) } else { core::ptr::with_exposed_provenance_mut(addr) };
+    // SAFETY: the window is in the kernel's half, so the address is not null.
+    unsafe { NonNull::new_unchecked(start) }
+}
 
 /// An area under construction. Dropping it undoes what was done.
 struct Build<'a, P: Platform, B: PageTable> {
@@ -24,69 +41,156 @@ struct Build<'a, P: Platform, B: PageTable> {
     tables: Tables<'a, P, B>,
     record: u32,
     kind: AreaKind,
-    units: (usize, usize),
-    /// First page of the area, and how many pages are mapped so far.
+    prot: Prot,
+    cache: CacheMode,
+    entries: Entries,
+    /// The guard is written.
+    guarded: bool,
+    /// First page of the area, how many it will have, and how many are mapped so far.
     addr: usize,
+    pages: u32,
     mapped: u32,
 }
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Address space and a record for an area of `pages`.
+    #[inline(always)]
     fn begin<'a>(
         &'a self,
         memory: &'a Memory<P, B>,
         size: usize,
         pages: usize,
         kind: AreaKind,
+        layout: Layout,
         caller: &'static Location<'static>,
-    ) -> Result<Build<'a, P, B>, MmError> {
-        memory.fault_point(FaultClass::AddressSpace)?;
-        let count = (pages + 1).div_ceil(Self::UNIT_PAGES);
-        let start = self.space.lock().take(count, 1).ok_or(AllocError::NoAddressSpace)?;
-        let addr = self.window_start() + (start << UNIT_SHIFT) + B::PAGE_SIZE;
-        match memory.area_take(Area::new(addr, size, pages as u32, kind, caller)) {
-            Ok(record) => Ok(Build {
-                memory,
-                family: self,
-                tables: Tables::new(memory, self),
-                record,
-                kind,
-                units: (start, count),
-                addr,
-                mapped: 0,
-            }),
-            Err(error) => {
-                self.give_units(memory, (start, count));
-                Err(error.into())
-            }
+    ) -> Result<Build<'a, P, B>, AllocError> {
+        let (addr, record) = self.take_room(memory, pages, layout)?;
+        Self::fill_record(memory, record, Area::new(addr, size, pages as u32, kind, caller));
+        Ok(self.resume(memory, addr, record, pages as u32, kind))
+    }
+
+    /// An area that has address space and a record, and nothing else yet.
+    #[inline(always)]
+    fn resume<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        addr: usize,
+        record: u32,
+        pages: u32,
+        kind: AreaKind,
+    ) -> Build<'a, P, B> {
+        Build {
+            memory,
+            family: self,
+            tables: Tables::new(memory, self),
+            record,
+            kind,
+            prot: Prot::ReadWrite,
+            cache: CacheMode::WriteBack,
+            entries: Entries::Largest,
+            guarded: false,
+            addr,
+            pages,
+            mapped: 0,
         }
     }
 
-    pub(super) fn build_alloc(&self, memory: &Memory<P, B>, request: AreaRequest) -> Result<NonNull<u8>, MmError> {
+    /// [`begin`](Self::begin) for an area of at least one large entry: where those fit, when there is room.
+    #[cold]
+    #[inline(never)]
+    fn begin_large<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        size: usize,
+        pages: usize,
+        kind: AreaKind,
+        caller: &'static Location<'static>,
+    ) -> Result<Build<'a, P, B>, AllocError> {
+        let large = Layout::of(B::LARGE_PAGES as usize * B::PAGE_SIZE, B::PAGE_SIZE);
+        match self.begin(memory, size, pages, kind, large, caller) {
+            Err(AllocError::NoAddressSpace) => self.begin(memory, size, pages, kind, Layout::Packed, caller),
+            result => result,
+        }
+    }
+
+    /// The common case written out: one block, one batch of entries, in a table that is there.
+    #[inline(always)]
+    pub(super) fn build_alloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, MmError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        let mut build = self.begin(memory, request.size, pages, AreaKind::Alloc, request.caller)?;
-        let mut want = pages.min(1 << B::MAX_ORDER);
-        while (build.mapped as usize) < pages {
-            want = want.min(pages - build.mapped as usize);
-            memory.fault_point(FaultClass::Page)?;
-            // A block that is not to be had is no failure yet: only of a single page is it told.
-            let flags = if want == 1 { request.flags } else { request.flags | Gfp::NOWARN };
-            match memory.take_block_now(want, flags, FrameKind::Mapped, build.record) {
-                Ok(pfn) => build.map_block(pfn, want as u32, request.prot)?,
-                Err(error) if want == 1 => {
-                    return Err(match error {
-                        AllocError::NoContig => AllocError::NoMemory,
-                        error => error,
-                    }
-                    .into());
-                }
-                // The next smaller power of two: what the buddy may still have.
-                Err(_) => {
-                    crate::trace::smaller_blocks(want);
-                    want = want.next_power_of_two() / 2;
-                }
+        if pages >= BATCH as usize || request.align > B::PAGE_SIZE {
+            return self.build_any(memory, request, pages);
+        }
+        let (addr, record) = self.take_room(memory, pages, Layout::Packed)?;
+        let mut area = Area::new(addr, request.size, pages as u32, AreaKind::Alloc, request.caller);
+        // Nobody finds it before its guard is there.
+        area.publish();
+        Self::fill_record(memory, record, area);
+        let flags = if pages == 1 { request.flags } else { quiet(request.flags) };
+        let block = match memory.take_block(pages, flags, FrameKind::Mapped, record) {
+            Ok(block) => block,
+            Err(error) => return self.build_on(memory, request, addr, record, Err(error)),
+        };
+        let held = self.tables.lock();
+        // SAFETY: the lock is held, and nothing was found before.
+        let leaf = unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(addr)) };
+        // The guard of an area that is packed lies in its table: the unit they begin is not cut by one.
+        let mapped = leaf.map_or(0, |leaf| {
+            let run = MapFrames::Run(PageRange { start: block, count: pages as u32 });
+            let (guard, cache) = (Some(record), CacheMode::WriteBack);
+            let mut counts = Retired::new(memory);
+            let at = VirtAddr(addr);
+            // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
+            unsafe { memory.backend.leaf_map(leaf, at, guard, run, request.prot, cache, &mut counts, &mut || ()) }
+        });
+        drop(held);
+        if mapped == 0 {
+            return self.build_on(memory, request, addr, record, Ok(block));
+        }
+        Ok(area_pointer(addr))
+    }
+
+    /// Goes on where [`build_alloc`](Self::build_alloc) found less than it hoped for.
+    #[cold]
+    #[inline(never)]
+    fn build_on(
+        &self,
+        memory: &Memory<P, B>,
+        request: &AreaRequest,
+        addr: usize,
+        record: u32,
+        block: Result<Pfn, AllocError>,
+    ) -> Result<NonNull<u8>, MmError> {
+        // SAFETY: the record is the caller's.
+        let pages = unsafe {
+            (*memory.area(record)).withdraw();
+            (*memory.area(record)).pages
+        };
+        let mut build = self.resume(memory, addr, record, pages, AreaKind::Alloc);
+        build.prot = request.prot;
+        build.entries = request.entries;
+        match block {
+            Ok(block) => build.map_block(block, pages)?,
+            Err(error) => {
+                let want = Build::<P, B>::smaller(pages as usize, error)?;
+                build.fill(request.flags, want)?;
             }
         }
+        build.publish()
+    }
+
+    /// An area of any size and alignment.
+    #[inline(never)]
+    fn build_any(&self, memory: &Memory<P, B>, request: &AreaRequest, pages: usize) -> Result<NonNull<u8>, MmError> {
+        let layout = Layout::of(request.align, B::PAGE_SIZE);
+        let large = pages >= B::LARGE_PAGES as usize && request.entries == Entries::Largest;
+        let mut build = if large && layout == Layout::Packed {
+            self.begin_large(memory, request.size, pages, AreaKind::Alloc, request.caller)?
+        } else {
+            self.begin(memory, request.size, pages, AreaKind::Alloc, layout, request.caller)?
+        };
+        build.prot = request.prot;
+        build.entries = request.entries;
+        build.fill(request.flags, pages)?;
         build.publish()
     }
 
@@ -105,18 +209,24 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if pages > (u32::MAX - pfn.0) as usize {
             return Err(MmError::BadRange);
         }
-        if pages >= self.space.lock().units() * Self::UNIT_PAGES {
+        if pages >= self.window_pages() {
             return Err(AllocError::NoAddressSpace.into());
         }
-        let mut build = self.begin(memory, size, pages, AreaKind::Ioremap, caller)?;
+        let large = pages >= B::LARGE_PAGES as usize && pfn.0.is_multiple_of(B::LARGE_PAGES);
+        let mut build = if large {
+            self.begin_large(memory, size, pages, AreaKind::Ioremap, caller)?
+        } else {
+            self.begin(memory, size, pages, AreaKind::Ioremap, Layout::Packed, caller)?
+        };
+        build.cache = cache;
         // SAFETY: the record is ours until it is published.
         let area = unsafe { &mut *memory.area(build.record) };
         area.phys = phys.0;
         area.cache = cache;
         // Before anything is mapped: even for a moment no page has two cache modes.
-        // SAFETY: the record is live, and `Unflushed` removes it before it gives it back.
+        // SAFETY: the record is live, and is removed before it is given back.
         unsafe { self.tables.lock().add(memory, build.record) }?;
-        build.map_run(PageRange { start: pfn, count: pages as u32 }, Prot::ReadWrite, cache)?;
+        build.map_run(PageRange { start: pfn, count: pages as u32 })?;
         let start = build.publish()?;
         // Of the address only: what is mapped is no object of this program.
         Ok(start.map_addr(|addr| addr | offset))
@@ -124,11 +234,45 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 }
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
+    /// Takes frames in the largest blocks on offer, of up to `first` pages, and maps them.
+    #[inline(always)]
+    fn fill(&mut self, flags: Gfp, first: usize) -> Result<(), MmError> {
+        let memory = self.memory;
+        let mut want = first.min(1 << B::MAX_ORDER);
+        loop {
+            memory.fault_point(FaultClass::Page)?;
+            // A block that is not to be had is no failure yet: only of a single page is it told.
+            let quiet = if want == 1 { flags } else { quiet(flags) };
+            match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
+                Ok(pfn) => self.map_block(pfn, want as u32)?,
+                Err(error) => want = Self::smaller(want, error)?,
+            }
+            let left = (self.pages - self.mapped) as usize;
+            if left == 0 {
+                return Ok(());
+            }
+            want = want.min(left);
+        }
+    }
+
+    /// The next smaller power of two: what the buddy may still have.
+    #[cold]
+    fn smaller(want: usize, error: AllocError) -> Result<usize, AllocError> {
+        if want == 1 {
+            return Err(match error {
+                AllocError::NoContig => AllocError::NoMemory,
+                error => error,
+            });
+        }
+        crate::trace::smaller_blocks(want);
+        Ok(want.next_power_of_two() / 2)
+    }
+
     /// Maps a block of frames behind what is mapped so far; on failure the block goes back too.
-    fn map_block(&mut self, pfn: Pfn, pages: u32, prot: Prot) -> Result<(), MmError> {
+    #[inline(always)]
+    fn map_block(&mut self, pfn: Pfn, pages: u32) -> Result<(), MmError> {
         let before = self.mapped;
-        let run = PageRange { start: pfn, count: pages };
-        let result = self.map_run(run, prot, CacheMode::WriteBack);
+        let result = self.map_run(PageRange { start: pfn, count: pages });
         if result.is_err() && self.mapped == before {
             // Nothing of it is mapped, so the undo would not find it.
             let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Mapped, None);
@@ -137,61 +281,126 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
     }
 
     /// Maps frames behind what is mapped so far, a batch at a time.
-    fn map_run(&mut self, run: PageRange, prot: Prot, cache: CacheMode) -> Result<(), MmError> {
-        let (memory, root) = (self.memory, self.memory.backend.kernel_root());
+    #[inline(always)]
+    fn map_run(&mut self, run: PageRange) -> Result<(), MmError> {
         let mut done = 0;
         while done < run.count {
-            let at = VirtAddr(self.addr + self.mapped as usize * B::PAGE_SIZE);
-            let left = run.count - done;
-            // A whole large entry is one store; anything else goes by batches.
-            let large = at.0.is_multiple_of(B::LARGE_PAGES as usize * B::PAGE_SIZE)
-                && (run.start.0 + done).is_multiple_of(B::LARGE_PAGES)
-                && left >= B::LARGE_PAGES;
-            let count = if large { B::LARGE_PAGES } else { left.min(BATCH) };
-            let part = PageRange { start: Pfn(run.start.0 + done), count };
-            let mapped = self.family.step(&mut self.tables, |tables| {
-                // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
-                unsafe { memory.backend.map(root, at, part, prot, cache, tables) }
-            })?;
-            done += mapped;
-            self.mapped += mapped;
+            let rest = PageRange { start: Pfn(run.start.0 + done), count: run.count - done };
+            done += match self.map_large(rest)? {
+                0 => self.map_table(rest)?,
+                large => large,
+            };
         }
         Ok(())
     }
 
-    /// Writes the guard entry, and from then on the area is there.
-    fn publish(mut self) -> Result<NonNull<u8>, MmError> {
-        let (memory, root, record) = (self.memory, self.memory.backend.kernel_root(), self.record);
-        let guard = VirtAddr(self.addr - B::PAGE_SIZE);
-        self.family.step(&mut self.tables, |tables| {
-            // SAFETY: the lock of the tables is held, and the guard's address is this area's.
-            unsafe { memory.backend.set_guard(root, guard, record, tables) }?;
-            // SAFETY: the record is live, and the lock that guards its state is held.
-            unsafe { (*memory.area(record)).publish() };
-            Ok(())
+    /// Maps one large entry when the run and the address have the length and alignment; returns its pages, or 0.
+    #[inline(always)]
+    fn map_large(&mut self, run: PageRange) -> Result<u32, MmError> {
+        if run.count < B::LARGE_PAGES || self.entries == Entries::Small {
+            return Ok(0);
+        }
+        let at = VirtAddr(self.addr + self.mapped as usize * B::PAGE_SIZE);
+        if (at.0 >> B::PAGE_SHIFT | run.start.0 as usize) & (B::LARGE_PAGES as usize - 1) != 0 {
+            return Ok(0);
+        }
+        let (memory, prot, cache) = (self.memory, self.prot, self.cache);
+        let run = PageRange { start: run.start, count: B::LARGE_PAGES };
+        let mapped = self.family.step(&mut self.tables, |tables| {
+            // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
+            unsafe { memory.backend.map(memory.backend.kernel_root(), at, run, prot, cache, tables) }
         })?;
-        let addr = self.addr;
-        self.record = NIL;
-        // On a machine the tables just written make the address good. Under Miri there is none, only simulated loads.
-        let start = if cfg!(miri) {
-            core::ptr::without_provenance_mut(addr)
-        } else {
-            core::ptr::with_exposed_provenance_mut(addr)
+        self.mapped += mapped;
+        Ok(mapped)
+    }
+
+    /// Maps as much of a run as the table of its first page has entries for, batch by batch, with the guard when it is
+    /// still missing. Returns how many pages were mapped.
+    #[inline(never)]
+    fn map_table(&mut self, run: PageRange) -> Result<u32, MmError> {
+        let memory = self.memory;
+        let at = self.addr + self.mapped as usize * B::PAGE_SIZE;
+        let in_table = pages_left::<B>(at);
+        let total = run.count.min(in_table);
+        let guard = if self.guarded { None } else { Some(self.record) };
+        // The first page of a table has its guard in the table before.
+        if guard.is_some() && in_table == B::LARGE_PAGES {
+            return self.map_first(at, run);
+        }
+        let mut held = self.family.tables.lock();
+        // SAFETY: the lock is held.
+        let Some(leaf) = (unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(at)) }) else {
+            drop(held);
+            return self.map_first(at, run);
         };
-        // SAFETY: the window is in the kernel's half, so the address is not null.
-        Ok(unsafe { NonNull::new_unchecked(start) })
+        let frames = MapFrames::Run(PageRange { start: run.start, count: total });
+        let (at, counts) = (VirtAddr(at), &mut self.tables.retired);
+        // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
+        let mapped = unsafe {
+            memory.backend.leaf_map(leaf, at, guard, frames, self.prot, self.cache, counts, &mut || held.pause())
+        };
+        drop(held);
+        self.guarded |= mapped != 0;
+        self.mapped += mapped;
+        if mapped == total { Ok(total) } else { Err(MmError::AlreadyMapped) }
+    }
+
+    /// [`map_table`](Self::map_table) where a table is missing: writes the guard, or maps the first batch of the run.
+    #[cold]
+    #[inline(never)]
+    fn map_first(&mut self, at: usize, run: PageRange) -> Result<u32, MmError> {
+        let (memory, record) = (self.memory, self.record);
+        let root = memory.backend.kernel_root();
+        if !self.guarded {
+            let guard = VirtAddr(self.addr - B::PAGE_SIZE);
+            self.family.step(&mut self.tables, |tables| {
+                // SAFETY: the lock of the tables is held, and the guard's address is this area's.
+                unsafe { memory.backend.set_guard(root, guard, record, tables) }
+            })?;
+            self.guarded = true;
+            return Ok(0);
+        }
+        let (prot, cache) = (self.prot, self.cache);
+        // Not a large entry, whatever the run is: that was decided before.
+        let run = PageRange { start: run.start, count: run.count.min(BATCH) };
+        let mapped = self.family.step(&mut self.tables, |tables| {
+            // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
+            unsafe { memory.backend.map(root, VirtAddr(at), run, prot, cache, tables) }
+        })?;
+        self.mapped += mapped;
+        Ok(mapped)
+    }
+
+    /// From here on the area is there.
+    #[inline(always)]
+    fn publish(mut self) -> Result<NonNull<u8>, MmError> {
+        if !self.guarded {
+            self.map_first(self.addr, PageRange { start: Pfn(0), count: 0 })?;
+        }
+        let held = self.family.tables.lock();
+        // SAFETY: the record is live, and the lock that guards its state is held.
+        unsafe { (*self.memory.area(self.record)).publish() };
+        drop(held);
+        self.record = NIL;
+        Ok(area_pointer(self.addr))
     }
 }
 
 impl<P: Platform, B: PageTable> Drop for Build<'_, P, B> {
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.record == NIL {
-            return;
+        if self.record != NIL {
+            self.undo();
         }
-        let range = VirtRange { start: self.addr, end: self.addr + self.mapped as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(self.memory, self.family);
-        let blocks = self.family.unmap_pages(self.memory, range, self.kind, &mut tables);
-        let retired = core::mem::replace(&mut tables.retired, Chain::new());
-        Unflushed::new(self.memory, self.family, range, self.units, blocks, retired, self.record).flush();
+    }
+}
+
+impl<P: Platform, B: PageTable> Build<'_, P, B> {
+    /// Takes back what was done: the mapping as if the area were freed, then the rest.
+    #[cold]
+    #[inline(never)]
+    fn undo(&mut self) {
+        let guards = u32::from(self.guarded);
+        self.family.tear_down(self.memory, self.record, self.kind, self.mapped, guards).flush();
     }
 }

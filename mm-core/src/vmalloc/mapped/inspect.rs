@@ -1,6 +1,7 @@
 //! Looking at areas: for fault reports, listings and the scan.
 
-use super::{Mapped, UNIT_SHIFT};
+use super::Mapped;
+use super::layout::UNIT_SHIFT;
 use crate::addr::VirtAddr;
 use crate::backend::{PageTable, Walk};
 use crate::frame::FrameKind;
@@ -32,7 +33,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             let place = if addr < end(&area, B::PAGE_SIZE) { Place::Inside } else { Place::GuardAfter };
             return Some(AreaHit { addr, place, area, behind: None });
         }
-        let area = self.freed.find(addr, B::PAGE_SIZE)?;
+        let area = self.kept.find(memory, addr)?;
         Some(AreaHit { addr, place: Place::Freed, area, behind: None })
     }
 
@@ -60,40 +61,43 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// The first live area at or above `from`.
     pub(super) fn next_area(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
         let start = self.window_start();
-        let mut unit = from.saturating_sub(start).div_ceil(1 << UNIT_SHIFT);
-        // `from` may be an area's own address, which lies one page into its unit.
-        if from > start && (from - start) & ((1 << UNIT_SHIFT) - 1) == B::PAGE_SIZE {
-            unit = (from - start) >> UNIT_SHIFT;
-        }
+        // An area at `from` has its guard right before it.
+        let mut unit = from.saturating_sub(start).saturating_sub(B::PAGE_SIZE) >> UNIT_SHIFT;
         loop {
-            unit = self.space.lock().next_taken(unit)?;
-            let guard = start + (unit << UNIT_SHIFT);
-            let _tables = self.tables.lock();
-            if let Walk::Guard(id) = self.walk(memory, guard) {
-                // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
-                let area = unsafe { &*memory.area(id) };
-                if area.is_live() && area.addr >= from {
-                    return Some(area.info());
+            unit = self.room.lock().units.next_taken(unit)?;
+            let first = start + (unit << UNIT_SHIFT);
+            let held = self.tables.lock();
+            for guard in [first, first + ((Self::UNIT_PAGES - 1) << B::PAGE_SHIFT)] {
+                if let Walk::Guard(id) = self.walk(memory, guard) {
+                    // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
+                    let area = unsafe { &*memory.area(id) };
+                    if area.is_live() && area.addr >= from {
+                        return Some(area.info());
+                    }
                 }
             }
+            drop(held);
             unit += 1;
         }
     }
 
     pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
-        self.space.lock().check()?;
+        self.room.lock().units.check()?;
         self.tables.lock().check(memory)?;
         let kmaps = self.check_slots(memory)?;
-        let mut tally = AreaTally { held: self.spares.lock().len(), kmaps, ..AreaTally::default() };
+        let room = self.room.lock();
+        let mut tally = AreaTally { held: room.tables.len(), records: self.kept.len(), kmaps, ..AreaTally::default() };
+        drop(room);
         let mut from = self.window_start();
         let (mut units, mut ioremaps) = (0, 0);
         while let Some(area) = self.next_area(memory, from) {
             tally.areas += 1;
             ioremaps += usize::from(area.kind == AreaKind::Ioremap);
-            units += (area.pages as usize + 1).div_ceil(Self::UNIT_PAGES);
-            let id = self.record_at(memory, area.addr);
+            let first = area.addr & !(B::PAGE_SIZE - 1);
+            units += self.units_of(first, area.pages as usize).1;
+            let id = self.record_at(memory, first);
             for page in 0..area.pages as usize {
-                let addr = area.addr + page * B::PAGE_SIZE;
+                let addr = first + page * B::PAGE_SIZE;
                 let Walk::Mapped(mapping) = self.walk(memory, addr) else {
                     return Err(("a page of an area is not mapped", addr));
                 };
@@ -105,7 +109,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                     }
                 }
             }
-            if !matches!(self.walk(memory, area.addr - B::PAGE_SIZE), Walk::Guard(_)) {
+            if !matches!(self.walk(memory, first - B::PAGE_SIZE), Walk::Guard(_)) {
                 return Err(("an area has no guard before it", area.addr));
             }
             if !matches!(self.walk(memory, end(&area, B::PAGE_SIZE)), Walk::Guard(_) | Walk::Absent) {
@@ -116,8 +120,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if ioremaps != self.tables.lock().count() {
             return Err(("the ioremaps and the areas disagree", ioremaps));
         }
-        let space = self.space.lock();
-        let taken = space.units().saturating_sub(space.free_units());
+        let room = self.room.lock();
+        let taken = room.units.units().saturating_sub(room.units.free_units());
         if taken != units {
             return Err(("address space is taken that no area has", taken));
         }
@@ -127,5 +131,5 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
 /// One past the last page of an area.
 fn end(area: &AreaInfo, page_size: usize) -> usize {
-    area.addr + area.pages as usize * page_size
+    (area.addr & !(page_size - 1)) + area.pages as usize * page_size
 }

@@ -1,19 +1,22 @@
 //! The vmalloc family over page tables.
 //!
 //! An area is `[guard page][pages][unmapped rest of its last unit]` in a window of addresses given out in units of
-//! 64 KiB, lowest first fit. Its guard entry, just below it, is not present and carries the id of the area's record,
+//! 64 KiB, lowest first fit; where its first page is aligned to more than a page, the guard is the last page of the unit
+//! before. Its guard entry, just below it, is not present and carries the id of the area's record,
 //! so that `vfree` and a fault report find the area by one walk. The tables themselves are the record of which frames
 //! back an area.
 //!
-//! Entries are written and cleared in batches of 32, each under the lock of the tables; table frames are made ready
-//! outside it. An area becomes visible when all of it is mapped, and is hidden before any of it is unmapped.
+//! Entries are written and cleared in batches of 32, each under the lock of the tables and each in one lowest table, which
+//! is found once; runs of 2 MiB that are aligned to that are one entry. Table frames are made ready outside the lock. An area becomes visible when all of it is mapped, and is hidden before any of it is unmapped.
 
 mod build;
 mod inspect;
 mod kmap;
+mod layout;
+mod protect;
 mod teardown;
 
-use super::area::{AreaHit, AreaInfo, AreaKind, FreedAreas};
+use super::area::{AreaHit, AreaInfo, AreaKind, KeptRecords};
 use super::interval::Cursor;
 use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
@@ -27,39 +30,40 @@ use crate::manager::boot_alloc;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::unflushed::{SpareTables, Tables};
+use crate::vmalloc::unflushed::Tables;
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use layout::{Room, UNIT_SHIFT};
 
 /// Entries written or cleared in one hold of the lock.
 const BATCH: u32 = 32;
-/// log2 of the bytes in a unit of address space.
-const UNIT_SHIFT: u32 = 16;
 
 /// The family over page tables.
 pub struct Mapped<P: Platform, B: PageTable> {
     /// First byte of the window, and its length; set once by `init`.
     start: AtomicUsize,
     len: AtomicUsize,
-    space: Locked<P::Lock, AddressSpace>,
+    pub(super) room: Locked<P::Lock, Room>,
     /// Guards the page tables of the window, the states of area records, and the list of ioremaps.
     tables: Locked<P::Lock, Ioremaps>,
-    pub(super) spares: Locked<P::Lock, SpareTables>,
-    freed: FreedAreas,
+    /// Guarded by the lock of `room`.
+    kept: KeptRecords,
     /// Guards the page tables of the window of `kmap`, too.
     kmaps: Locked<P::Lock, kmap::KmapSlots>,
     backend: PhantomData<fn() -> B>,
 }
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
-    /// Pages in a unit of address space.
-    const UNIT_PAGES: usize = 1 << (UNIT_SHIFT - B::PAGE_SHIFT);
-
     #[inline(always)]
     fn window_start(&self) -> usize {
         self.start.load(Relaxed)
+    }
+
+    /// Pages of the window.
+    fn window_pages(&self) -> usize {
+        self.len.load(Relaxed) >> B::PAGE_SHIFT
     }
 
     #[inline(always)]
@@ -81,29 +85,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 Ok(value) => return Ok(value),
                 // At most `MAX_TABLES` are ever asked for, so the second round has them.
                 Err(MapError::NeedTables(wanted)) if wanted <= B::MAX_TABLES => tables.stock(wanted)?,
-                Err(MapError::NeedTables(_) | MapError::BadAddress) => return Err(MmError::BadRange),
-                Err(MapError::BadFrame) => return Err(MmError::BadRange),
-                Err(MapError::AlreadyMapped) => return Err(MmError::AlreadyMapped),
-                Err(MapError::NotMapped) => return Err(MmError::NotMapped),
+                Err(error) => return Err(layout::refused(error)),
             }
         }
-    }
-
-    /// Gives address space back, which `Unflushed` does after its flush.
-    pub(super) fn give_units(&self, memory: &Memory<P, B>, (start, count): (usize, usize)) {
-        if self.space.lock().give(start, count).is_err() {
-            memory.platform.bug(&crate::Bug::Damage { what: "address space was free already", at: start });
-        }
-    }
-
-    /// Gives a record back, after the flush of its area.
-    pub(super) fn give_record(&self, memory: &Memory<P, B>, id: u32) {
-        // SAFETY: the record is live and hidden: its area's builder or freer owns it.
-        if unsafe { (*memory.area(id)).is_listed() } {
-            // SAFETY: listed, by `build_ioremap`.
-            unsafe { self.tables.lock().remove(memory, id) };
-        }
-        memory.area_give(id);
     }
 
     /// The live area whose guard entry stands just below `addr`, if it begins there.
@@ -121,10 +105,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
     const NEW: Self = Mapped {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
-        space: Locked::new(AddressSpace::EMPTY),
+        room: Locked::new(Room::new()),
         tables: Locked::new(Ioremaps::new()),
-        spares: Locked::new(SpareTables::new()),
-        freed: FreedAreas::new(),
+        kept: KeptRecords::new(),
         kmaps: Locked::new(kmap::KmapSlots::new()),
         backend: PhantomData,
     };
@@ -147,13 +130,14 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         }
         let storage = boot_alloc(memory, ram, AddressSpace::<32, 31>::storage_bytes(units))?;
         // SAFETY: the storage is zeroed, aligned, long enough and never given back.
-        *self.space.lock() = unsafe { AddressSpace::new(storage, units) };
+        self.room.lock().units = unsafe { AddressSpace::new(storage, units) };
         self.start.store(window.start, Relaxed);
         self.len.store(window.len(), Relaxed);
         Ok(())
     }
 
-    fn vmalloc(&self, memory: &Memory<P, B>, request: AreaRequest) -> Result<NonNull<u8>, AllocError> {
+    #[inline(always)]
+    fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         self.build_alloc(memory, request).map_err(|error| match error {
             MmError::Alloc(error) => error,
             // The range is ours and fresh, so the walker cannot refuse it: its tables are damaged.
@@ -219,6 +203,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
 
     fn drain(&self, memory: &Memory<P, B>) {
         self.free_spares(memory);
+        self.free_records(memory);
     }
 
     fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {

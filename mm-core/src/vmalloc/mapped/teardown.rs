@@ -1,183 +1,313 @@
 //! Unmaking an area: hidden first, then unmapped batch by batch, then flushed, and only then given back.
 
+use super::layout::pages_left;
 use super::{BATCH, Mapped};
 use crate::addr::{VirtAddr, VirtRange};
-use crate::backend::{MapError, PageTable, Walk};
-use crate::error::{FreeError, MmError};
+use crate::backend::{PageTable, Walk};
+use crate::error::FreeError;
 use crate::frame::FrameKind;
 use crate::memory::Memory;
 use crate::platform::{Bug, Platform};
-use crate::prot::Prot;
 use crate::vmalloc::area::AreaKind;
-use crate::vmalloc::unflushed::{Chain, Tables, Unflushed};
+use crate::vmalloc::unflushed::{Chain, Retired, Tables, Unflushed};
+
+/// No frame is damaged.
+const SOUND: u32 = u32::MAX;
+
+/// An area that is being unmapped.
+struct Teardown<'a, P: Platform, B: PageTable> {
+    memory: &'a Memory<P, B>,
+    family: &'a Mapped<P, B>,
+    tables: Tables<'a, P, B>,
+    /// The next page, and one past the last.
+    at: usize,
+    end: usize,
+    /// Guards right before `at` that are still there.
+    guards: u32,
+    /// Blocks of the area's own frames so far, and pages of the last one that are still mapped.
+    own: bool,
+    blocks: Chain,
+    carry: u32,
+}
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
-    /// Finds the live area of `kind` at `addr` and hides it.
-    fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<u32, FreeError> {
-        let _tables = self.tables.lock();
-        let Some(id) = self.record_at(memory, addr) else {
-            return Err(match memory.backend.walk_kernel(VirtAddr(addr)) {
-                Walk::Mapped(_) | Walk::Guard(_) => FreeError::Interior,
-                Walk::Absent => FreeError::DoubleFree,
-            });
+    #[inline(never)]
+    pub(super) fn unmap_area(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
+        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
+            return Err(self.refusal(memory, addr, kind));
+        }
+        let held = self.tables.lock();
+        // SAFETY: the lock is held.
+        let Some((leaf, id)) = (unsafe { self.guard_at(memory, addr - B::PAGE_SIZE) }) else {
+            drop(held);
+            return Err(self.refusal(memory, addr, kind));
         };
         // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
         let area = unsafe { &mut *memory.area(id) };
-        if !area.is_live() || area.addr != addr {
-            return Err(FreeError::DoubleFree);
-        }
-        if area.kind != kind {
-            return Err(FreeError::WrongAllocator);
+        if !area.is_live() || area.addr & !(B::PAGE_SIZE - 1) != addr || area.kind != kind {
+            drop(held);
+            return Err(self.refusal(memory, addr, kind));
         }
         area.withdraw();
-        Ok(id)
-    }
-
-    pub(super) fn unmap_area(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
-        if !self.holds(addr) {
-            return Err(memory.refusal_of_area(addr));
+        let pages = area.pages;
+        let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
+        // The common case written out: one block, and one batch of entries with the guard in their table.
+        let in_table = pages_left::<B>(addr);
+        if kind == AreaKind::Alloc && pages < BATCH && in_table > pages && in_table != B::LARGE_PAGES {
+            let mut retired = Retired::new(memory);
+            let mut blocks = Chain::new();
+            let mut block = |pfn: crate::Pfn, most: u32| match memory.frames.frame(pfn) {
+                Some(frame) if frame.head().is_run(FrameKind::Mapped, most) && most == pages => {
+                    blocks.push_frame(frame, pfn.0, most);
+                    most
+                }
+                _ => 0,
+            };
+            let (root, at) = (memory.backend.kernel_root(), VirtAddr(addr));
+            // SAFETY: the lock is held, the table was found for the guard and has `at` too, the range is this area's, and
+            // what is cleared waits for a flush.
+            let done =
+                unsafe { memory.backend.leaf_unmap(root, leaf, at, 1, pages, &mut retired, &mut block, &mut || ()) };
+            if done == pages {
+                if !retired.chain.is_empty() {
+                    self.forget_way(memory, addr);
+                }
+                drop(held);
+                Unflushed::new(memory, self, range, blocks, retired.chain, id).flush();
+                return Ok(());
+            }
         }
-        if addr & (B::PAGE_SIZE - 1) != 0 {
-            return Err(FreeError::Misaligned);
-        }
-        let id = self.withdraw(memory, addr, kind)?;
-        // SAFETY: hidden by us, so nobody else frees or changes it.
-        let info = unsafe { &*memory.area(id) }.info();
-        self.freed.note(&info);
-        let guard = addr - B::PAGE_SIZE;
-        let range = VirtRange { start: addr, end: addr + info.pages as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(memory, self);
-        let blocks = self.unmap_pages(memory, range, kind, &mut tables);
-        let held = self.tables.lock();
-        // SAFETY: the lock of the tables is held, and the guard is this area's.
-        unsafe { memory.backend.clear_guard(memory.backend.kernel_root(), VirtAddr(guard), &mut tables) };
-        self.flush_retired(memory, &tables, guard);
         drop(held);
-        let retired = core::mem::replace(&mut tables.retired, Chain::new());
-        let units = self.units_of(guard, info.pages as usize);
-        Unflushed::new(memory, self, range, units, blocks, retired, id).flush();
+        self.unmap_any(memory, range, id, kind).flush();
         Ok(())
     }
 
-    /// The units of an area with its guard at `guard`.
-    pub(super) fn units_of(&self, guard: usize, pages: usize) -> (usize, usize) {
-        ((guard - self.window_start()) >> super::UNIT_SHIFT, (pages + 1).div_ceil(Self::UNIT_PAGES))
+    #[inline(never)]
+    fn unmap_any<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        range: VirtRange,
+        id: u32,
+        kind: AreaKind,
+    ) -> Unflushed<'a, P, B> {
+        let (tables, blocks, own) = (Tables::new(memory, self), Chain::new(), kind == AreaKind::Alloc);
+        let (at, end) = (range.start, range.end);
+        let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own, blocks, carry: 0 };
+        down.finish();
+        down.into_unflushed(range, id)
     }
 
-    /// Clears the entries of `range`, a batch at a time; the blocks behind them are in the chain it returns.
-    pub(super) fn unmap_pages(
-        &self,
-        memory: &Memory<P, B>,
-        range: VirtRange,
+    /// Unmaps the first `mapped` pages of a hidden area, and the guard when there is one.
+    pub(super) fn tear_down<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        id: u32,
         kind: AreaKind,
-        tables: &mut Tables<'_, P, B>,
-    ) -> Chain {
-        let root = memory.backend.kernel_root();
-        let mut chain = Chain::new();
-        let mut at = range.start;
-        // Pages of the current block that the batch before left over.
-        let mut carry = 0;
-        while at < range.end {
-            let left = ((range.end - at) >> B::PAGE_SHIFT) as u32;
-            let large = at.is_multiple_of(B::LARGE_PAGES as usize * B::PAGE_SIZE) && left >= B::LARGE_PAGES;
-            // A batch that ends at a large boundary leaves the next large entry whole.
-            let to_large = B::LARGE_PAGES - ((at >> B::PAGE_SHIFT) as u32 & (B::LARGE_PAGES - 1));
-            let is_large = large && self.large_at(memory, at);
-            let most = if is_large { B::LARGE_PAGES } else { left.min(BATCH).min(to_large) };
-            let mut damaged = None;
-            let held = self.tables.lock();
-            // SAFETY: the lock of the tables is held, the range is this area's, and what is cleared waits for a flush.
-            let done = unsafe {
-                memory.backend.unmap(root, VirtAddr(at), most, tables, &mut |pfn, most| {
-                    if kind != AreaKind::Alloc {
-                        return most;
-                    }
-                    if carry == 0 {
-                        carry = match memory.frames.frame(pfn).map(|frame| frame.head()) {
-                            Some(head) if head.is(FrameKind::Mapped) => {
-                                chain.push(memory, pfn.0, head.count());
-                                head.count()
-                            }
-                            _ => {
-                                damaged = Some(pfn.0);
-                                1
-                            }
-                        };
-                    }
-                    let pages = carry.min(most);
-                    carry -= pages;
-                    pages
-                })
-            };
-            self.flush_retired(memory, tables, at);
-            drop(held);
-            if let Some(pfn) = damaged {
-                let what = "an area maps a frame that is not its own";
-                memory.platform.bug(&Bug::Damage { what, at: pfn as usize });
-            }
-            if done == 0 {
-                memory.platform.bug(&Bug::Damage { what: "an area's entry is gone", at });
-                at += B::PAGE_SIZE;
-            }
-            at += done as usize * B::PAGE_SIZE;
+        mapped: u32,
+        guards: u32,
+    ) -> Unflushed<'a, P, B> {
+        // SAFETY: the record is live, and the caller's.
+        let addr = unsafe { (*memory.area(id)).addr } & !(B::PAGE_SIZE - 1);
+        let end = addr + mapped as usize * B::PAGE_SIZE;
+        let own = kind == AreaKind::Alloc;
+        let (tables, blocks) = (Tables::new(memory, self), Chain::new());
+        let mut down = Teardown { memory, family: self, tables, at: addr, end, guards, own, blocks, carry: 0 };
+        down.finish();
+        down.into_unflushed(VirtRange { start: addr, end }, id)
+    }
+
+    /// The record that the guard at `at`, which is page-aligned, names, and the table it is in.
+    ///
+    /// # Safety
+    /// The lock of the tables is held.
+    #[inline(always)]
+    unsafe fn guard_at(&self, memory: &Memory<P, B>, at: usize) -> Option<(B::Leaf, u32)> {
+        // SAFETY: by the caller.
+        let leaf = unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(at)) }?;
+        // SAFETY: just found for this address.
+        match unsafe { memory.backend.leaf_walk(leaf, VirtAddr(at)) } {
+            Walk::Guard(id) => Some((leaf, id)),
+            _ => None,
         }
-        chain
+    }
+
+    /// Why `addr` is not the start of a live area of `kind`.
+    #[cold]
+    #[inline(never)]
+    fn refusal(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> FreeError {
+        if !self.holds(addr) {
+            return memory.refusal_of_area(addr);
+        }
+        if addr & (B::PAGE_SIZE - 1) != 0 {
+            return FreeError::Misaligned;
+        }
+        let _held = self.tables.lock();
+        let Some(id) = self.record_at(memory, addr) else {
+            return match memory.backend.walk_kernel(VirtAddr(addr)) {
+                Walk::Mapped(_) | Walk::Guard(_) => FreeError::Interior,
+                Walk::Absent => FreeError::DoubleFree,
+            };
+        };
+        // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
+        let area = unsafe { &*memory.area(id) };
+        if area.is_live() && area.addr & !(B::PAGE_SIZE - 1) == addr && area.kind != kind {
+            FreeError::WrongAllocator
+        } else {
+            FreeError::DoubleFree
+        }
     }
 
     /// A table was unlinked: its slot may be linked anew as soon as the lock opens, so this CPU forgets the old way
     /// first. (One entry is enough: it drops the cached upper levels with it, Intel SDM vol. 3, 4.10.4.1.)
-    fn flush_retired(&self, memory: &Memory<P, B>, tables: &Tables<'_, P, B>, at: usize) {
-        if !tables.retired.is_empty() {
-            memory.backend.flush(VirtRange { start: at, end: at + B::PAGE_SIZE });
-        }
+    #[cold]
+    #[inline(never)]
+    fn forget_way(&self, memory: &Memory<P, B>, at: usize) {
+        memory.backend.flush(VirtRange { start: at, end: at + B::PAGE_SIZE });
     }
+}
 
-    fn large_at(&self, memory: &Memory<P, B>, at: usize) -> bool {
-        let walk = memory.backend.walk_kernel(VirtAddr(at));
-        matches!(walk, Walk::Mapped(mapping) if mapping.pages >= B::LARGE_PAGES)
-    }
-
-    pub(super) fn protect_area(&self, memory: &Memory<P, B>, addr: usize, prot: Prot) -> Result<(), MmError> {
-        // Executable frames would stay writable through the direct map (principle 8).
-        if prot.executable() {
-            return Err(MmError::Unsupported);
+impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
+    /// Clears what there is of the area in one table, batch by batch, with its guard.
+    #[inline(never)]
+    fn unmap_table(&mut self) {
+        let memory = self.memory;
+        let (root, at) = (memory.backend.kernel_root(), self.at);
+        let left = ((self.end - at) >> B::PAGE_SHIFT) as u32;
+        let in_table = pages_left::<B>(at);
+        // The first page of a table has its guard in the table before.
+        if left == 0 || (self.guards != 0 && in_table == B::LARGE_PAGES) {
+            return self.unmap_rest(left);
         }
-        let held = self.tables.lock();
-        let Some(id) = self.record_at(memory, addr) else { return Err(MmError::NotMapped) };
-        // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
-        let area = unsafe { &*memory.area(id) };
-        if !area.is_live() || area.addr != addr || area.kind != AreaKind::Alloc {
-            return Err(MmError::NotMapped);
+        let mut held = self.family.tables.lock();
+        // SAFETY: the lock is held.
+        let Some(leaf) = (unsafe { memory.backend.leaf(root, VirtAddr(at)) }) else {
+            drop(held);
+            return self.unmap_rest(left);
+        };
+        let (own, chain) = (self.own, &mut self.blocks);
+        let (mut carry, mut damaged) = (self.carry, SOUND);
+        let mut block = |pfn: crate::Pfn, most: u32| {
+            if !own {
+                return most;
+            }
+            if carry == 0 {
+                carry = chain.take_head(memory, pfn, &mut damaged);
+            }
+            let pages = carry.min(most);
+            carry -= pages;
+            pages
+        };
+        let (here, pages, counts) = (VirtAddr(at), left.min(in_table), &mut self.tables.retired);
+        // SAFETY: the lock is held, the table was found for `at`, and what is cleared waits for a flush.
+        let done = unsafe {
+            memory.backend.leaf_unmap(root, leaf, here, self.guards, pages, counts, &mut block, &mut || held.pause())
+        };
+        if !self.tables.retired.chain.is_empty() {
+            self.family.forget_way(memory, self.at);
         }
-        let pages = area.pages;
         drop(held);
+        self.carry = carry;
+        self.guards = 0;
+        self.at += (done as usize) << B::PAGE_SHIFT;
+        if damaged != SOUND {
+            self.report(damaged as usize);
+        }
+        if done != pages {
+            self.report(0);
+        }
+    }
+
+    /// What [`unmap_table`](Self::unmap_table) finds no lowest table for: one large entry, or a guard alone.
+    #[inline(never)]
+    fn unmap_rest(&mut self, left: u32) {
+        let memory = self.memory;
         let root = memory.backend.kernel_root();
-        let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
-        let mut tables = Tables::new(memory, self);
-        let mut at = addr;
-        while at < range.end {
-            let left = ((range.end - at) >> B::PAGE_SHIFT) as u32;
-            let most =
-                if left >= B::LARGE_PAGES && self.large_at(memory, at) { B::LARGE_PAGES } else { left.min(BATCH) };
-            let done = self.step(&mut tables, |tables| {
-                // SAFETY: the lock of the tables is held, and the range is a live area of the caller's.
-                match unsafe { memory.backend.protect(root, VirtAddr(at), most, prot, tables) } {
-                    Ok(0) => Err(MapError::NotMapped),
-                    result => result,
+        let mut damaged = SOUND;
+        let held = self.family.tables.lock();
+        if self.guards != 0 {
+            self.guards = 0;
+            let guard = VirtAddr(self.at - B::PAGE_SIZE);
+            // SAFETY: the lock of the tables is held, and the guard is this area's.
+            unsafe { memory.backend.clear_guard(root, guard, &mut self.tables) };
+            if !self.tables.retired.chain.is_empty() {
+                self.family.forget_way(memory, guard.0);
+            }
+        } else {
+            let (own, chain, carry) = (self.own, &mut self.blocks, &mut self.carry);
+            let mut block = |pfn, most: u32| {
+                if !own {
+                    return most;
                 }
-            });
-            match done {
-                Ok(done) => at += done as usize * B::PAGE_SIZE,
-                Err(error) => {
-                    // What was changed so far is told to the TLBs all the same.
-                    memory.backend.flush(range);
-                    memory.platform.flush_remote(range);
-                    return Err(error);
+                if *carry == 0 {
+                    *carry = chain.take_head(memory, pfn, &mut damaged);
                 }
+                let pages = (*carry).min(most);
+                *carry -= pages;
+                pages
+            };
+            let (at, pages) = (VirtAddr(self.at), left.min(B::LARGE_PAGES));
+            // SAFETY: the lock of the tables is held, the range is this area's, and what is cleared waits for a flush.
+            let done = unsafe { memory.backend.unmap(root, at, pages, &mut self.tables, &mut block) };
+            self.at += (done as usize) << B::PAGE_SHIFT;
+            if done == 0 {
+                damaged = 0;
+            }
+            if !self.tables.retired.chain.is_empty() {
+                self.family.forget_way(memory, at.0);
             }
         }
-        memory.backend.flush(range);
-        memory.platform.flush_remote(range);
-        Ok(())
+        drop(held);
+        if damaged != SOUND {
+            self.report(damaged as usize);
+        }
+    }
+
+    /// Clears what is left, table by table.
+    fn finish(&mut self) {
+        while self.at < self.end || self.guards != 0 {
+            self.unmap_table();
+        }
+    }
+
+    /// Tells of a frame that is not the area's, or, for frame 0, of an entry that is gone, and goes on behind it.
+    #[cold]
+    #[inline(never)]
+    fn report(&mut self, pfn: usize) {
+        if pfn != 0 {
+            let what = "an area maps a frame that is not its own";
+            self.memory.platform.bug(&Bug::Damage { what, at: pfn });
+        } else {
+            self.memory.platform.bug(&Bug::Damage { what: "an area's entry is gone", at: self.at });
+            self.at += B::PAGE_SIZE;
+        }
+    }
+
+    #[inline(always)]
+    fn into_unflushed(mut self, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
+        let retired = core::mem::replace(&mut self.tables.retired.chain, Chain::new());
+        let blocks = core::mem::replace(&mut self.blocks, Chain::new());
+        Unflushed::new(self.memory, self.family, range, blocks, retired, id)
+    }
+}
+
+impl Chain {
+    /// Adds the block of area frames that begins at `pfn`, and returns its pages; 1 when it is no such block, which is
+    /// `damaged` then.
+    #[inline(always)]
+    fn take_head<P: Platform, B: PageTable>(
+        &mut self,
+        memory: &Memory<P, B>,
+        pfn: crate::Pfn,
+        damaged: &mut u32,
+    ) -> u32 {
+        if let Some(frame) = memory.frames.frame(pfn) {
+            let head = frame.head();
+            if head.is(FrameKind::Mapped) {
+                self.push_frame(frame, pfn.0, head.count());
+                return head.count();
+            }
+        }
+        *damaged = pfn.0;
+        1
     }
 }

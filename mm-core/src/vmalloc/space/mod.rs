@@ -40,6 +40,8 @@ pub(crate) struct AddressSpace<const ALIGN: usize = 32, const OFFSET: usize = 31
     joins: bool,
     /// No run of `i + 1` free units starts in a word below `low[i]`.
     low: [usize; SIZES],
+    /// No bound of `low` is above it.
+    high: usize,
 }
 
 // SAFETY: the memory behind the tree's pointers belongs to it alone (`new`), and is reached through `self` only.
@@ -55,6 +57,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         dirty: false,
         joins: false,
         low: [0; SIZES],
+        high: 0,
     };
 
     /// The most units there can be.
@@ -140,6 +143,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         }?;
         if align == 1 && n <= SIZES {
             self.low[n - 1] = start / WORD;
+            self.high = self.high.max(start / WORD);
         }
         if start % WORD + n <= WORD {
             self.open(start / WORD);
@@ -219,12 +223,22 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
     }
 
     /// Single units can start in `single` now, longer runs in `longer`.
-    #[inline]
+    #[inline(always)]
     fn lower(&mut self, single: usize, longer: usize) {
+        // Mostly they could before.
+        if longer < self.high {
+            self.lower_each(single, longer);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lower_each(&mut self, single: usize, longer: usize) {
         self.low[0] = self.low[0].min(single);
         for low in &mut self.low[1..] {
             *low = (*low).min(longer);
         }
+        self.high = self.low.iter().copied().max().unwrap_or(0);
     }
 
     /// True when the unit is taken.
@@ -277,6 +291,9 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
             if (self.bits, self.joins) != (self.tree.word(self.open), joins) {
                 return Err(("the open word of the address space is out of date", self.open));
             }
+        }
+        if self.low.iter().any(|low| *low > self.high) {
+            return Err(("a bound of the address space is above the highest", self.high));
         }
         for (i, low) in self.low.iter().enumerate() {
             if self.tree.find_from(0, i + 1).is_some_and(|start| start / WORD < *low) {

@@ -1,0 +1,271 @@
+//! Runs of entries in one lowest table, without a walk for each.
+
+use crate::entry::{Entry, Size};
+use crate::machine::Machine;
+use crate::table::{ENTRIES, Table, index, lowest};
+use crate::walker::{self, is_kernel_page, prune};
+use mm_core::{CacheMode, MapFrames, Mapping, Pfn, Prot, TableFrames, Walk};
+
+/// Entries written or cleared in one hold of the lock.
+const BATCH: usize = walker::BATCH as usize;
+/// Fewer entries than this go without loops that are unrolled.
+const FEW: usize = 9;
+/// To begin with another block takes as long as so many entries.
+const BLOCK_COST: usize = 3;
+
+/// The name of a lowest table.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf {
+    entries: *mut u64,
+    pfn: Pfn,
+    counted: bool,
+}
+
+/// See [`PageTable::leaf`](mm_core::PageTable::leaf).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn find<M: Machine>(machine: &M, root: Pfn, at: usize) -> Option<Leaf> {
+    if !is_kernel_page::<M>(at & !0xfff) {
+        return None;
+    }
+    // SAFETY: by the caller.
+    let (table, counted) = unsafe { lowest(machine, root, at) }?;
+    Some(Leaf { entries: table.address(), pfn: table.pfn, counted })
+}
+
+/// # Safety
+/// The table is alive.
+#[inline(always)]
+unsafe fn table<M: Machine>(machine: &M, leaf: Leaf) -> Table<'_, M> {
+    // SAFETY: the address is that of the handle `find` had; the rest by the caller.
+    unsafe { Table::again(machine, leaf.pfn, leaf.entries) }
+}
+
+/// See [`PageTable::leaf_walk`](mm_core::PageTable::leaf_walk).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn walk<M: Machine>(machine: &M, leaf: Leaf, at: usize) -> Walk {
+    // SAFETY: by the caller.
+    let entry = unsafe { table(machine, leaf) }.load(index(at, 0));
+    if !entry.is_present() {
+        return entry.guard_tag().map_or(Walk::Absent, Walk::Guard);
+    }
+    Walk::Mapped(Mapping { pfn: entry.pfn(), pages: 1, prot: entry.prot(), cache: entry.cache(Size::Page) })
+}
+
+/// See [`PageTable::leaf_map`](mm_core::PageTable::leaf_map); the frames are below what this CPU can address.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn map<M: Machine>(
+    machine: &M,
+    leaf: Leaf,
+    at: usize,
+    guard: Option<u32>,
+    frames: MapFrames<'_>,
+    prot: Prot,
+    cache: CacheMode,
+    tables: &mut impl TableFrames,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let (start, count) = (index(at, 0), frames.count() as usize);
+    let guards = usize::from(guard.is_some());
+    if start < guards || start + count > ENTRIES {
+        return 0;
+    }
+    let first = match frames {
+        MapFrames::Run(run) => Entry::leaf(run.start, Size::Page, prot, cache).0,
+        MapFrames::Each(_) => Entry::leaf(Pfn(0), Size::Page, prot, cache).0,
+    };
+    if let MapFrames::Run(_) = frames
+        && count < FEW
+    {
+        // The common case without the loops around it.
+        // SAFETY: the caller holds the lock and owns the range; the entries are in the table, as was checked; leaves and
+        // guards over absent entries are valid.
+        unsafe {
+            let mut bits = 0;
+            for i in start - guards..start + count {
+                bits |= table.load(i).0;
+            }
+            if bits != 0 {
+                return 0;
+            }
+            if let Some(tag) = guard {
+                table.store(start - 1, Entry::guard(tag));
+            }
+            let mut value = first;
+            for i in start..start + count {
+                table.store(i, Entry(value));
+                value = value.wrapping_add(Entry::NEXT_PAGE);
+            }
+        }
+        if leaf.counted {
+            tables.add_entries(leaf.pfn, (count + guards) as u32);
+        }
+        return count as u32;
+    }
+    // SAFETY: by the caller; the entries are in the table.
+    unsafe { map_many(&table, leaf.counted, start, guard, frames, first, tables, pause) }
+}
+
+/// [`map`] of more entries than a few.
+///
+/// # Safety
+/// As for [`map`]; the entries and the guard's are in the table.
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn map_many<M: Machine>(
+    table: &Table<'_, M>,
+    counted: bool,
+    start: usize,
+    guard: Option<u32>,
+    frames: MapFrames<'_>,
+    first: u64,
+    tables: &mut impl TableFrames,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    let (count, guards) = (frames.count() as usize, usize::from(guard.is_some()));
+    let mut done = 0;
+    loop {
+        let part = (count - done).min(BATCH);
+        // SAFETY: the caller holds the lock; the entries are in the table, as was checked.
+        let absent = unsafe {
+            table.all_absent(start + done, part) && (done != 0 || guards == 0 || table.load(start - 1).is_absent())
+        };
+        if !absent {
+            break;
+        }
+        // SAFETY: the caller holds the lock and owns the range; leaves and guards over absent entries are valid.
+        unsafe {
+            if done == 0
+                && let Some(tag) = guard
+            {
+                table.store(start - 1, Entry::guard(tag));
+            }
+            match frames {
+                MapFrames::Run(_) => {
+                    let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
+                    table.fill(start + done, part, first, Entry::NEXT_PAGE);
+                }
+                MapFrames::Each(frames) => {
+                    for (i, pfn) in frames.iter().enumerate().skip(done).take(part) {
+                        table.store(start + i, Entry(u64::from(pfn.0) << 12 | first));
+                    }
+                }
+            }
+        }
+        if done == 0 && counted {
+            // All of them, so that the table stays while the lock is open.
+            tables.add_entries(table.pfn, (count + guards) as u32);
+        }
+        done += part;
+        if done == count {
+            return count as u32;
+        }
+        pause();
+    }
+    if done != 0 && counted {
+        tables.sub_entries(table.pfn, (count - done) as u32);
+    }
+    done as u32
+}
+
+/// See [`PageTable::leaf_unmap`](mm_core::PageTable::leaf_unmap).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn unmap<M: Machine>(
+    machine: &M,
+    root: Pfn,
+    leaf: Leaf,
+    at: usize,
+    guards: u32,
+    pages: u32,
+    tables: &mut impl TableFrames,
+    block: &mut impl FnMut(Pfn, u32) -> u32,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let start = index(at, 0);
+    let most = (pages as usize).min(ENTRIES - start);
+    let mut done = 0;
+    let entry = table.load(start);
+    if most != 0 && entry.is_present() {
+        let count = (block(entry.pfn(), most as u32) as usize).min(most);
+        if count == most && most < FEW {
+            // The common case without the loops around it: all of one block.
+            // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
+            (0..most).for_each(|i| unsafe { table.store(start + i, Entry::ABSENT) });
+            done = most;
+        } else if count != 0 {
+            // SAFETY: by the caller; the entries are in the table.
+            done = unsafe { unmap_many(&table, start, most, count, block, pause) };
+        }
+    }
+    let mut cleared = done as u32;
+    if guards != 0 && (done != 0 || pages == 0) && start != 0 && table.load(start - 1).guard_tag().is_some() {
+        // SAFETY: the caller holds the lock and owns the guard; clearing one is valid.
+        unsafe { table.store(start - 1, Entry::ABSENT) };
+        cleared += 1;
+    }
+    // Only now, so that the table stays while the lock is open.
+    if cleared > 0 && leaf.counted && tables.sub_entries(leaf.pfn, cleared) == 0 {
+        // SAFETY: the caller holds the lock; the table is empty.
+        unsafe { prune(machine, root, 0, at, tables) };
+    }
+    done as u32
+}
+
+/// Clears up to `most` entries from `start` on, of which `count`, not 0, belong to the first block; returns how many.
+///
+/// # Safety
+/// As for [`unmap`]; the entries are in the table.
+#[inline(never)]
+unsafe fn unmap_many<M: Machine>(
+    table: &Table<'_, M>,
+    start: usize,
+    most: usize,
+    mut count: usize,
+    block: &mut impl FnMut(Pfn, u32) -> u32,
+    pause: &mut impl FnMut(),
+) -> usize {
+    let mut done = 0;
+    // Entries left to clear in this hold of the lock: a block takes more than an entry does.
+    let mut room = BATCH - BLOCK_COST;
+    loop {
+        let part = count.min(room);
+        // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
+        unsafe { table.fill(start + done, part, Entry::ABSENT, 0) };
+        (done, count, room) = (done + part, count - part, room - part);
+        if done == most {
+            return done;
+        }
+        if room == 0 {
+            pause();
+            room = BATCH;
+        }
+        if count == 0 {
+            let entry = table.load(start + done);
+            if !entry.is_present() {
+                return done;
+            }
+            count = (block(entry.pfn(), (most - done) as u32) as usize).min(most - done);
+            if count == 0 {
+                return done;
+            }
+            room = room.saturating_sub(BLOCK_COST);
+        }
+    }
+}

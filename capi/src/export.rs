@@ -1,0 +1,294 @@
+//! The symbols, and what the header says of them.
+//!
+//! `cargo xtask c header` takes the functions out of the two macros and gives them to cbindgen: their documentation
+//! is the header's.
+
+/// Makes the C functions for a manager: `export_c!(MM)` or any other expression that is a [`Manager`](mm_core::Manager).
+///
+/// Once in a program, in the crate that links it.
+#[macro_export]
+macro_rules! export_c {
+    ($manager:expr) => {
+        /// The C interface of the program's manager.
+        #[allow(missing_docs, clippy::missing_safety_doc)]
+        mod rtmm_c_calls {
+            use super::*;
+            use ::core::ffi::{c_char, c_void};
+            use $crate::{calls, rtmm_cache, uintptr_t};
+
+            /// Allocates `size` bytes, aligned to the largest power of two that divides `size` and to 8 at least. Size
+            /// 0 gives `ZERO_SIZE_PTR`. Null when there is no memory, for a size above the largest block, for an
+            /// unknown flag, and before set-up.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmalloc(size: usize, flags: u32) -> *mut c_void {
+                calls::kmalloc($manager, size, flags)
+            }
+
+            /// `rtmm_kmalloc`, zeroed to the full `rtmm_ksize`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kzalloc(size: usize, flags: u32) -> *mut c_void {
+                calls::kzalloc($manager, size, flags)
+            }
+
+            /// A zeroed array of `n` elements of `size` bytes; null when the product overflows.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kcalloc(n: usize, size: usize, flags: u32) -> *mut c_void {
+                calls::kcalloc($manager, n, size, flags)
+            }
+
+            /// An array of `n` elements of `size` bytes; null when the product overflows.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmalloc_array(n: usize, size: usize, flags: u32) -> *mut c_void {
+                calls::kmalloc_array($manager, n, size, flags)
+            }
+
+            /// Changes the size of an object, moving it if it must. Null allocates; size 0 frees and gives
+            /// `ZERO_SIZE_PTR`. Null when it failed: the old object is then as it was. A pointer that is no live object
+            /// is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_krealloc(object: *mut c_void, size: usize, flags: u32) -> *mut c_void {
+                calls::krealloc($manager, object, size, flags)
+            }
+
+            /// A copy of `len` bytes at `src`; null for null.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_kmemdup(src: *const c_void, len: usize, flags: u32) -> *mut c_void {
+                // SAFETY: by the caller.
+                unsafe { calls::kmemdup($manager, src, len, flags) }
+            }
+
+            /// A copy of a string; null for null.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_kstrdup(text: *const c_char, flags: u32) -> *mut c_char {
+                // SAFETY: by the caller.
+                unsafe { calls::kstrdup($manager, text, flags) }
+            }
+
+            /// Frees an object of `rtmm_kmalloc` and its kin. Null and `ZERO_SIZE_PTR` are fine. Any other pointer that
+            /// is no live object is told to `bug`, and nothing changes.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kfree(object: *const c_void) {
+                calls::kfree($manager, object)
+            }
+
+            /// The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_ksize(object: *const c_void) -> usize {
+                calls::ksize($manager, object)
+            }
+
+            /// `rtmm_kmalloc`, or when that finds nothing, `size` is above a page and `flags` may wait: `rtmm_vmalloc`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kvmalloc(size: usize, flags: u32) -> *mut c_void {
+                calls::kvmalloc($manager, size, flags)
+            }
+
+            /// Frees what `rtmm_kvmalloc`, `rtmm_kmalloc` or `rtmm_vmalloc` gave.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kvfree(object: *const c_void) {
+                calls::kvfree($manager, object)
+            }
+
+            /// The address of `1 << order` contiguous pages, aligned to their size; 0 when there are none, for an order
+            /// above the largest, for an unknown flag, and before set-up.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_get_free_pages(flags: u32, order: u32) -> uintptr_t {
+                calls::get_free_pages($manager, flags, order)
+            }
+
+            /// The address of a page of zeroes, or 0.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_get_zeroed_page(flags: u32) -> uintptr_t {
+                calls::get_zeroed_page($manager, flags)
+            }
+
+            /// Frees pages of the same order. Address 0 is fine; anything else wrong is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_free_pages(addr: uintptr_t, order: u32) {
+                calls::free_pages($manager, addr, order)
+            }
+
+            /// Exactly the pages that hold `size` bytes; null for size 0 and above the largest block.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_alloc_pages_exact(size: usize, flags: u32) -> *mut c_void {
+                calls::alloc_pages_exact($manager, size, flags)
+            }
+
+            /// Frees what `rtmm_alloc_pages_exact` gave for the same size. Null is fine.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_free_pages_exact(start: *const c_void, size: usize) {
+                calls::free_pages_exact($manager, start, size)
+            }
+
+            /// The number of the first of `1 << order` contiguous frames, or 0, which is never a frame that is handed
+            /// out. With `__GFP_HIGHMEM` it may have no address.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_alloc_pages(flags: u32, order: u32) -> usize {
+                calls::alloc_pages($manager, flags, order)
+            }
+
+            /// Frees frames of `rtmm_alloc_pages`. Frame 0 is fine.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_free_pages_frame(pfn: usize, order: u32) {
+                calls::free_pages_frame($manager, pfn, order)
+            }
+
+            /// The kernel address of a frame of RAM; null for one that has none, and for what is no RAM.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_page_address(pfn: usize) -> *mut c_void {
+                calls::page_address($manager, pfn)
+            }
+
+            /// The frame an address of the direct map lies in; 0 for any other address.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_virt_to_pfn(addr: *const c_void) -> usize {
+                calls::virt_to_pfn($manager, addr)
+            }
+
+            /// `size` bytes of virtually contiguous memory, in whole pages; null for size 0 and above all memory.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vmalloc(size: usize) -> *mut c_void {
+                calls::vmalloc($manager, size)
+            }
+
+            /// `rtmm_vmalloc`, zeroed.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vzalloc(size: usize) -> *mut c_void {
+                calls::vzalloc($manager, size)
+            }
+
+            /// Frees an area of `rtmm_vmalloc`. Null is fine; anything else wrong is told to `bug`. With an MMU nothing
+            /// is used again before its translations are flushed.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vfree(addr: *const c_void) {
+                calls::vfree($manager, addr)
+            }
+
+            /// The frame behind an address of an area; 0 elsewhere.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vmalloc_to_pfn(addr: *const c_void) -> usize {
+                calls::vmalloc_to_pfn($manager, addr)
+            }
+
+            /// Whether an address belongs to vmalloc: with an MMU the whole window, without one a live area.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_is_vmalloc_addr(addr: *const c_void) -> bool {
+                calls::is_vmalloc_addr($manager, addr)
+            }
+
+            /// Makes `size` bytes of device registers at `phys` reachable, uncached; without an MMU `phys` itself. Null
+            /// for size 0, a range that wraps or is RAM, and when there is no room.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_ioremap(phys: u64, size: usize) -> *mut c_void {
+                calls::ioremap($manager, phys, size)
+            }
+
+            /// Takes back an `rtmm_ioremap`. Null is fine; anything else wrong is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_iounmap(addr: *const c_void) {
+                calls::iounmap($manager, addr)
+            }
+
+            /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is copied.
+            /// Null for a null or used name, size 0, another alignment, an unknown flag, and when there is no memory.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_kmem_cache_create(
+                name: *const c_char,
+                size: usize,
+                align: usize,
+                flags: u32,
+            ) -> *mut rtmm_cache {
+                // SAFETY: by the caller.
+                unsafe { calls::kmem_cache_create($manager, name, size, align, flags) }
+            }
+
+            /// An object of a cache, or null. A pointer that is no cache is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmem_cache_alloc(cache: *mut rtmm_cache, flags: u32) -> *mut c_void {
+                calls::kmem_cache_alloc($manager, cache, flags)
+            }
+
+            /// Gives an object back to its cache. Null is fine; anything else wrong is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmem_cache_free(cache: *mut rtmm_cache, object: *const c_void) {
+                calls::kmem_cache_free($manager, cache, object)
+            }
+
+            /// The size a cache was made for; 0 for what is no cache.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmem_cache_size(cache: *const rtmm_cache) -> u32 {
+                calls::kmem_cache_size($manager, cache)
+            }
+
+            /// Destroys a cache. Null is fine. One with live objects stays as it is, and is told to `bug`, as is a pointer
+            /// that is no cache.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmem_cache_destroy(cache: *mut rtmm_cache) {
+                calls::kmem_cache_destroy($manager, cache)
+            }
+
+            /// log2 of the page size.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_page_shift() -> u32 {
+                calls::page_shift($manager)
+            }
+
+            /// The largest order.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_max_order() -> u32 {
+                calls::max_order($manager)
+            }
+
+            /// Whether vmalloc maps scattered pages between guards. Without, it gives contiguous pages.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_has_mmu() -> bool {
+                calls::has_mmu($manager)
+            }
+
+            /// How many pages are free. Caches keep some that `rtmm_drain` gives back.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_nr_free_pages() -> usize {
+                calls::nr_free_pages($manager)
+            }
+
+            /// Gives back everything the manager keeps in its caches. For tasks.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_drain() {
+                calls::drain($manager)
+            }
+
+            /// Scans all of the manager's data: 0, or `-EUCLEAN` when it contradicts itself. Slow; for tests.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_check() -> i32 {
+                calls::check($manager)
+            }
+        }
+    };
+}
+
+/// Makes `rtmm_init` for a `&'static Mm` over [`CallbackPlatform`](crate::platform::CallbackPlatform).
+#[macro_export]
+macro_rules! export_setup {
+    ($manager:expr) => {
+        /// The C interface of set-up.
+        #[allow(missing_docs, clippy::missing_safety_doc)]
+        mod rtmm_c_setup {
+            use super::*;
+            use $crate::rtmm_config;
+
+            /// Sets the manager up, once. 0, or a negative errno value: `-EINVAL` for a null, misaligned or senseless
+            /// configuration (size, version, page size, flags, a required callback, an array, a zone, the window), `-E2BIG` for too
+            /// many entries, `-EEXIST` when it was called before, `-ENOMEM` for RAM without a usable page or in too many
+            /// pieces. After an error other than `-EEXIST` that `config` alone shows, it may be called again.
+            ///
+            /// The callbacks are used from here on, and must do what `struct rtmm_config` says. The RAM less what is
+            /// reserved must be memory that nothing else uses, reached at its physical address, or on x86-64 at
+            /// 0xffff888000000000 plus its physical address, as under Linux.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_init(config: *const rtmm_config) -> i32 {
+                // SAFETY: by the caller.
+                unsafe { $crate::calls::init($manager, config) }
+            }
+        }
+    };
+}

@@ -1,0 +1,6 @@
+//! What C holds by pointer and never looks into, and the names of address and size.
+
+/// A cache of objects of one size. C holds it by pointer.
+pub struct rtmm_cache {
+    _opaque: (),
+}

@@ -1,0 +1,723 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What each call promises to C: return values, alignment, NULL, size zero, overflow, and every wrong free. */
+#include <limits.h>
+
+#include "check.h"
+
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/vmalloc.h>
+
+/* The values are promised to objects that were compiled earlier: written out here, not taken from the header. */
+#define FROZEN(name, value) typedef char name##_is_frozen[(name) == (value) ? 1 : -1]
+FROZEN(GFP_KERNEL, 0x400);
+FROZEN(GFP_ATOMIC, 0x20);
+FROZEN(GFP_NOWAIT, 0);
+FROZEN(GFP_USER, 0x100400);
+FROZEN(GFP_HIGHUSER, 0x100402);
+FROZEN(GFP_DMA, 0x1);
+FROZEN(GFP_DMA32, 0x4);
+FROZEN(__GFP_HIGHMEM, 0x2);
+FROZEN(__GFP_HIGH, 0x20);
+FROZEN(__GFP_ZERO, 0x100);
+FROZEN(__GFP_DIRECT_RECLAIM, 0x400);
+FROZEN(__GFP_NOWARN, 0x2000);
+FROZEN(__GFP_NORETRY, 0x10000);
+FROZEN(__GFP_COMP, 0x40000);
+FROZEN(__GFP_HARDWALL, 0x100000);
+FROZEN(SLAB_HWCACHE_ALIGN, 0x2000);
+FROZEN(SLAB_CACHE_DMA, 0x4000);
+FROZEN(RTMM_ZERO_SIZE_PTR, 16);
+
+#define QUIET (GFP_KERNEL | __GFP_NOWARN)
+
+static bool all_bytes_are(const void *memory, int byte, size_t count)
+{
+	const unsigned char *bytes = (const unsigned char *)memory;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (bytes[i] != byte)
+			return false;
+	return true;
+}
+
+static bool aligned(const void *memory, size_t alignment)
+{
+	return ((uintptr_t)memory & (alignment - 1)) == 0;
+}
+
+void kmalloc_gives_memory_aligned_to_the_size(void)
+{
+	size_t size;
+	CHECK_BEGIN();
+
+	for (size = 1; size <= 4 * PAGE_SIZE; size = size < 64 ? size + 1 : size + size / 3) {
+		size_t natural = size & (~size + 1);
+		unsigned char *object = (unsigned char *)kmalloc(size, GFP_KERNEL);
+
+		CHECK(object != NULL);
+		CHECK(aligned(object, max_t(size_t, 8, min_t(size_t, natural, PAGE_SIZE))));
+		CHECK(ksize(object) >= size);
+		memset(object, 0xa5, ksize(object));
+		CHECK(all_bytes_are(object, 0xa5, ksize(object)));
+		kfree(object);
+	}
+	CHECK_END();
+}
+
+void size_zero_gives_the_sentinel_which_every_free_accepts(void)
+{
+	size_t bugs = check_bugs();
+	CHECK_BEGIN();
+
+	CHECK(kmalloc(0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	CHECK(kzalloc(0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	CHECK(kcalloc(0, 8, GFP_KERNEL) == ZERO_SIZE_PTR);
+	CHECK(kmalloc_array(8, 0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	CHECK(kvmalloc(0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	CHECK(ZERO_OR_NULL_PTR(ZERO_SIZE_PTR) && ZERO_OR_NULL_PTR(NULL) && !ZERO_OR_NULL_PTR(&bugs));
+	CHECK(ksize(ZERO_SIZE_PTR) == 0);
+	kfree(ZERO_SIZE_PTR);
+	kvfree(ZERO_SIZE_PTR);
+	CHECK(check_bugs() == bugs);
+	CHECK_END();
+}
+
+void kzalloc_and_kcalloc_give_zeroes(void)
+{
+	int round;
+	CHECK_BEGIN();
+
+	for (round = 0; round < 2; round++) {
+		unsigned char *one = (unsigned char *)kzalloc(200, GFP_KERNEL);
+		unsigned char *many = (unsigned char *)kcalloc(25, 8, GFP_KERNEL);
+		unsigned char *pages = (unsigned char *)kzalloc(2 * PAGE_SIZE + 1, GFP_KERNEL);
+
+		CHECK(one != NULL && many != NULL && pages != NULL);
+		CHECK(all_bytes_are(one, 0, ksize(one)));
+		CHECK(all_bytes_are(many, 0, ksize(many)));
+		CHECK(all_bytes_are(pages, 0, ksize(pages)));
+		/* So that the second round finds memory that was used. */
+		memset(one, 0xff, ksize(one));
+		memset(many, 0xff, ksize(many));
+		memset(pages, 0xff, ksize(pages));
+		kfree(one);
+		kfree(many);
+		kfree(pages);
+	}
+	CHECK_END();
+}
+
+void products_that_overflow_give_null(void)
+{
+	CHECK_BEGIN();
+
+	CHECK(kcalloc(SIZE_MAX, 2, QUIET) == NULL);
+	CHECK(kcalloc(2, SIZE_MAX / 2 + 1, QUIET) == NULL);
+	CHECK(kmalloc_array(SIZE_MAX / 4 + 2, 4, QUIET) == NULL);
+	CHECK(kmalloc_array(SIZE_MAX, SIZE_MAX, QUIET) == NULL);
+	CHECK_END();
+}
+
+void sizes_past_the_largest_block_give_null(void)
+{
+	size_t largest = PAGE_SIZE << rtmm_max_order();
+	size_t i;
+	const size_t absurd[] = { SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - PAGE_SIZE, SIZE_MAX - PAGE_SIZE + 1, SIZE_MAX / 2 };
+	CHECK_BEGIN();
+
+	CHECK(kmalloc(largest + 1, QUIET) == NULL);
+	CHECK(alloc_pages_exact(largest + 1, QUIET) == NULL);
+	for (i = 0; i < ARRAY_SIZE(absurd); i++) {
+		CHECK(kmalloc(absurd[i], QUIET) == NULL);
+		CHECK(kzalloc(absurd[i], QUIET) == NULL);
+		CHECK(kvmalloc(absurd[i], QUIET) == NULL);
+		CHECK(vmalloc(absurd[i]) == NULL);
+		CHECK(vzalloc(absurd[i]) == NULL);
+		CHECK(alloc_pages_exact(absurd[i], QUIET) == NULL);
+	}
+	CHECK_END();
+}
+
+void unknown_flags_give_null(void)
+{
+	gfp_t known = GFP_KERNEL | GFP_HIGHUSER | GFP_ATOMIC | GFP_DMA | GFP_DMA32 | __GFP_ZERO | __GFP_NOWARN |
+		      __GFP_NORETRY | __GFP_COMP;
+	struct kmem_cache *cache = kmem_cache_create("flags", 64, 0, 0, NULL);
+	unsigned int bit;
+	CHECK_BEGIN();
+
+	CHECK(cache != NULL);
+	for (bit = 0; bit < 32; bit++) {
+		gfp_t flags = (gfp_t)1 << bit;
+
+		if (known & flags)
+			continue;
+		CHECK(kmalloc(64, flags) == NULL);
+		CHECK(kzalloc(64, flags) == NULL);
+		CHECK(kvmalloc(64, flags) == NULL);
+		CHECK(krealloc(NULL, 64, flags) == NULL);
+		CHECK(__get_free_pages(flags, 0) == 0);
+		CHECK(alloc_pages(flags, 0) == NULL);
+		CHECK(alloc_pages_exact(64, flags) == NULL);
+		CHECK(kmem_cache_alloc(cache, flags) == NULL);
+	}
+	CHECK(kmalloc(64, GFP_DMA | __GFP_HIGHMEM) == NULL);
+	CHECK(alloc_pages(GFP_DMA | __GFP_HIGHMEM, 0) == NULL);
+	CHECK_END();
+	kmem_cache_destroy(cache);
+}
+
+void krealloc_grows_shrinks_frees_and_keeps_the_old_block_on_failure(void)
+{
+	unsigned char *object, *moved;
+	size_t bugs = check_bugs();
+	CHECK_BEGIN();
+
+	object = (unsigned char *)krealloc(NULL, 40, GFP_KERNEL);
+	CHECK(object != NULL);
+	memset(object, 0x5a, 40);
+	CHECK(krealloc(object, ksize(object), GFP_KERNEL) == object);
+	CHECK(krealloc(object, 1, GFP_KERNEL) == object);
+	moved = (unsigned char *)krealloc(object, 3 * PAGE_SIZE, GFP_KERNEL);
+	CHECK(moved != NULL && all_bytes_are(moved, 0x5a, 40));
+	CHECK(krealloc(moved, SIZE_MAX, QUIET) == NULL);
+	CHECK(all_bytes_are(moved, 0x5a, 40) && ksize(moved) >= 3 * PAGE_SIZE);
+	CHECK(krealloc(moved, 0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	object = (unsigned char *)krealloc(ZERO_SIZE_PTR, 8, GFP_KERNEL);
+	CHECK(object != NULL && object != ZERO_SIZE_PTR);
+	CHECK(check_bugs() == bugs);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, CHECK(krealloc(object + 1, 100, GFP_KERNEL) == NULL));
+	kfree(object);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, CHECK(krealloc(object, 100, GFP_KERNEL) == NULL));
+	CHECK_END();
+}
+
+void copies_equal_their_source(void)
+{
+	static const char text[] = "seventeen letters";
+	char *copy, *string;
+	CHECK_BEGIN();
+
+	copy = (char *)kmemdup(text, sizeof(text), GFP_KERNEL);
+	string = kstrdup(text, GFP_KERNEL);
+	CHECK(copy != NULL && memcmp(copy, text, sizeof(text)) == 0);
+	CHECK(string != NULL && memcmp(string, text, sizeof(text)) == 0);
+	CHECK(kstrdup(NULL, GFP_KERNEL) == NULL);
+	CHECK(kmemdup(NULL, 4, GFP_KERNEL) == NULL);
+	CHECK(kmemdup(text, 0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	kfree(copy);
+	kfree(string);
+	string = kstrdup("", GFP_KERNEL);
+	CHECK(string != NULL && string[0] == 0);
+	kfree(string);
+	CHECK_END();
+}
+
+void frees_of_null_do_nothing(void)
+{
+	size_t bugs = check_bugs();
+	CHECK_BEGIN();
+
+	kfree(NULL);
+	kvfree(NULL);
+	vfree(NULL);
+	iounmap(NULL);
+	free_page(0);
+	free_pages(0, 3);
+	__free_pages(NULL, 0);
+	free_pages_exact(NULL, 100);
+	kmem_cache_destroy(NULL);
+	CHECK(ksize(NULL) == 0);
+	CHECK(check_bugs() == bugs);
+	CHECK_END();
+}
+
+void an_object_freed_twice_is_told(void)
+{
+	void *first, *second, *large, *exact;
+	unsigned long page;
+	CHECK_BEGIN();
+
+	first = kmalloc(100, GFP_KERNEL);
+	second = kmalloc(100, GFP_KERNEL);
+	large = kmalloc(3 * PAGE_SIZE, GFP_KERNEL);
+	page = __get_free_page(GFP_KERNEL);
+	exact = alloc_pages_exact(3 * PAGE_SIZE, GFP_KERNEL);
+	CHECK(first != NULL && second != NULL && large != NULL && page != 0 && exact != NULL);
+	kfree(first);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, kfree(first));
+	kfree(second);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, kfree(first));
+	kfree(large);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, kfree(large));
+	free_page(page);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, free_page(page));
+	free_pages_exact(exact, 3 * PAGE_SIZE);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, free_pages_exact(exact, 3 * PAGE_SIZE));
+	CHECK_END();
+}
+
+void interior_pointers_are_refused(void)
+{
+	char *small, *large;
+	unsigned long pages;
+	CHECK_BEGIN();
+
+	small = (char *)kmalloc(100, GFP_KERNEL);
+	large = (char *)kmalloc(3 * PAGE_SIZE, GFP_KERNEL);
+	pages = __get_free_pages(GFP_KERNEL, 2);
+	CHECK(small != NULL && large != NULL && pages != 0);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree(small + 1));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree(small + 8));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree(large + 1));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree(large + PAGE_SIZE));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, CHECK(ksize(small + 1) == 0));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, free_pages(pages + PAGE_SIZE, 1));
+	CHECK_REFUSED(RTMM_FREE_MISALIGNED, free_pages(pages + 8, 2));
+	kfree(small);
+	kfree(large);
+	free_pages(pages, 2);
+	CHECK_END();
+}
+
+static char in_the_image[64];
+
+/* Where the image lies in RAM its pages are reserved; elsewhere they are nobody's. */
+static void refuse_as_outside(void *pointer)
+{
+	size_t bugs = check_bugs();
+
+	kfree(pointer);
+	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_BAD_FREE);
+	CHECK(check_bug_reason() == RTMM_FREE_FOREIGN || check_bug_reason() == RTMM_FREE_RESERVED);
+}
+
+void foreign_pointers_are_refused(void)
+{
+	char on_the_stack[64];
+	size_t i;
+	/* What is left of a pointer that was written over. */
+	const uintptr_t garbage[] = { 1, 15, 17, 4095, UINTPTR_MAX, UINTPTR_MAX - 15, (uintptr_t)0xdeadbeefu };
+	CHECK_BEGIN();
+
+	refuse_as_outside(on_the_stack);
+	refuse_as_outside(in_the_image);
+	refuse_as_outside((void *)(uintptr_t)foreign_pointers_are_refused);
+	for (i = 0; i < ARRAY_SIZE(garbage); i++) {
+		size_t bugs = check_bugs();
+
+		kfree((void *)garbage[i]);
+		vfree((void *)garbage[i]);
+		iounmap((void *)garbage[i]);
+		free_pages(garbage[i], 0);
+		free_pages_exact((void *)garbage[i], 1);
+		__free_pages(pfn_to_page(garbage[i]), 40);
+		CHECK(check_bugs() == bugs + 6);
+	}
+	CHECK_END();
+}
+
+void frees_by_the_wrong_call_are_refused(void)
+{
+	void *object, *large, *area;
+	unsigned long page;
+	CHECK_BEGIN();
+
+	object = kmalloc(100, GFP_KERNEL);
+	large = kmalloc(2 * PAGE_SIZE, GFP_KERNEL);
+	area = vmalloc(2 * PAGE_SIZE);
+	page = __get_free_pages(GFP_KERNEL, 1);
+	CHECK(object != NULL && large != NULL && area != NULL && page != 0);
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, kfree(area));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, kfree((void *)page));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, vfree(large));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, vfree((void *)page));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, free_pages((unsigned long)large, 1));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, free_pages((unsigned long)area, 1));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, iounmap(area));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, 0));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, 2));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, UINT_MAX));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages_exact((void *)page, PAGE_SIZE));
+	kfree(object);
+	kfree(large);
+	vfree(area);
+	free_pages(page, 1);
+	CHECK_END();
+}
+
+void pages_are_aligned_to_their_order_and_freed_with_it(void)
+{
+	unsigned int order;
+	unsigned long zeroed;
+	CHECK_BEGIN();
+
+	for (order = 0; order <= 3; order++) {
+		unsigned long pages = __get_free_pages(GFP_KERNEL | __GFP_ZERO, order);
+
+		CHECK(pages != 0 && (pages & ((PAGE_SIZE << order) - 1)) == 0);
+		CHECK(all_bytes_are((void *)pages, 0, PAGE_SIZE << order));
+		memset((void *)pages, 0x77, PAGE_SIZE << order);
+		free_pages(pages, order);
+	}
+	zeroed = get_zeroed_page(GFP_KERNEL);
+	CHECK(zeroed != 0 && all_bytes_are((void *)zeroed, 0, PAGE_SIZE));
+	free_page(zeroed);
+	CHECK(get_order(0) == 0 && get_order(1) == 0 && get_order(PAGE_SIZE) == 0);
+	CHECK(get_order(PAGE_SIZE + 1) == 1 && get_order(4 * PAGE_SIZE) == 2);
+	CHECK_END();
+}
+
+void orders_past_the_largest_give_zero(void)
+{
+	CHECK_BEGIN();
+
+	CHECK(__get_free_pages(QUIET, rtmm_max_order() + 1) == 0);
+	CHECK(__get_free_pages(QUIET, 63) == 0);
+	CHECK(__get_free_pages(QUIET, UINT_MAX) == 0);
+	CHECK(alloc_pages(QUIET, UINT_MAX) == NULL);
+	CHECK_END();
+}
+
+void exact_pages_give_their_tail_back(void)
+{
+	size_t free_before;
+	char *pages;
+	CHECK_BEGIN();
+
+	free_before = rtmm_nr_free_pages();
+	pages = (char *)alloc_pages_exact(2 * PAGE_SIZE + 1, GFP_KERNEL);
+	CHECK(pages != NULL && aligned(pages, 4 * PAGE_SIZE));
+	CHECK(rtmm_nr_free_pages() == free_before - 3);
+	free_pages_exact(pages, 3 * PAGE_SIZE);
+	CHECK(alloc_pages_exact(0, GFP_KERNEL) == NULL);
+	CHECK_END();
+}
+
+void frames_and_addresses_lead_to_each_other(void)
+{
+	struct page *page;
+	char *address;
+	void *area;
+	CHECK_BEGIN();
+
+	page = alloc_pages(GFP_KERNEL, 1);
+	CHECK(page != NULL);
+	address = (char *)page_address(page);
+	CHECK(address != NULL && virt_to_page(address) == page && virt_to_page(address + 5) == page);
+	CHECK(virt_to_page(address + PAGE_SIZE) == page + 1 && nth_page(page, 1) == page + 1);
+	CHECK(pfn_to_page(page_to_pfn(page)) == page);
+	CHECK(page_to_phys(page) == (phys_addr_t)page_to_pfn(page) * PAGE_SIZE);
+	CHECK(page_address(pfn_to_page(UINT_MAX)) == NULL && page_address(NULL) == NULL);
+	CHECK(virt_to_page((void *)UINTPTR_MAX) == NULL);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, __free_pages(page + 1, 0));
+	__free_pages(page, 1);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, __free_pages(page, 1));
+
+	area = vmalloc(3 * PAGE_SIZE);
+	CHECK(area != NULL && is_vmalloc_addr(area) && vmalloc_to_page(area) != NULL);
+	CHECK(vmalloc_to_page((char *)area + PAGE_SIZE) != vmalloc_to_page(area));
+	vfree(area);
+	CHECK(vmalloc_to_page(area) == NULL);
+	CHECK_END();
+}
+
+void vmalloc_gives_whole_pages_and_takes_them_back(void)
+{
+	size_t size;
+	CHECK_BEGIN();
+
+	for (size = 1; size <= 20 * PAGE_SIZE; size += 3 * PAGE_SIZE + 1) {
+		unsigned char *area = (unsigned char *)vmalloc(size);
+		unsigned char *zeroed = (unsigned char *)vzalloc(size);
+
+		CHECK(area != NULL && aligned(area, PAGE_SIZE));
+		CHECK(zeroed != NULL && all_bytes_are(zeroed, 0, size));
+		memset(area, 0x3c, size);
+		memset(zeroed, 0xc3, size);
+		CHECK(all_bytes_are(area, 0x3c, size) && all_bytes_are(zeroed, 0xc3, size));
+		vfree(area);
+		vfree(zeroed);
+	}
+	CHECK_END();
+}
+
+void vmalloc_of_nothing_or_of_everything_gives_null(void)
+{
+	CHECK_BEGIN();
+
+	CHECK(vmalloc(0) == NULL);
+	CHECK(vzalloc(0) == NULL);
+	CHECK(vmalloc(SIZE_MAX) == NULL);
+	CHECK(vmalloc((rtmm_nr_free_pages() + 1) * PAGE_SIZE) == NULL);
+	CHECK_END();
+}
+
+void areas_are_freed_once_and_by_their_start(void)
+{
+	char *area;
+	CHECK_BEGIN();
+
+	area = (char *)vmalloc(2 * PAGE_SIZE);
+	CHECK(area != NULL);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, vfree(area + PAGE_SIZE));
+	CHECK_REFUSED(RTMM_FREE_MISALIGNED, vfree(area + 1));
+	if (rtmm_has_mmu()) {
+		CHECK_REFUSED(RTMM_FREE_INTERIOR, vfree(area - PAGE_SIZE));
+		CHECK_REFUSED(RTMM_FREE_INTERIOR, vfree(area + 2 * PAGE_SIZE));
+	}
+	vfree(area);
+	if (rtmm_has_mmu())
+		CHECK_REFUSED(RTMM_FREE_DOUBLE, vfree(area));
+	else
+		/* Its pages are ordinary free ones again: they were never an area's, as far as anyone can tell. */
+		CHECK_REFUSED(check_bug_reason(), vfree(area));
+	CHECK_END();
+}
+
+void kvmalloc_serves_small_and_large(void)
+{
+	size_t sizes[3];
+	size_t i;
+	CHECK_BEGIN();
+
+	sizes[0] = 10;
+	sizes[1] = PAGE_SIZE;
+	sizes[2] = 6 * PAGE_SIZE + 5;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		unsigned char *memory = (unsigned char *)kvzalloc(sizes[i], GFP_KERNEL);
+
+		CHECK(memory != NULL && all_bytes_are(memory, 0, sizes[i]));
+		kvfree(memory);
+		memory = (unsigned char *)kvmalloc(sizes[i], GFP_ATOMIC);
+		CHECK(memory != NULL);
+		kvfree(memory);
+	}
+	CHECK_END();
+}
+
+void a_cache_gives_objects_of_its_size_and_alignment(void)
+{
+	char name[] = "chairs";
+	struct kmem_cache *cache, *lines;
+	void *objects[40];
+	size_t i;
+	CHECK_BEGIN();
+
+	cache = kmem_cache_create(name, 72, 32, 0, NULL);
+	/* The name was copied. */
+	memset(name, 'x', sizeof(name) - 1);
+	lines = kmem_cache_create("lines", 10, 0, SLAB_HWCACHE_ALIGN, NULL);
+	CHECK(cache != NULL && lines != NULL);
+	CHECK(kmem_cache_size(cache) == 72 && kmem_cache_size(lines) == 10);
+	for (i = 0; i < ARRAY_SIZE(objects); i++) {
+		objects[i] = kmem_cache_zalloc(cache, GFP_KERNEL);
+		CHECK(objects[i] != NULL && aligned(objects[i], 32) && all_bytes_are(objects[i], 0, 72));
+		memset(objects[i], (int)i, 72);
+	}
+	for (i = 0; i < ARRAY_SIZE(objects); i++) {
+		CHECK(all_bytes_are(objects[i], (int)i, 72));
+		kmem_cache_free(cache, objects[i]);
+	}
+	objects[0] = kmem_cache_alloc(lines, GFP_ATOMIC);
+	CHECK(objects[0] != NULL && aligned(objects[0], 32));
+	kmem_cache_free(lines, objects[0]);
+	kmem_cache_destroy(cache);
+	kmem_cache_destroy(lines);
+	CHECK_END();
+}
+
+static void build(void *object)
+{
+	(void)object;
+}
+
+void caches_that_make_no_sense_are_not_made(void)
+{
+	struct kmem_cache *cache;
+	CHECK_BEGIN();
+
+	CHECK(kmem_cache_create(NULL, 8, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("", 8, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("\xff\xfe", 8, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("none", 0, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("odd", 8, 3, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("vast", UINT_MAX, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("far", 8, 1u << 31, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("flags", 8, 0, 1, NULL) == NULL);
+	CHECK(kmem_cache_create("built", 8, 0, 0, build) == NULL);
+	cache = kmem_cache_create("twice", 8, 0, 0, NULL);
+	CHECK(cache != NULL && kmem_cache_create("twice", 8, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_alloc(cache, GFP_DMA) == NULL);
+	kmem_cache_destroy(cache);
+	cache = kmem_cache_create("twice", 8, 0, 0, NULL);
+	CHECK(cache != NULL);
+	kmem_cache_destroy(cache);
+	CHECK_END();
+}
+
+void objects_of_another_cache_are_refused(void)
+{
+	struct kmem_cache *left, *right;
+	void *object, *plain;
+	CHECK_BEGIN();
+
+	left = kmem_cache_create("left", 64, 0, 0, NULL);
+	right = kmem_cache_create("right", 64, 0, 0, NULL);
+	CHECK(left != NULL && right != NULL);
+	object = kmem_cache_alloc(left, GFP_KERNEL);
+	plain = kmalloc(64, GFP_KERNEL);
+	CHECK(object != NULL && plain != NULL);
+	CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, kmem_cache_free(right, object));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, kmem_cache_free(left, plain));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, kfree(object));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kmem_cache_free(left, (char *)object + 1));
+	kmem_cache_free(left, NULL);
+	kmem_cache_free(left, object);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, kmem_cache_free(left, object));
+	kfree(plain);
+	kmem_cache_destroy(left);
+	kmem_cache_destroy(right);
+	CHECK_END();
+}
+
+void a_busy_cache_stays(void)
+{
+	struct kmem_cache *cache;
+	void *object;
+	size_t bugs;
+	CHECK_BEGIN();
+
+	cache = kmem_cache_create("busy", 64, 0, 0, NULL);
+	CHECK(cache != NULL);
+	object = kmem_cache_alloc(cache, GFP_KERNEL);
+	CHECK(object != NULL);
+	bugs = check_bugs();
+	kmem_cache_destroy(cache);
+	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_CACHE_BUSY);
+	kmem_cache_free(cache, object);
+	kmem_cache_destroy(cache);
+	CHECK(check_bugs() == bugs + 1);
+	CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, kmem_cache_destroy(cache));
+	CHECK_END();
+}
+
+void pointers_that_are_no_cache_are_refused(void)
+{
+	struct kmem_cache *garbage[5];
+	char *object;
+	size_t i;
+	CHECK_BEGIN();
+
+	object = (char *)kzalloc(256, GFP_KERNEL);
+	CHECK(object != NULL);
+	garbage[0] = NULL;
+	garbage[1] = (struct kmem_cache *)(uintptr_t)1;
+	garbage[2] = (struct kmem_cache *)UINTPTR_MAX;
+	garbage[3] = (struct kmem_cache *)(void *)object;
+	garbage[4] = (struct kmem_cache *)(void *)in_the_image;
+	for (i = 0; i < ARRAY_SIZE(garbage); i++) {
+		CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, CHECK(kmem_cache_alloc(garbage[i], GFP_KERNEL) == NULL));
+		CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, kmem_cache_free(garbage[i], object));
+		CHECK(kmem_cache_size(garbage[i]) == 0);
+		if (garbage[i] != NULL)
+			CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, kmem_cache_destroy(garbage[i]));
+	}
+	kfree(object);
+	CHECK_END();
+}
+
+void device_registers_are_mapped_and_unmapped_once(void)
+{
+	char *registers;
+	CHECK_BEGIN();
+
+	registers = (char *)ioremap(check_mmio_start(), check_mmio_length());
+	CHECK(registers != NULL);
+	if (!rtmm_has_mmu())
+		CHECK((uintptr_t)registers == check_mmio_start());
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, vfree(registers));
+	iounmap(registers);
+	{
+		size_t bugs = check_bugs();
+
+		iounmap(registers);
+		CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_BAD_FREE);
+	}
+	CHECK_END();
+}
+
+void ram_and_wrapping_ranges_are_not_mapped_as_registers(void)
+{
+	struct page *page;
+	CHECK_BEGIN();
+
+	CHECK(ioremap(check_mmio_start(), 0) == NULL);
+	CHECK(ioremap(UINT64_MAX, 2) == NULL);
+	CHECK(ioremap(UINT64_MAX - 4095, 4096) == NULL);
+	CHECK(ioremap((uint64_t)1 << 60, 4096) == NULL);
+	page = alloc_page(GFP_KERNEL);
+	CHECK(page != NULL && ioremap(page_to_phys(page), 4) == NULL);
+	__free_page(page);
+	CHECK_END();
+}
+
+static void *from_interrupt;
+
+static void allocate_atomic(void)
+{
+	from_interrupt = kmalloc(48, GFP_ATOMIC);
+}
+
+static void allocate_as_a_task(void)
+{
+	from_interrupt = kmalloc(48, GFP_KERNEL);
+}
+
+void gfp_atomic_works_where_nothing_may_wait(void)
+{
+	size_t bugs = check_bugs();
+	CHECK_BEGIN();
+
+	check_in_interrupt(allocate_atomic);
+	CHECK(from_interrupt != NULL && check_bugs() == bugs);
+	kfree(from_interrupt);
+	check_in_interrupt(allocate_as_a_task);
+	/* Told once, and served all the same. */
+	CHECK(from_interrupt != NULL && check_bugs() == bugs + 1);
+	CHECK(check_bug_kind() == RTMM_BUG_MAY_WAIT_IN_ATOMIC);
+	kfree(from_interrupt);
+	check_in_interrupt(allocate_as_a_task);
+	CHECK(from_interrupt != NULL && check_bugs() == bugs + 1);
+	kfree(from_interrupt);
+	CHECK_END();
+}
+
+void memory_that_ran_out_comes_back(void)
+{
+	void **list = NULL;
+	void *block;
+	CHECK_BEGIN();
+
+	/* Each block's first word leads to the one before. */
+	while ((block = kmalloc(PAGE_SIZE, GFP_NOWAIT | __GFP_NOWARN)) != NULL) {
+		*(void **)block = (void *)list;
+		list = (void **)block;
+	}
+	CHECK(list != NULL);
+	CHECK(kmalloc(PAGE_SIZE, GFP_NOWAIT | __GFP_NOWARN) == NULL);
+	CHECK(__get_free_pages(GFP_NOWAIT | __GFP_NOWARN, 1) == 0);
+	CHECK(vmalloc(4 * PAGE_SIZE) == NULL);
+	while (list != NULL) {
+		block = (void *)list;
+		list = (void **)*(void **)block;
+		kfree(block);
+	}
+	CHECK_END();
+}

@@ -1,0 +1,111 @@
+//! The C compilers: which there are, and how they are called.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo;
+
+/// A compiler and the Debian package that brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compiler {
+    /// The program.
+    pub program: &'static str,
+    /// Arguments of every call.
+    pub args: &'static [&'static str],
+    /// The Debian package.
+    pub package: &'static str,
+    /// What it compiles.
+    pub languages: &'static [&'static [&'static str]],
+}
+
+const BOTH: &[&[&str]] = &[C99, CXX11];
+
+/// The compilers of this machine.
+pub const HOST: [Compiler; 2] = [
+    Compiler { program: "gcc", args: &[], package: "g++", languages: BOTH },
+    Compiler { program: "clang", args: &[], package: "clang", languages: BOTH },
+];
+
+/// Those of other machines, each for the headers and the drivers, without a C library.
+pub const CROSS: [Compiler; 6] = [
+    Compiler {
+        program: "arm-none-eabi-gcc",
+        args: &["-mcpu=cortex-m3", "-mthumb", "-ffreestanding"],
+        package: "gcc-arm-none-eabi",
+        languages: BOTH,
+    },
+    Compiler {
+        program: "aarch64-linux-gnu-gcc",
+        args: &["-ffreestanding"],
+        package: "gcc-aarch64-linux-gnu",
+        languages: &[C99],
+    },
+    Compiler {
+        program: "riscv64-unknown-elf-gcc",
+        args: &["-march=rv32imac", "-mabi=ilp32", "-ffreestanding"],
+        package: "gcc-riscv64-unknown-elf",
+        languages: BOTH,
+    },
+    Compiler {
+        program: "clang",
+        args: &["--target=thumbv7m-none-eabi", "-ffreestanding"],
+        package: "clang",
+        languages: BOTH,
+    },
+    Compiler {
+        program: "clang",
+        args: &["--target=riscv32-unknown-elf", "-march=rv32imac", "-ffreestanding"],
+        package: "clang",
+        languages: BOTH,
+    },
+    Compiler {
+        program: "clang",
+        args: &["--target=i586-unknown-none", "-ffreestanding"],
+        package: "clang",
+        languages: BOTH,
+    },
+];
+
+/// A language the headers promise to be clean in.
+pub const C99: &[&str] = &["-x", "c", "-std=c99"];
+/// Another.
+pub const CXX11: &[&str] = &["-x", "c++", "-std=c++11"];
+
+/// What clean means.
+const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+impl Compiler {
+    /// The compiler, told to find the headers, in a language, with every warning an error.
+    pub fn command(&self, language: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.current_dir(cargo::root()).args(self.args).args(language).args(WARNINGS);
+        command.args(["-O2", "-I", "capi/include"]);
+        command
+    }
+
+    /// Whether a header, included by a file that holds nothing else, passes all the compiler has to say.
+    pub fn check(&self, language: &[&str], header: &Path) -> Result<()> {
+        let mut command = self.command(language);
+        command.args(["-fsyntax-only", "-include"]).arg(header).arg("capi/tests/alone.c");
+        run(&mut command)
+    }
+}
+
+/// Runs a command and fails with all it said.
+pub fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot start {program}"))?;
+    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(
+        output.status.success(),
+        "{program} {} ended with {}:\n{}",
+        words.join(" "),
+        output.status,
+        String::from_utf8_lossy(&said)
+    );
+    Ok(())
+}
