@@ -181,7 +181,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// False for an object that was freed; `addr` is the start of one, as `ksize` found.
-    fn is_live(&self, addr: usize) -> bool {
+    pub(crate) fn is_live(&self, addr: usize) -> bool {
         match self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
             Some((_, frame)) if frame.head().is(FrameKind::Slab) => {
                 self.class(frame.head().class()).is_live(frame, frame.head(), addr)

@@ -11,7 +11,7 @@ use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
-use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
 use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
@@ -197,6 +197,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             state: &self.classes[class % MAX_CLASSES],
             kind: FrameKind::Slab,
             owner: class as u8,
+            hooks: &Hooks::NONE,
         }
     }
 

@@ -79,6 +79,11 @@ pub enum Bug {
         /// How many objects are live.
         objects: usize,
     },
+    /// A pool was dropped while elements were out; they are no pool's any more.
+    PoolBusy {
+        /// How many elements are out.
+        elements: usize,
+    },
     /// The manager's own data contradicts itself.
     Damage {
         /// Which rule is broken.
@@ -99,6 +104,7 @@ impl fmt::Display for Bug {
             Bug::BadFree { addr, error } => write!(f, "bad free of {addr:#x}: {error}"),
             Bug::MayWaitInAtomic { caller } => write!(f, "may-wait flag in atomic context at {caller}"),
             Bug::CacheBusy { objects } => write!(f, "cache dropped with {objects} live objects"),
+            Bug::PoolBusy { elements } => write!(f, "memory pool dropped with {elements} elements out"),
             Bug::Damage { what, at } => write!(f, "damaged metadata at {at:#x}: {what}"),
             Bug::NoAcknowledgement { cpu } => write!(f, "cpu {cpu} did not acknowledge a TLB shootdown"),
         }

@@ -23,6 +23,9 @@ pub struct Bytes {
     kind: Kind,
 }
 
+// SAFETY: the memory is owned, and any context may free it.
+unsafe impl Send for Bytes {}
+
 impl Bytes {
     /// `1 << order` pages by `get_free_pages`.
     #[track_caller]

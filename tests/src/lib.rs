@@ -22,6 +22,8 @@ pub use board_virt_rv32 as board;
 mod bytes;
 mod hoard;
 mod lost;
+#[cfg(feature = "timer")]
+pub mod sweep;
 
 pub use bytes::Bytes;
 pub use hoard::{Hoard, fragment};

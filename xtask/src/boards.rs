@@ -188,7 +188,8 @@ pub const BOARDS: &[Board] = &[
             ram: Ram::Default("128M"),
             max_cpus: 1,
             door: Door::Semihosting,
-            icount: &["-icount", "shift=0,sleep=off"],
+            // An instruction then takes as long as a tick of the timer.
+            icount: &["-icount", "shift=4,sleep=off"],
             again: None,
         }),
         codes: PLAIN_EXIT,
@@ -207,8 +208,8 @@ pub const BOARDS: &[Board] = &[
             ram: Ram::Default("128M"),
             max_cpus: 1,
             door: Door::Semihosting,
-            // The counter is exact with any shift; with this one an instruction is longer than a tick of the timer.
-            icount: &["-icount", "shift=7,sleep=off"],
+            // An instruction is then as long as ten ticks of the timer.
+            icount: &["-icount", "shift=10,sleep=off"],
             again: None,
         }),
         codes: PLAIN_EXIT,

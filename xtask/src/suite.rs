@@ -16,6 +16,7 @@ use crate::process;
 use crate::qemu::{self, Boot};
 use crate::totals::{Rerun, Totals};
 use crate::verdict::judge;
+use crate::workspace::Workspace;
 
 /// Seconds a test may take when it does not say, as in embedded-test.
 const TEST_SECONDS: u64 = 60;
@@ -70,6 +71,8 @@ struct Suite {
     path: PathBuf,
     table: Option<Table>,
     cases: Vec<Case>,
+    /// Its tests need exact instruction counts.
+    counted: bool,
 }
 
 /// Builds the suites of a board and runs the tests the options choose.
@@ -78,11 +81,14 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
     if suites.is_empty() {
         bail!("rtmm-tests has no suite for {}", board.name);
     }
+    let workspace = Workspace::read()?;
+    let counted = workspace.package("rtmm-tests")?.counted_suites();
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for program in suites.into_iter().filter(|program| options.suite.as_ref().is_none_or(|name| *name == program.name))
     {
-        let suite = Arc::new(load(board, program, options.defmt)?);
+        let counted = counted.contains(&program.name);
+        let suite = Arc::new(load(board, program, options.defmt, counted)?);
         for case in &suite.cases {
             let name = format!("{}::{}", suite.name, case.name);
             let (suite, case, options, failures) = (suite.clone(), case.clone(), options.clone(), failures.clone());
@@ -128,7 +134,7 @@ fn parallelism() -> usize {
 }
 
 /// Reads a suite's tests from its ELF file, or on the host asks the suite.
-fn load(board: &Board, program: cargo::Program, defmt: bool) -> Result<Suite> {
+fn load(board: &Board, program: cargo::Program, defmt: bool, counted: bool) -> Result<Suite> {
     let read = || -> Result<(Option<Table>, Vec<Case>)> {
         let elf = std::fs::read(&program.path)?;
         let table = if defmt { Some(defmt::table(&elf)?) } else { None };
@@ -136,7 +142,7 @@ fn load(board: &Board, program: cargo::Program, defmt: bool) -> Result<Suite> {
         Ok((table, cases))
     };
     let (table, cases) = read().with_context(|| format!("the suite {}", program.path.display()))?;
-    Ok(Suite { name: program.name, path: program.path, table, cases })
+    Ok(Suite { name: program.name, path: program.path, table, cases, counted })
 }
 
 /// The list a suite of the host prints.
@@ -162,8 +168,8 @@ fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) ->
         None => vec!["run".to_owned(), case.name.clone()],
     };
     args.extend(options.words.iter().cloned());
-    let (machine, ram) = (options.machine.clone(), options.ram.clone());
-    let boot = Boot { args, machine, ram, defmt: options.defmt, ..Boot::default() };
+    let (machine, ram, defmt) = (options.machine.clone(), options.ram.clone(), options.defmt);
+    let boot = Boot { args, machine, ram, defmt, icount: suite.counted, ..Boot::default() };
     let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
     let mut console = Console::new(suite.table.as_ref(), false);
     let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));

@@ -23,6 +23,23 @@ pub struct Package {
     manifest_path: PathBuf,
     features: BTreeMap<String, Vec<String>>,
     targets: Vec<Target>,
+    #[serde(default)]
+    metadata: Option<Metadata>,
+}
+
+/// `[package.metadata]` of a package of ours.
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    suites: Suites,
+}
+
+/// `[package.metadata.suites]`: what suites need of the machine.
+#[derive(Debug, Default, Deserialize)]
+struct Suites {
+    /// Those that need the exact instruction counter.
+    #[serde(default)]
+    counted: Vec<String>,
 }
 
 /// A target of a package, in messages of builds and in metadata.
@@ -45,6 +62,11 @@ impl Package {
     /// Whether it has a feature of this name.
     pub fn has_feature(&self, feature: &str) -> bool {
         self.features.contains_key(feature)
+    }
+
+    /// The suites whose tests run with exact instruction counts, `-icount` under QEMU.
+    pub fn counted_suites(&self) -> &[String] {
+        self.metadata.as_ref().map_or(&[], |metadata| &metadata.suites.counted)
     }
 
     /// Whether it is in `boards/` and cannot be built for the host.
@@ -120,7 +142,8 @@ mod tests {
         {"name":"board-semihosting","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
         {"name":"rtmm-size","manifest_path":"/r/bench/size/Cargo.toml","features":{},"targets":[]},
         {"name":"rtmm-c","manifest_path":"/r/capi/library/Cargo.toml","features":{"mmu":[]},"targets":[]},
-        {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
+         "metadata":{"suites":{"counted":["sweep"]}}},
         {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]}]}"#;
 
@@ -130,6 +153,13 @@ mod tests {
         let names: Vec<_> = workspace.host_libraries().iter().map(|package| package.name.as_str()).collect();
         assert_eq!(names, ["mm-core", "board-host", "rtmm-examples"]);
         assert!(workspace.package("board-host").unwrap().has_feature("mmu"));
+    }
+
+    #[test]
+    fn suites_that_count_say_so_in_their_manifest() {
+        let workspace = Workspace::parse(METADATA).unwrap();
+        assert_eq!(workspace.package("rtmm-tests").unwrap().counted_suites(), ["sweep"]);
+        assert!(workspace.package("mm-core").unwrap().counted_suites().is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod memory;
 mod mm;
 mod runtime;
 mod start;
+pub mod timer;
 mod traps;
 
 pub use board_x86_qemu::{

@@ -5,7 +5,7 @@
 //! change the stack without changing the privilege, but a task switch can.
 
 use crate::memory::LAYOUT;
-use board_x86_qemu::{BootCell, Trap, in_interrupt_handler, report};
+use board_x86_qemu::{BootCell, SPURIOUS_VECTOR, TIMER_VECTOR, Trap, in_interrupt_handler, report, timer};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
@@ -20,6 +20,8 @@ use x86::task::load_tr;
 const EXCEPTIONS: usize = 32;
 /// The interrupt that [`in_interrupt`] raises.
 const SOFTWARE_VECTOR: usize = 0x40;
+/// Vectors the table has room for.
+const VECTORS: usize = SPURIOUS_VECTOR + 1;
 /// Exceptions that push an error code (Intel SDM volume 3, table 6-1): 8, 10 to 14, 17, 21.
 const PUSHES_ERROR: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21;
 /// The exceptions that are tasks.
@@ -101,7 +103,7 @@ struct Gdt(UnsafeCell<[u64; 7]>);
 // SAFETY: as for `Tasks`.
 unsafe impl Sync for Gdt {}
 static GDT: Gdt = Gdt(UnsafeCell::new([0; 7]));
-static IDT: BootCell<[u64; SOFTWARE_VECTOR + 1]> = BootCell::new();
+static IDT: BootCell<[u64; VECTORS]> = BootCell::new();
 
 /// What a stub leaves on the stack.
 #[repr(C)]
@@ -163,13 +165,18 @@ unsafe extern "C" fn common() {
 }
 
 extern "C" fn trap(frame: &Frame) {
-    if frame.vector as usize != SOFTWARE_VECTOR {
-        let [error, ip] = [frame.error, frame.eip].map(|word| word as usize);
-        report(Trap { vector: frame.vector as u8, error, ip, sp: frame.esp() }, &LAYOUT)
+    let vector = frame.vector as usize;
+    match vector {
+        // SAFETY: only `in_interrupt` raises this vector, with its argument in EAX.
+        SOFTWARE_VECTOR => in_interrupt_handler(unsafe { transmute::<usize, fn()>(frame.eax() as usize) }),
+        TIMER_VECTOR => in_interrupt_handler(|| timer::fired(frame.eip as usize)),
+        // Nothing asked for it, and it wants no acknowledgement.
+        SPURIOUS_VECTOR => {}
+        _ => {
+            let [error, ip] = [frame.error, frame.eip].map(|word| word as usize);
+            report(Trap { vector: vector as u8, error, ip, sp: frame.esp() }, &LAYOUT)
+        }
     }
-    // SAFETY: only `in_interrupt` raises this vector, with its argument in EAX.
-    let handler: fn() = unsafe { transmute::<usize, fn()>(frame.eax() as usize) };
-    in_interrupt_handler(handler);
 }
 
 /// Where a fault task begins, on its own stack, with the error code on it when there is one.
@@ -236,7 +243,7 @@ pub(crate) unsafe fn init() {
 
     const STUBS: [unsafe extern "C" fn(); EXCEPTIONS] =
         exception_stubs!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-    let mut idt = [0; SOFTWARE_VECTOR + 1];
+    let mut idt = [0; VECTORS];
     for (vector, &entry) in STUBS.iter().enumerate() {
         idt[vector] = interrupt_gate(entry);
     }
@@ -244,6 +251,8 @@ pub(crate) unsafe fn init() {
         idt[vector as usize] = task_gate(MAIN_TASK + 1 + number as u16);
     }
     idt[SOFTWARE_VECTOR] = interrupt_gate(stub::<SOFTWARE_VECTOR>);
+    idt[TIMER_VECTOR] = interrupt_gate(stub::<TIMER_VECTOR>);
+    idt[SPURIOUS_VECTOR] = interrupt_gate(stub::<SPURIOUS_VECTOR>);
 
     // SAFETY: the one call; the tables live for good, and the selectors name the entries built above.
     unsafe {

@@ -7,6 +7,7 @@
 mod memory;
 mod mm;
 mod start;
+pub mod timer;
 mod traps;
 
 pub use board_x86_qemu::{

@@ -4,7 +4,7 @@
 //! stack that has run into its guard page can still be reported.
 
 use crate::memory::LAYOUT;
-use board_x86_qemu::{BootCell, Trap, in_interrupt_handler, report};
+use board_x86_qemu::{BootCell, SPURIOUS_VECTOR, TIMER_VECTOR, Trap, in_interrupt_handler, report, timer};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
@@ -23,6 +23,8 @@ use x86::task::load_tr;
 const EXCEPTIONS: usize = 32;
 /// The interrupt that [`in_interrupt`] raises.
 const SOFTWARE_VECTOR: usize = 0x40;
+/// Vectors the table has room for.
+const VECTORS: usize = SPURIOUS_VECTOR + 1;
 /// Exceptions that push an error code (Intel SDM volume 3, table 6-1; AMD APM volume 2, section 8.4): 8, 10 to 14, 17,
 /// 21, 29, 30.
 const PUSHES_ERROR: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
@@ -39,7 +41,7 @@ static TRAP_STACKS: TrapStacks = TrapStacks(UnsafeCell::new([[0; TRAP_STACK]; 3]
 static TSS: BootCell<TaskStateSegment> = BootCell::new();
 /// Null, code, data, and the TSS's two words.
 static GDT: BootCell<[u64; 5]> = BootCell::new();
-static IDT: BootCell<[Descriptor64; SOFTWARE_VECTOR + 1]> = BootCell::new();
+static IDT: BootCell<[Descriptor64; VECTORS]> = BootCell::new();
 
 const CODE: SegmentSelector = SegmentSelector::new(1, Ring::Ring0);
 const DATA: SegmentSelector = SegmentSelector::new(2, Ring::Ring0);
@@ -127,13 +129,18 @@ unsafe extern "C" fn common() {
 }
 
 extern "C" fn trap(frame: &Frame) {
-    if frame.vector as usize != SOFTWARE_VECTOR {
-        let [error, ip, sp] = [frame.error, frame.rip, frame.rsp].map(|word| word as usize);
-        report(Trap { vector: frame.vector as u8, error, ip, sp }, &LAYOUT)
+    let vector = frame.vector as usize;
+    match vector {
+        // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
+        SOFTWARE_VECTOR => in_interrupt_handler(unsafe { transmute::<usize, fn()>(frame.rdi() as usize) }),
+        TIMER_VECTOR => in_interrupt_handler(|| timer::fired(frame.rip as usize)),
+        // Nothing asked for it, and it wants no acknowledgement.
+        SPURIOUS_VECTOR => {}
+        _ => {
+            let [error, ip, sp] = [frame.error, frame.rip, frame.rsp].map(|word| word as usize);
+            report(Trap { vector: vector as u8, error, ip, sp }, &LAYOUT)
+        }
     }
-    // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
-    let handler: fn() = unsafe { transmute::<usize, fn()>(frame.rdi() as usize) };
-    in_interrupt_handler(handler);
 }
 
 /// Raises a software interrupt and runs `f` in its handler, with interrupts off. Returns when the handler has.
@@ -177,7 +184,7 @@ pub(crate) unsafe fn init() {
 
     const STUBS: [unsafe extern "C" fn(); EXCEPTIONS] =
         exception_stubs!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-    let mut idt = [Descriptor64::NULL; SOFTWARE_VECTOR + 1];
+    let mut idt = [Descriptor64::NULL; VECTORS];
     for (vector, &entry) in STUBS.iter().enumerate() {
         let stack = match vector as u8 {
             irq::PAGE_FAULT_VECTOR => 1,
@@ -188,6 +195,8 @@ pub(crate) unsafe fn init() {
         idt[vector] = gate(entry, stack);
     }
     idt[SOFTWARE_VECTOR] = gate(stub::<SOFTWARE_VECTOR>, 0);
+    idt[TIMER_VECTOR] = gate(stub::<TIMER_VECTOR>, 0);
+    idt[SPURIOUS_VECTOR] = gate(stub::<SPURIOUS_VECTOR>, 0);
     // SAFETY: the one call.
     let idt = unsafe { IDT.set(idt) };
 

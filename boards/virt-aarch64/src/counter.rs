@@ -1,4 +1,4 @@
-//! Instructions executed, from the cycle counter under `-icount shift=0`.
+//! Instructions executed, from the cycle counter under `-icount shift=4`.
 
 use core::arch::asm;
 
@@ -6,6 +6,9 @@ use core::arch::asm;
 const PMCR_START: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 6;
 /// PMCNTENSET_EL0: the cycle counter.
 const CYCLE_COUNTER: u64 = 1 << 31;
+
+/// Cycles of an instruction.
+const CYCLES: u64 = 16;
 
 /// Starts the counter.
 pub(crate) fn start() {
@@ -23,11 +26,11 @@ pub(crate) fn start() {
     }
 }
 
-/// Instructions executed since start-up, exact under `-icount shift=0,sleep=off`: QEMU then takes one cycle of 1 ns
-/// for each. Without `-icount` the counter follows the host's clock.
+/// Instructions executed since start-up, exact under `-icount shift=4,sleep=off`: QEMU then takes 16 cycles of 1 ns for
+/// each, which is what a tick of the timer takes. Without `-icount` the counter follows the host's clock.
 pub fn instructions() -> u64 {
-    let count;
+    let count: u64;
     // SAFETY: reading the counter has no effect; the barrier keeps the reading in its place.
     unsafe { asm!("isb", "mrs {count}, pmccntr_el0", count = out(reg) count, options(nostack, preserves_flags)) };
-    count
+    count / CYCLES
 }

@@ -1,13 +1,15 @@
 //! A software-generated interrupt that runs a function of the caller.
 
 use crate::processor::interrupts_masked;
+use crate::timer;
 use arm_gic::gicv2::registers::{Gicc, Gicd};
 use arm_gic::gicv2::{GicV2, SgiTarget, SgiTargetListFilter};
 use arm_gic::{IntId, InterruptGroup};
-use board_semihosting::{run_in_interrupt, run_job};
+use board_semihosting::{run_in_interrupt, run_job, timer_fired};
 use core::arch::asm;
 use core::cell::RefCell;
 use cortex_a::asm::barrier;
+use cortex_a::registers::{ELR_EL1, Readable};
 use critical_section::Mutex;
 
 /// The GICv2 of QEMU's `virt` machine (hw/arm/virt.c): distributor and CPU interface.
@@ -16,6 +18,8 @@ const GICC: *mut Gicc = 0x0801_0000 as *mut Gicc;
 /// Without the security extensions there is one group, delivered as IRQ.
 const GROUP: InterruptGroup = InterruptGroup::Group0;
 const SOFTWARE: IntId = IntId::sgi(7);
+/// The virtual timer's line (Arm's Base System Architecture, table of private interrupts: 27).
+const TIMER: IntId = IntId::ppi(11);
 
 static GIC: Mutex<RefCell<Option<GicV2<'static>>>> = Mutex::new(RefCell::new(None));
 
@@ -31,6 +35,16 @@ pub(crate) fn start() {
     critical_section::with(|section| GIC.borrow_ref_mut(section).replace(gic));
     // SAFETY: the vectors are in place and the handler below takes what comes.
     unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
+}
+
+/// Lets the timer's interrupt through.
+pub(crate) fn unmask_timer() {
+    let done = with_gic(|gic| {
+        // Below the mask of `setup`, as software interrupts are.
+        gic.set_interrupt_priority(TIMER, 0);
+        gic.enable_interrupt(TIMER, true)
+    });
+    assert!(matches!(done, Some(Ok(()))), "the interrupt controller is set up, and has the timer's line");
 }
 
 /// Runs `f` in an interrupt handler and returns after it.
@@ -53,6 +67,10 @@ extern "C" fn board_irq() {
     let Some(id) = with_gic(|gic| gic.get_and_acknowledge_interrupt(GROUP)).flatten() else { return };
     match id {
         SOFTWARE => run_job(),
+        TIMER => {
+            timer::cancel();
+            timer_fired(ELR_EL1.get() as usize);
+        }
         _ => board_semihosting::write_fault(format_args!("unexpected interrupt {id:?}")),
     }
     with_gic(|gic| gic.end_interrupt(id, GROUP));

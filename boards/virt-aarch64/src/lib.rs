@@ -10,6 +10,7 @@ mod memory;
 mod mm;
 mod processor;
 mod start;
+pub mod timer;
 
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use counter::instructions;

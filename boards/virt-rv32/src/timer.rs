@@ -1,11 +1,15 @@
 //! A timer whose interrupt comes after a given number of instructions: the CLINT's.
 
+use crate::processor::COUNTS;
 use board_semihosting::set_timer_handler;
 use riscv::register::mie;
 
 /// The time and what it is compared with (SiFive CLINT; hw/riscv/virt.c), as halves, the lower one first.
 const MTIMECMP: [*mut u32; 2] = [0x0200_4000 as *mut u32, 0x0200_4004 as *mut u32];
 const MTIME: [*mut u32; 2] = [0x0200_bff8 as *mut u32, 0x0200_bffc as *mut u32];
+
+/// Nanoseconds of a tick: 10 MHz.
+const TICK: u64 = 100;
 
 /// Makes `handler` what the timer's interrupt runs; it is given the address of the interrupted instruction.
 pub fn start(handler: fn(usize)) {
@@ -16,10 +20,11 @@ pub fn start(handler: fn(usize)) {
 }
 
 /// Raises the interrupt once, `instructions` (at least 1) after this call's last store: exact to an instruction under
-/// `-icount shift=7,sleep=off`; without it, after 128 ns for each.
+/// `-icount shift=10,sleep=off`; without it, after 1024 ns for each.
 pub fn fire_after(instructions: u32) {
-    // 10 MHz: 1.28 ticks each, rounded down, so that every instruction is met by some number.
-    let then = now() + u64::from(instructions) * 32 / 25;
+    // QEMU counts the ticks from the one that `now` is in, so the moment is early by up to a tick; the middle of an
+    // instruction is ten ticks wide.
+    let then = now() + (u64::from(instructions) * COUNTS + COUNTS / 2) / TICK;
     // SAFETY: these are the timer's registers, and nothing else of the program uses it. The first store keeps the
     // halves from meeting at a time that has passed.
     unsafe {

@@ -39,7 +39,7 @@ pub fn start_tasks() {
 }
 
 /// Runs the body of an interrupt handler.
-pub fn in_interrupt_handler(body: fn()) {
+pub fn in_interrupt_handler(body: impl FnOnce()) {
     DEPTH.fetch_add(1, Relaxed);
     body();
     DEPTH.fetch_sub(1, Relaxed);

@@ -13,6 +13,7 @@ mod fw;
 mod image;
 mod place;
 mod platform;
+pub mod timer;
 
 pub use boot_cell::BootCell;
 pub use console::{init as init_console, line, urgent};
@@ -23,6 +24,7 @@ pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_s
 pub use image::Image;
 pub use place::{Layout, Place};
 pub use platform::{BoardPlatform, bugs, instructions, last_bug};
+pub use timer::{SPURIOUS_VECTOR, TIMER_VECTOR};
 
 use rtmm::PhysAddr;
 

@@ -6,7 +6,7 @@
 //!   is used up;
 //! - a slab that is wholly free is listed first or is on its way back to the buddy.
 
-use super::{LISTED, Slab, UNLISTED, meta_size};
+use super::{Hooks, LISTED, Slab, UNLISTED, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest, rarely};
@@ -121,6 +121,8 @@ pub struct Slabs<'a, P: Platform, B: Backend> {
     pub kind: FrameKind,
     /// The class, or the number of the cache.
     pub owner: u8,
+    /// What becomes of objects when a slab is carved, and when it goes back.
+    pub hooks: &'a Hooks,
 }
 
 type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
@@ -211,6 +213,12 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 place: UNLISTED,
             });
         }
+        if self.hooks.has_constructor() {
+            let unfinished = self.until_constructed(self.detached(id, pfn.0, &Hooks::NONE));
+            // SAFETY: nobody else has the slab yet.
+            unsafe { self.hooks.construct_all(g, self.first_slot(pfn).as_ptr()) };
+            unfinished.finish();
+        }
         crate::trace::slab(true, g.size, g.pages, pfn.0);
         let mut state = self.state.lock();
         state.slabs += 1;
@@ -226,9 +234,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             self.list(&mut state, id);
         }
         drop(state);
-        let first = self.memory.frame_ptr(pfn).wrapping_add(g.slack as usize);
-        // SAFETY: in the slab's pages, which have a kernel address.
-        Ok(unsafe { NonNull::new_unchecked(first) })
+        Ok(self.first_slot(pfn))
     }
 
     /// Lists a slab that has a free slot, behind the first: at the head it would displace a current word whose
@@ -289,7 +295,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             return false;
         }
         let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
-        self.geometry.slot(offset).is_some_and(|slot| {
+        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
             let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
             // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
             // slot is one of the slab's.
@@ -345,7 +351,20 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 frame.set_head(head);
             }
         }
-        Detached { id, descriptor: meta_size(self.geometry.words as usize), pfn, pages, size: self.geometry.size }
+        self.detached(id, pfn, self.hooks)
+    }
+
+    /// A slab, or what is to become one, that nobody knows of.
+    fn detached(&self, id: u32, pfn: u32, hooks: &Hooks) -> Detached {
+        let g = self.geometry;
+        let descriptor = meta_size(g.words as usize);
+        Detached { id, descriptor, pfn, pages: g.pages, size: g.size, slack: g.slack, slots: g.slots, hooks: *hooks }
+    }
+
+    /// Slot 0 of the slab that begins at `pfn`.
+    fn first_slot(&self, pfn: Pfn) -> NonNull<u8> {
+        // SAFETY: in the slab's pages, which have a kernel address.
+        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn).wrapping_add(self.geometry.slack as usize)) }
     }
 
     /// Takes the wholly free slab the cache keeps away from it, if it keeps one.
@@ -380,12 +399,23 @@ pub struct Detached {
     descriptor: MetaSize,
     pfn: u32,
     pages: u16,
+    slots: u16,
     size: u32,
+    slack: u32,
+    hooks: Hooks,
 }
 
 impl Detached {
-    /// Gives its pages and its descriptor back. No lock is held.
+    /// How many pages it has.
+    pub fn pages(&self) -> usize {
+        self.pages as usize
+    }
+
+    /// Destroys its objects, and gives its pages and its descriptor back. No lock is held.
     pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
+        let first = memory.frame_ptr(Pfn(self.pfn)).wrapping_add(self.slack as usize);
+        // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
+        unsafe { self.hooks.destroy_all(first, self.size as usize, self.slots as usize) };
         crate::trace::slab(false, self.size, self.pages, self.pfn);
         memory.meta_give(self.id, self.descriptor);
         let _ = memory.free_block(self.pfn as usize, FrameKind::Held, Some(self.pages as usize));
