@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod highmem;
 pub mod measure;
 pub mod scull;
 pub mod tables;
