@@ -26,7 +26,7 @@ impl<M: Manager> RawKmemCache<M> {
             let at_hand = slabs.take_batch(&mut objects[taken..]);
             taken += at_hand;
             if at_hand < BATCH && taken < objects.len() {
-                match slabs.grow(pages) {
+                match slabs.alloc_slab(pages, None) {
                     Ok(object) => objects[taken] = object.as_ptr(),
                     Err(error) => {
                         self.take_back(&objects[..taken]);

@@ -121,7 +121,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Some(object) => Packed::new(Ok(object)),
             None => {
                 drop(state);
-                Packed::new(slabs.grow(flags))
+                Packed::new(slabs.alloc_slab(flags, None))
             }
         }
     }
@@ -144,6 +144,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     pub(crate) fn cache_slabs<'a>(&'a self, control: &'a Control<P>) -> Slabs<'a, P, B> {
         Slabs {
+            mm: self,
             memory: &self.memory,
             geometry: &control.geometry,
             state: &control.state,

@@ -12,6 +12,7 @@ use crate::manager::Mm;
 use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform};
 use crate::slab::{self, CacheState, Geometry, Given, Hooks, SlabCounts};
+use core::ffi::c_void;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -45,6 +46,26 @@ impl<M: Manager> RawKmemCache<M> {
         Self::with_hooks(name, size, align, flags, constructor.map_or(Hooks::NONE, Hooks::of_bytes), manager)
     }
 
+    /// [`new_in`](Self::new_in) with a constructor in C, or with none.
+    ///
+    /// # Errors
+    /// As `kmem_cache_create`.
+    ///
+    /// # Safety
+    /// The constructor may be called with any memory of `size` bytes, aligned as asked, for as long as the cache lives;
+    /// it does not unwind.
+    #[track_caller]
+    pub unsafe fn with_c_constructor(
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+        constructor: Option<unsafe extern "C" fn(*mut c_void)>,
+        manager: M,
+    ) -> Result<Self, MmError> {
+        Self::with_hooks(name, size, align, flags, constructor.map_or(Hooks::NONE, Hooks::of_c), manager)
+    }
+
     #[track_caller]
     pub(super) fn with_hooks(
         name: &'static str,
@@ -75,8 +96,9 @@ impl<M: Manager> RawKmemCache<M> {
             assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
             assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
         }
-        mm.memory.admit(GFP_KERNEL, Location::caller())?;
-        let id = mm.memory.meta_take(MetaSize::Control, GFP_KERNEL)?;
+        let how = mm.memory.admit(GFP_KERNEL, Location::caller())?;
+        let take = || mm.memory.meta_take(MetaSize::Control, how, None);
+        let id = take().or_else(|error| mm.reclaim(how, 1, error, take).map_err(|failed| failed.error))?;
         let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
         let block = Control {
             name,

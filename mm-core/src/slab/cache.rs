@@ -15,11 +15,13 @@ use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
+use crate::manager::Mm;
 use crate::memory::Memory;
 use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 /// The part of a cache that its lock guards.
 pub struct CacheState {
@@ -31,6 +33,8 @@ pub struct CacheState {
     pub(super) head: u32,
     /// Slabs, listed or not.
     pub(super) slabs: u32,
+    /// Somebody may be waiting for an object. Then there is none free.
+    pub(super) waited: bool,
 }
 
 // SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
@@ -39,7 +43,13 @@ unsafe impl Send for CacheState {}
 impl CacheState {
     /// A cache without slabs.
     pub const fn new() -> Self {
-        CacheState { current: (&raw const USED_UP).cast_mut(), base: core::ptr::null_mut(), head: NIL, slabs: 0 }
+        CacheState {
+            current: (&raw const USED_UP).cast_mut(),
+            base: core::ptr::null_mut(),
+            head: NIL,
+            slabs: 0,
+            waited: false,
+        }
     }
 
     /// Takes the lowest slot of the current word, if it has one. `size` is that of the cache's slots.
@@ -111,6 +121,8 @@ pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
 
 /// A cache together with what its operations need.
 pub struct Slabs<'a, P: Platform, B: Backend> {
+    /// Who takes memory back when it is short.
+    pub mm: &'a Mm<P, B>,
     /// Where the memory comes from.
     pub memory: &'a Memory<P, B>,
     /// How slabs are cut.
@@ -125,7 +137,7 @@ pub struct Slabs<'a, P: Platform, B: Backend> {
     pub hooks: &'a Hooks,
 }
 
-type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
+pub(super) type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
 
 impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     #[inline(always)]
@@ -177,17 +189,27 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         state.base = self.memory.frame_ptr(Pfn(pfn)).wrapping_add(offset);
     }
 
-    /// Makes a slab, keeps its first object, and lists it if there are more. No lock is held.
+    /// Takes an object of any slab there is. When there is none no slab is listed, so that the next free of any comes to
+    /// [`settle`](Self::settle).
+    pub(super) fn any_object(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
+        state.take(self.geometry.size as usize).or_else(|| self.advance(state))
+    }
+
+    /// Makes a slab of fresh pages; keeps its first object. No lock is held.
     ///
     /// # Errors
     /// `NoMemory`, `NoContig`, `NotReady`.
-    #[cold]
-    #[inline(never)]
-    pub fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let g = self.geometry;
+    pub(super) fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.memory.fault_point(FaultClass::Slab)?;
-        let pfn = self.memory.take_block(g.pages as usize, flags, FrameKind::Held, 0)?;
-        let id = match self.memory.meta_take(meta_size(g.words as usize), flags) {
+        let pfn = self.memory.take_block(self.geometry.pages as usize, flags, FrameKind::Held, NIL)?;
+        self.make_slab(pfn, flags, None)
+    }
+
+    /// Makes a slab of the caller's block and a descriptor, for which it waits until `until`, if that is a time; keeps
+    /// its first object, and lists it if there are more. On failure the block goes back.
+    pub(super) fn make_slab(&self, pfn: Pfn, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
+        let g = self.geometry;
+        let id = match self.memory.meta_take(meta_size(g.words as usize), flags, until) {
             Ok(id) => id,
             Err(error) => {
                 let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
@@ -233,7 +255,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         if unsafe { (*slab).summary } != 0 {
             self.list(&mut state, id);
         }
-        drop(state);
+        if state.waited {
+            self.hand_over(state);
+        } else {
+            drop(state);
+        }
         Ok(self.first_slot(pfn))
     }
 
@@ -317,7 +343,10 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
         if id != state.head && self.is_free(slab) {
             self.unlist(&mut state, id);
+            // Who waits for an object waits for pages too.
             self.release(state, slab, id);
+        } else if state.waited {
+            self.hand_over(state);
         }
     }
 

@@ -9,6 +9,7 @@ mod cache;
 mod geometry;
 mod hooks;
 mod scan;
+mod short;
 
 pub use bulk::BATCH;
 pub use cache::{CacheState, Detached, Given, Slabs, give};
