@@ -6,8 +6,8 @@ use crate::{change, walker, window};
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm_core::vmalloc::Mapped;
 use mm_core::{
-    Backend, CacheMode, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr,
-    VirtRange, Walk,
+    Backend, CacheMode, InManager, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, RawLock,
+    TableFrames, VirtAddr, VirtRange, Walk,
 };
 
 /// x86 page tables on machine `M`: `Hw` in a kernel, a simulated one in tests.
@@ -54,6 +54,12 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
     (u32::MAX >> 44u32.saturating_sub(bits).min(31)).min(u32::MAX - 1)
 }
 
+impl<M: Machine + Default> Default for X86<M> {
+    fn default() -> Self {
+        X86::new(M::default())
+    }
+}
+
 // SAFETY: `Machine` promises the same of the direct map, and of its windows what `with_frame` gives.
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;
@@ -62,6 +68,7 @@ unsafe impl<M: Machine> Backend for X86<M> {
     const HAS_MMU: bool = true;
 
     type Areas<P: Platform> = Mapped<P, Self>;
+    type Classes<L: RawLock> = InManager<L>;
 
     #[inline(always)]
     fn direct_ptr(&self, phys: usize) -> *mut u8 {
