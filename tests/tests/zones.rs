@@ -1,172 +1,156 @@
-//! Zones on the machine as it was booted: each request gets memory of its kind, wherever the machine has it.
-//!
-//! The runner boots this suite a second time where a board takes more than 4 GiB of RAM, and says so by the word
-//! `past-4g`: then there are frames that 32 address bits do not reach, and the tests use them.
+//! What zones keep, from whom, and what is told of it.
 #![no_std]
 #![no_main]
 
 rtmm_tests::setup!();
 
-#[embedded_test::tests(default_timeout = 120)]
+#[embedded_test::tests(default_timeout = 60)]
 mod tests {
+    use core::sync::atomic::{AtomicUsize, Ordering};
     use rtmm::{
-        AllocError, Backend, FreeError, GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, Gfp, KMap, Pfn,
-        ZoneInfo, ZoneKind,
+        AllocError, Backend, Bug, Depth, GFP_ATOMIC, GFP_DMA, GFP_KERNEL, GFP_NOWAIT, Gfp, MmError, ShrinkRequest,
+        Shrinker, ZoneKind,
     };
     use rtmm_tests::board::{self, MM};
-    use rtmm_tests::{Bytes, HAS_MMU, Hoard, MAX_ORDER, NothingLost, PAGE};
+    use rtmm_tests::{Bytes, Hoard, MAX_ORDER, NothingLost, PAGE, fragment};
 
-    const FOUR_GIB: u64 = 1 << 32;
+    const QUIET: Gfp = GFP_NOWAIT.union(Gfp::NOWARN);
 
     #[init]
     fn init() -> NothingLost {
+        MM.drain();
         NothingLost::watch()
     }
 
-    fn phys(pfn: Pfn) -> u64 {
-        pfn.phys(<board::Backend as Backend>::PAGE_SHIFT).0
-    }
-
-    /// True when the runner gave the machine RAM past 4 GiB.
-    fn must_pass_four_gib() -> bool {
-        board::args().split_ascii_whitespace().any(|word| word == "past-4g")
-    }
-
-    /// The zone a frame lies in.
-    fn zone_of(pfn: Pfn) -> ZoneInfo {
-        let info = MM.zoneinfo();
-        *info.zones().iter().find(|zone| (zone.span.0..zone.span.1).contains(&pfn.0)).expect("a frame of a zone")
-    }
-
-    /// All blocks below 4 GiB that need no kernel address, so that what comes next lies past it.
-    fn all_below() -> Hoard {
-        let end = Pfn((FOUR_GIB >> <board::Backend as Backend>::PAGE_SHIFT) as u32);
-        Hoard::of_blocks_below(end, GFP_HIGHUSER | Gfp::NOWARN, MAX_ORDER)
+    #[test]
+    fn ordinary_requests_stop_at_the_minimum_and_interrupts_do_not() {
+        let hoard = Hoard::of(QUIET);
+        for zone in MM.zoneinfo().zones() {
+            assert!(zone.free <= zone.marks.limit(ZoneKind::Normal, Depth::Min), "{zone:?}");
+            assert!(zone.free >= zone.marks.min.min(zone.managed), "{zone:?}");
+        }
+        assert_eq!(MM.get_free_page(QUIET), Err(AllocError::NoMemory));
+        assert_eq!(MM.get_free_page(GFP_KERNEL | Gfp::NOWARN | Gfp::NORETRY), Err(AllocError::NoMemory));
+        let spare = MM.zoneinfo().spare(GFP_ATOMIC);
+        static GOT: AtomicUsize = AtomicUsize::new(0);
+        board::in_interrupt(|| {
+            let hoard = Hoard::of(GFP_ATOMIC | Gfp::NOWARN);
+            GOT.store(hoard.count(), Ordering::Relaxed);
+            assert_eq!(MM.zoneinfo().spare(GFP_ATOMIC), 0);
+            hoard.free();
+        });
+        assert_eq!(GOT.load(Ordering::Relaxed), spare);
+        hoard.free();
     }
 
     #[test]
-    fn the_last_frame_lies_where_the_runner_says() {
-        let end = MM.zoneinfo().zones().iter().map(|zone| zone.span.1).max().unwrap();
-        assert_eq!(phys(Pfn(end)) > FOUR_GIB, must_pass_four_gib(), "RAM ends at {:#x}", phys(Pfn(end)));
+    fn a_small_board_keeps_at_most_one_frame_in_thirty_two() {
+        for zone in MM.zoneinfo().zones() {
+            assert!(zone.marks.min <= zone.managed / 32, "{zone:?}");
+            assert!(zone.marks.min <= zone.marks.low && zone.marks.low <= zone.marks.high, "{zone:?}");
+        }
     }
 
     #[test]
-    fn each_request_gets_frames_of_the_highest_zone_it_may_use() {
-        let of_flags = [
-            (GFP_ATOMIC | GFP_DMA, ZoneKind::Dma),
-            (GFP_ATOMIC | GFP_DMA32, ZoneKind::Dma32),
-            (GFP_KERNEL, ZoneKind::Normal),
-            (GFP_HIGHUSER, ZoneKind::HighMem),
-        ];
-        for (flags, kind) in of_flags {
-            let info = MM.zoneinfo();
-            let zones = info.zones().iter().filter(|zone| zone.kind <= kind && zone.spare(flags) > 0);
-            let best = zones.map(|zone| zone.kind).max();
-            match MM.alloc_page(flags | Gfp::NOWARN) {
-                Ok(pfn) => {
-                    assert_eq!(Some(zone_of(pfn).kind), best, "{flags:?} got frame {pfn}");
-                    MM.free_pages_frame(pfn, 0).unwrap();
-                }
-                Err(error) => assert_eq!((error, best), (AllocError::NoMemory, None), "{flags:?}"),
+    fn lower_zones_keep_a_reserve_from_those_with_a_choice() {
+        let hoard = Hoard::of(GFP_ATOMIC | Gfp::NOWARN);
+        for zone in MM.zoneinfo().zones() {
+            let kept = zone.marks.reserve[ZoneKind::Normal as usize];
+            assert!(zone.free >= kept || zone.managed < kept, "{zone:?}");
+            if zone.kind == ZoneKind::Dma && zone.managed > kept + zone.marks.min && kept != 0 {
+                let page = MM.get_free_page(GFP_ATOMIC | GFP_DMA).unwrap();
+                MM.free_page(page.as_ptr()).unwrap();
             }
         }
+        hoard.free();
     }
 
     #[test]
-    fn what_has_an_address_lies_where_addresses_are() {
-        let low_end = MM.backend().lowmem_end();
-        for flags in [GFP_KERNEL, GFP_HIGHUSER] {
-            let page = MM.get_free_page(flags).unwrap();
-            let object = MM.kmalloc(100, flags).unwrap();
-            let large = MM.kmalloc(5 * PAGE, flags).unwrap();
-            for at in [page, object, large] {
-                let pfn = MM.pfn_of(at.as_ptr()).unwrap();
-                assert!(phys(pfn) < low_end && zone_of(pfn).kind != ZoneKind::HighMem, "{pfn}");
-            }
-            MM.free_page(page.as_ptr()).unwrap();
-            MM.kfree(object.as_ptr()).unwrap();
-            MM.kfree(large.as_ptr()).unwrap();
-        }
-    }
-
-    #[test]
-    fn frames_past_four_gib_keep_what_is_written() {
-        if !must_pass_four_gib() {
-            return;
-        }
-        let below = all_below();
-        let block = MM.alloc_pages(GFP_HIGHUSER | Gfp::ZERO, 3).unwrap();
-        assert!(phys(block) >= FOUR_GIB, "{block}");
-        let frame = |page: u32| Pfn(block.0 + page);
-        for page in 0..8 {
-            let mapped = KMap::new_in(frame(page), &MM).unwrap();
-            // SAFETY: a page of the test's, mapped.
-            let bytes = unsafe { core::slice::from_raw_parts_mut(mapped.as_ptr(), PAGE) };
-            assert!(bytes.iter().all(|byte| *byte == 0), "page {page} is not zeroed");
-            bytes.fill(page as u8 + 1);
-        }
-        for page in 0..8 {
-            // SAFETY: a frame of the test's; a page is read.
-            let same = unsafe {
-                MM.backend().with_frame(frame(page), |at| {
-                    core::slice::from_raw_parts(at, PAGE).iter().all(|byte| *byte == page as u8 + 1)
-                })
-            };
-            assert!(same, "page {page} holds something else");
-        }
-        assert_eq!(MM.free_pages_frame(frame(1), 0), Err(FreeError::Interior));
-        assert_eq!(MM.free_pages_frame(block, 2), Err(FreeError::WrongOrder));
-        MM.free_pages_frame(block, 3).unwrap();
-        assert_eq!(MM.free_pages_frame(block, 3), Err(FreeError::DoubleFree));
-        below.free();
-    }
-
-    #[test]
-    fn areas_are_made_of_frames_past_four_gib() {
-        if !must_pass_four_gib() || !HAS_MMU {
-            return;
-        }
-        let below = all_below();
-        // Dirty memory, so that a zeroed area shows who zeroed it.
-        let block = MM.alloc_pages(GFP_HIGHUSER, 8).unwrap();
-        for page in 0..256 {
-            // SAFETY: a frame of the test's; a page is written.
-            unsafe { MM.backend().with_frame(Pfn(block.0 + page), |at| at.write_bytes(0xee, PAGE)) };
-        }
-        MM.free_pages_frame(block, 8).unwrap();
-        let mut area = Bytes::vzalloc(256 * PAGE).unwrap();
-        // SAFETY: the area is the test's and as long.
-        let zeroed = unsafe { core::slice::from_raw_parts(area.ptr(), 256 * PAGE).iter().all(|byte| *byte == 0) };
-        assert!(zeroed);
-        area.fill(0x17);
-        for page in 0..256 {
-            let at = area.ptr().wrapping_add(page * PAGE);
-            let pfn = MM.vmalloc_to_page(at).unwrap();
-            assert!(phys(pfn) >= FOUR_GIB, "page {page} is frame {pfn}");
-            let mapped = KMap::new_in(pfn, &MM).unwrap();
-            // SAFETY: both are live pages of the test's.
-            let same = unsafe {
-                core::slice::from_raw_parts(at, PAGE) == core::slice::from_raw_parts(mapped.as_ptr().cast_const(), PAGE)
-            };
-            assert!(same, "page {page} reads differently by another address");
-        }
-        area.free().unwrap();
-        below.free();
-    }
-
-    #[test]
-    fn ordinary_memory_past_four_gib_has_an_address_where_all_memory_has() {
-        if !must_pass_four_gib() || MM.backend().lowmem_end() <= FOUR_GIB {
-            return;
-        }
-        let below = all_below();
-        let page = MM.get_free_page(GFP_KERNEL).unwrap();
-        let pfn = MM.pfn_of(page.as_ptr()).unwrap();
-        assert!(phys(pfn) >= FOUR_GIB && zone_of(pfn).kind == ZoneKind::Normal, "{pfn}");
-        let object = Bytes::kmalloc(3 * PAGE, GFP_KERNEL).unwrap();
-        assert!(phys(MM.pfn_of(object.ptr()).unwrap()) >= FOUR_GIB);
+    fn a_request_takes_back_what_caches_keep() {
+        let object = Bytes::kmalloc(64, GFP_KERNEL).unwrap();
+        let hoard = Hoard::of(QUIET);
         object.free().unwrap();
+        // Nobody drained: the slab and its descriptor's page are found all the same.
+        let page = MM.get_free_page(QUIET).unwrap();
         MM.free_page(page.as_ptr()).unwrap();
-        below.free();
+        hoard.free();
+    }
+
+    /// Gives back a page each time, as long as it has some.
+    struct Reluctant;
+
+    static KEPT: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+
+    impl Shrinker for Reluctant {
+        fn count(&self, _: &ShrinkRequest) -> usize {
+            KEPT.iter().filter(|page| page.load(Ordering::Relaxed) != 0).count()
+        }
+
+        fn scan(&self, request: &ShrinkRequest) -> usize {
+            assert!(request.scan != 0);
+            let Some(page) = KEPT.iter().find(|page| page.load(Ordering::Relaxed) != 0) else { return 0 };
+            let at = page.swap(0, Ordering::Relaxed);
+            MM.free_page(core::ptr::without_provenance(at)).unwrap();
+            1
+        }
+    }
+
+    #[test]
+    fn a_shrinker_is_asked_and_what_it_gives_is_used() {
+        static RELUCTANT: Reluctant = Reluctant;
+        for page in &KEPT {
+            page.store(MM.get_free_page(GFP_KERNEL).unwrap().as_ptr().expose_provenance(), Ordering::Relaxed);
+        }
+        let hoard = Hoard::of(QUIET);
+        let id = MM.register_shrinker(&RELUCTANT).unwrap();
+        let pages = KEPT.each_ref().map(|_| MM.get_free_page(GFP_KERNEL).unwrap());
+        assert!(MM.get_free_page(GFP_KERNEL | Gfp::NORETRY | Gfp::NOWARN).is_err());
+        MM.unregister_shrinker(id).unwrap();
+        assert_eq!(MM.unregister_shrinker(id), Err(MmError::Inval));
+        for page in pages {
+            MM.free_page(page.as_ptr()).unwrap();
+        }
+        hoard.free();
+    }
+
+    #[test]
+    fn a_flag_that_may_wait_is_reported_once_for_each_place(mut lost: NothingLost) {
+        lost.expect_bugs(2);
+        let before = board::bugs();
+        board::in_interrupt(|| {
+            for _ in 0..3 {
+                let page = MM.get_free_page(GFP_KERNEL).unwrap();
+                MM.free_page(page.as_ptr()).unwrap();
+            }
+        });
+        assert_eq!(board::bugs(), before + 1, "memory was at hand, and it is told all the same");
+        assert!(matches!(board::last_bug(), Some(Bug::MayWaitInAtomic { .. })));
+        let hoard = Hoard::of(QUIET);
+        board::in_interrupt(|| {
+            assert!(MM.kmalloc(3 * PAGE, GFP_KERNEL | Gfp::NOWARN).is_err());
+        });
+        assert_eq!(board::bugs(), before + 2);
+        hoard.free();
+    }
+
+    #[test]
+    fn what_would_fit_is_told_without_taking_it() {
+        for flags in [GFP_KERNEL, GFP_ATOMIC, GFP_KERNEL | GFP_DMA] {
+            match MM.largest_block(flags) {
+                Some(order) => {
+                    let block = MM.get_free_pages(flags, order).unwrap();
+                    MM.free_pages(block.as_ptr(), order).unwrap();
+                    assert!(order == MAX_ORDER || MM.get_free_pages(QUIET | flags, order + 1).is_err());
+                }
+                None => assert!(MM.get_free_page(QUIET | flags).is_err()),
+            }
+        }
+        assert_eq!(MM.unusable_index(0), 0);
+        let hoard = fragment();
+        assert_eq!(MM.largest_block(GFP_ATOMIC), Some(0));
+        assert!(MM.unusable_index(MAX_ORDER) > 900, "{}", MM.unusable_index(MAX_ORDER));
+        assert_eq!(MM.unusable_index(0), 0);
+        hoard.free();
+        let _ = MM.backend().lowmem_end();
     }
 }

@@ -59,8 +59,8 @@ pub struct Again {
     pub word: &'static str,
 }
 
-/// Zones with frames that 32 address bits do not reach.
-const PAST_4G: Option<Again> = Some(Again { suite: "zones", ram: "5G", word: "past-4g" });
+/// Frames that 32 address bits do not reach.
+const PAST_4G: Option<Again> = Some(Again { suite: "far_frames", ram: "5G", word: "past-4g" });
 
 /// RAM of a machine, in the syntax of `-m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -243,8 +243,8 @@ mod tests {
         let expected = "cargo xtask test --board qemu-x86_64 --machine q35 --defmt --exact slab::tests::a";
         assert_eq!(rerun(board, "slab::tests::a", &options), expected);
         let again = Options::default().again(board).unwrap();
-        let expected = "cargo xtask test --board qemu-x86_64 --mem 5G --word past-4g --exact zones::tests::a";
-        assert_eq!(rerun(board, "zones::tests::a", &again), expected);
+        let expected = "cargo xtask test --board qemu-x86_64 --mem 5G --word past-4g --exact far_frames::tests::a";
+        assert_eq!(rerun(board, "far_frames::tests::a", &again), expected);
         assert!(again.again(board).is_none() && Options::default().again(Board::named("host").unwrap()).is_none());
     }
 }

@@ -5,6 +5,7 @@ mod watermark;
 pub use watermark::{Depth, Marks, Tuning};
 
 mod batch;
+mod query;
 
 pub use batch::BATCH;
 
