@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
 use crate::gfp::{GFP_DMA32, GFP_KERNEL, Gfp};
 use crate::manager::Mm;
+use crate::meta::MetaSize;
 use crate::platform::{Context, Platform};
 use crate::prot::Prot;
 use core::panic::Location;
@@ -70,7 +71,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // A machine without memory above has no zone of its own for what lies below.
         let below = |region: &crate::frame::Region| u64::from(region.end()) << B::PAGE_SHIFT <= 1 << 32;
         let all_below = self.memory.frames.regions().iter().all(below);
-        self.vmalloc_at(size, if all_below { &AreaOptions::new() } else { &LOW }, Location::caller())
+        let options = if all_below { AreaOptions::new() } else { LOW };
+        self.vmalloc_at(size, &options, Location::caller())
     }
 
     /// [`vmalloc`](Self::vmalloc) near NUMA node `node`: `None` and node 0 are the one there is.
@@ -174,6 +176,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match failed.waits {
             true => {
                 request.until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                // A page for its record comes first: one that was given back is kept for who asks next.
+                let record = self.memory.meta_take(MetaSize::Large, flags, request.until)?;
+                self.memory.meta_give(record, MetaSize::Large);
                 self.areas.vmalloc(&self.memory, &request)
             }
             false => Err(failed.error),
