@@ -9,8 +9,8 @@ pub type BoardPlatform = SingleCore<CortexM>;
 
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 9;
-/// The largest block is half of the RAM.
-const MAX_ORDER: usize = 6;
+/// Blocks of up to 16 KiB: no larger one fits beside the image, aligned to itself.
+const MAX_ORDER: usize = 5;
 
 /// Contiguous memory in small pages, with addresses that are physical ones.
 pub type Backend = NoMmu<PAGE_SHIFT, MAX_ORDER>;
