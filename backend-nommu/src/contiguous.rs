@@ -85,7 +85,13 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         // SAFETY: the record is ours.
         unsafe { memory.area(id).write(area) };
         let flags = request.flags.difference(Gfp::HIGHMEM);
-        match memory.take_block(pages, flags, FrameKind::Mapped, id) {
+        let block = match memory.take_block(pages, flags, FrameKind::Mapped, id) {
+            Err(_) if request.until.is_some() => {
+                memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.until)
+            }
+            block => block,
+        };
+        match block {
             Ok(pfn) => {
                 let ptr = memory.frame_ptr(pfn);
                 let lock = self.locked();
@@ -120,8 +126,9 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
             return Err(FreeError::DoubleFree);
         }
         area.withdraw();
-        memory.free_block(pfn, FrameKind::Mapped, None)?;
+        // From here on it is nobody's but ours; behind the lock, because the free may wake who waits for it.
         drop(lock);
+        memory.free_block(pfn, FrameKind::Mapped, None)?;
         memory.area_give(id);
         Ok(())
     }

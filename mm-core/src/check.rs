@@ -113,7 +113,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 at: tally.descriptors,
             });
         }
-        if areas.held != tally.held {
+        if areas.held + self.memory.waiting.granted() != tally.held {
             return Err(Damage { what: "pages are held that nobody keeps", at: tally.held });
         }
         Ok(CheckReport {

@@ -93,6 +93,14 @@ errors! {
     }
 }
 
+impl AllocError {
+    /// True when the same request may succeed later: memory was short.
+    #[inline]
+    pub(crate) const fn may_pass(self) -> bool {
+        matches!(self, AllocError::NoMemory | AllocError::NoContig)
+    }
+}
+
 errors! {
     /// Why a free was refused. Nothing was changed.
     FreeError {

@@ -38,6 +38,8 @@ mod armed {
         /// `then` stays as it is.
         forever: bool,
         hit: bool,
+        /// A step failed since this was asked.
+        struck: bool,
     }
 
     /// Fails the k-th step of a class: once, and another one later, or all from there on.
@@ -79,6 +81,11 @@ mod armed {
             self.plan.lock().hit
         }
 
+        /// True when a step was made to fail since the last call.
+        pub(crate) fn take_struck(&self) -> bool {
+            core::mem::replace(&mut self.plan.lock().struck, false)
+        }
+
         pub(crate) fn strikes(&self, class: FaultClass) -> bool {
             let mut plan = self.plan.lock();
             if plan.left == 0 || (plan.class != FaultClass::Any && plan.class != class) {
@@ -88,6 +95,7 @@ mod armed {
             if plan.left != 0 {
                 return false;
             }
+            plan.struck = true;
             plan.left = plan.then;
             plan.hit = plan.then == 0 || plan.forever;
             if !plan.forever {
@@ -99,7 +107,7 @@ mod armed {
 
     impl Plan {
         const fn new(class: FaultClass, left: u64, then: u64, forever: bool) -> Plan {
-            Plan { class, left, then, forever, hit: false }
+            Plan { class, left, then, forever, hit: false, struck: false }
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::zone::Depth;
 
 /// Allocation flags, in the manner of Linux's `gfp_t`.
 ///
-/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `NORETRY` and `USER` are known
-/// and change nothing yet: there is no reclaim.
+/// Bits this build does not know are refused with [`AllocError::BadFlags`], never ignored. `USER` is known and changes
+/// nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(transparent)]
@@ -28,7 +28,7 @@ bitflags::bitflags! {
         const WAIT = 1 << 10;
         /// `__GFP_NOWARN`: no report on failure.
         const NOWARN = 1 << 13;
-        /// `__GFP_NORETRY`: one round of reclaim at most, once there is any.
+        /// `__GFP_NORETRY`: one round of reclaim at most, and no waiting.
         const NORETRY = 1 << 16;
         /// `__GFP_COMP`: the block is one compound page: a reference on any of its frames keeps all of it.
         const COMP = 1 << 18;
@@ -37,7 +37,7 @@ bitflags::bitflags! {
     }
 }
 
-/// May wait; the usual choice of a task, never right in an interrupt. Nothing waits yet: it fails at once.
+/// May wait, and may ask others for memory; the usual choice of a task, never right in an interrupt.
 pub const GFP_KERNEL: Gfp = Gfp::WAIT;
 /// As [`GFP_KERNEL`], for memory a user will see.
 pub const GFP_USER: Gfp = Gfp::WAIT.union(Gfp::USER);

@@ -58,18 +58,29 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `ptr` came from `alloc_layout` with `layout`, and `size` is not 0.
     pub unsafe fn realloc_layout(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let Ok(new) = Layout::from_size_align(size, layout.align()) else { return core::ptr::null_mut() };
+        // SAFETY: by the caller's word.
+        unsafe { self.resize_layout(ptr, layout, new, ALLOCATOR_FLAGS) }
+    }
+
+    /// Changes the layout of what `alloc_layout` gave, in place when it fits and not less than half of it would be
+    /// used; null leaves the old object as it was. What is moved is allocated with `flags`.
+    ///
+    /// # Safety
+    /// `ptr` came from `alloc_layout` with `old`, and `new` is not empty.
+    pub unsafe fn resize_layout(&self, ptr: *mut u8, old: Layout, new: Layout, flags: Gfp) -> *mut u8 {
         let Ok(needed) = layout_size(new) else { return core::ptr::null_mut() };
         let usable = self.ksize(ptr).unwrap_or(0);
-        if needed <= usable && needed > usable / 2 {
+        let fits = needed <= usable && ptr.addr() & (new.align() - 1) == 0;
+        if fits && needed > usable / 2 {
             return ptr;
         }
-        let moved = self.alloc_layout(new, ALLOCATOR_FLAGS);
+        let moved = self.alloc_layout(new, flags);
         if moved.is_null() {
             // Moving a small rest would save memory, but shrinking must not fail for want of it.
-            return if needed <= usable { ptr } else { moved };
+            return if fits { ptr } else { moved };
         }
-        // SAFETY: the old object is at least `layout.size()` long, the new one `size`, and they are distinct.
-        unsafe { moved.copy_from_nonoverlapping(ptr, layout.size().min(size)) };
+        // SAFETY: the old object is at least `old.size()` long, the new one `new.size()`, and they are distinct.
+        unsafe { moved.copy_from_nonoverlapping(ptr, old.size().min(new.size())) };
         self.dealloc_layout(ptr);
         moved
     }
@@ -80,7 +91,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 pub const ALLOCATOR_FLAGS: Gfp = GFP_NOWAIT.union(Gfp::NOWARN);
 
 /// The size whose natural alignment covers the layout's.
-fn layout_size(layout: Layout) -> Result<usize, AllocError> {
+pub(crate) fn layout_size(layout: Layout) -> Result<usize, AllocError> {
     layout.size().checked_next_multiple_of(layout.align()).ok_or(AllocError::TooBig)
 }
 
@@ -153,6 +164,8 @@ macro_rules! global_mm {
 
         /// An owned value in memory of the global manager.
         pub type KBox<T> = $crate::KBox<T, Kernel>;
+        /// A cache of values in memory of the global manager.
+        pub type KmemCache<T> = $crate::KmemCache<T, Kernel>;
         /// Owned pages of the global manager.
         pub type Pages = $crate::Pages<Kernel>;
         /// An owned vmalloc area of the global manager.

@@ -81,7 +81,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[cold]
     #[inline(never)]
     fn kmalloc_grow(&self, class: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
-        Packed::new(self.memory.admit(flags, caller).and_then(|flags| self.class(class).grow(flags)))
+        Packed::new(self.memory.admit(flags, caller).and_then(|flags| self.class(class).alloc_slab(flags, None)))
     }
 
     /// Special flags, zero, and sizes above the largest class.
@@ -99,7 +99,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let table = ClassTable::<B>::TABLE;
         if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
             let pages = size.div_ceil(B::PAGE_SIZE);
-            let pfn = self.memory.take_block(pages, flags, FrameKind::Large, NIL)?;
+            let pfn = self.take_block(pages, flags, FrameKind::Large, NIL)?;
             return Ok(self.block_ptr(pfn));
         }
         let class = table.of[(size + 7) >> 3] as usize;
@@ -181,7 +181,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// False for an object that was freed; `addr` is the start of one, as `ksize` found.
-    fn is_live(&self, addr: usize) -> bool {
+    pub(crate) fn is_live(&self, addr: usize) -> bool {
         match self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
             Some((_, frame)) if frame.head().is(FrameKind::Slab) => {
                 self.class(frame.head().class()).is_live(frame, frame.head(), addr)

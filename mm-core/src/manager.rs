@@ -11,7 +11,8 @@ use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
-use crate::slab::{CacheState, ClassTable, MAX_CLASSES, Slabs};
+use crate::reclaim::{Shrinkers, Turn};
+use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
 use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
@@ -26,7 +27,7 @@ pub struct Config<'a> {
     /// The window of the vmalloc address space; empty without an MMU. An area or ioremap takes whole units of 64 KiB of
     /// it, its guard page included, and the last unit is a guard.
     pub vmalloc: VirtRange,
-    /// How many frames are kept free.
+    /// How many frames are kept free, and how long requests wait.
     pub tuning: Tuning,
 }
 
@@ -47,6 +48,8 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) classes: [Locked<P::Lock, CacheState>; MAX_CLASSES],
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
+    pub(crate) shrinkers: Shrinkers<P::Lock>,
+    pub(crate) turn: Turn<P::Lock>,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -61,6 +64,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             classes: [const { Locked::new(CacheState::new()) }; MAX_CLASSES],
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
+            shrinkers: Shrinkers::new(),
+            turn: Turn::new(),
         }
     }
 
@@ -109,6 +114,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(MmError::NoUsableMemory);
         }
         self.memory.zones.set_marks(B::PAGE_SHIFT, &config.tuning);
+        self.memory.waiting.set_max_wait(config.tuning.max_wait);
         self.memory.set_ready();
         crate::trace::ready(self.memory.managed_pages(), B::PAGE_SIZE);
         Ok(())
@@ -192,11 +198,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(always)]
     pub(crate) fn class(&self, class: usize) -> Slabs<'_, P, B> {
         Slabs {
+            mm: self,
             memory: &self.memory,
             geometry: &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES],
             state: &self.classes[class % MAX_CLASSES],
             kind: FrameKind::Slab,
             owner: class as u8,
+            hooks: &Hooks::NONE,
         }
     }
 

@@ -2,17 +2,20 @@
 
 use crate::addr::{PageRange, Pfn};
 use crate::backend::Backend;
+use crate::bits::Word;
 use crate::error::{AllocError, FreeError};
 use crate::fault::FaultClass;
-use crate::frame::{FrameKind, FrameMap, Head};
+use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::meta::MetaPools;
-use crate::platform::{Bug, Context, Platform};
+use crate::platform::{Bug, Context, Platform, RawLock};
+use crate::wait::{Block, Waiting};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
 const MAX_SITES: usize = 16;
@@ -30,6 +33,7 @@ pub struct Memory<P: Platform, B: Backend> {
     pub(crate) started: Locked<P::Lock, bool>,
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
+    pub(crate) waiting: Waiting<P::Lock>,
     pub(crate) meta: MetaPools<P::Lock>,
     sites: Locked<P::Lock, heapless::Vec<&'static Location<'static>, MAX_SITES>>,
     #[cfg(feature = "fault-injection")]
@@ -46,6 +50,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             started: Locked::new(false),
             frames: FrameMap::new(),
             zones: Zones::new(),
+            waiting: Waiting::new(),
             meta: MetaPools::new(),
             sites: Locked::new(heapless::Vec::new()),
             #[cfg(feature = "fault-injection")]
@@ -94,15 +99,27 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(())
     }
 
-    /// Refuses unknown flags, and reports a may-wait flag where waiting is impossible, once per call site.
+    /// True when a step was made to fail since this was last asked.
+    pub(crate) fn was_injected(&self) -> bool {
+        #[cfg(feature = "fault-injection")]
+        return self.faults.take_struck();
+        #[cfg(not(feature = "fault-injection"))]
+        false
+    }
+
+    /// Refuses unknown flags, and takes `WAIT` from flags where waiting is impossible: in an interrupt or critical
+    /// section, with one report per call site, and at start-up.
     ///
     /// # Errors
     /// [`AllocError::BadFlags`].
     #[inline(always)]
     pub fn admit(&self, flags: Gfp, caller: &'static Location<'static>) -> Result<Gfp, AllocError> {
         let flags = flags.validate()?;
-        if flags.contains(Gfp::WAIT) && self.platform.context() == Context::Atomic {
-            self.report_may_wait(caller);
+        if flags.contains(Gfp::WAIT) {
+            let context = self.platform.context();
+            if context != Context::Task {
+                return Ok(self.no_wait(flags, context, caller));
+            }
         }
         Ok(flags)
     }
@@ -134,8 +151,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         core::hint::black_box(memory)
     }
 
+    /// The flags without `WAIT`, told of in an atomic context.
     #[cold]
     #[inline(never)]
+    fn no_wait(&self, flags: Gfp, context: Context, caller: &'static Location<'static>) -> Gfp {
+        if context == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+        flags.difference(Gfp::WAIT)
+    }
+
     fn report_may_wait(&self, caller: &'static Location<'static>) {
         // By value: one place in the source can have several copies of its location.
         let same = |site: &&Location<'_>| {
@@ -185,11 +210,31 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[inline(never)]
     fn take_slow(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
         let reach = (ZoneKind::of(flags), flags.depth());
-        self.zones.take_deep(&self.frames, pages, reach, head, link).map_err(|error| {
-            let error = if self.is_ready() { error } else { AllocError::NotReady };
-            crate::trace::pages_failed(pages, flags, error);
-            error
-        })
+        let result = self.zones.take_deep(&self.frames, pages, reach, head, link);
+        result.map_err(|error| if self.is_ready() { error } else { AllocError::NotReady })
+    }
+
+    /// [`take_block_now`](Self::take_block_now), and when there is none waits for it until `until`, if that is a time.
+    ///
+    /// Context: task when it may wait, no lock held.
+    ///
+    /// # Errors
+    /// As `take_block`.
+    #[inline(never)]
+    pub fn take_block_until(
+        &self,
+        pages: usize,
+        flags: Gfp,
+        kind: FrameKind,
+        link: u32,
+        until: Option<Duration>,
+    ) -> Result<Pfn, AllocError> {
+        match (self.take_block_now(pages, flags, kind, link), until) {
+            (Err(error), Some(until)) if error.may_pass() => {
+                self.wait_for_block(Block { pages, flags, kind, link }, until, error)
+            }
+            (result, _) => result,
+        }
     }
 
     /// Gives back the block at frame number `pfn` (which may be anything), which must be a live block of `kind` and,
@@ -202,7 +247,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let Some((region, frame)) = self.frames.find(pfn) else {
             return Err(self.foreign());
         };
-        self.zones.give(region, frame, pfn as u32, |head, is_free| {
+        self.give(region, frame, pfn as u32, |head, is_free| {
             if !head.is(kind) {
                 return Err(FrameMap::refusal(head.kind(), head.is(FrameKind::Tail) && is_free()));
             }
@@ -212,6 +257,34 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             Ok(count)
         })
+    }
+
+    /// [`Zones::give`], which hands the block over if somebody waits for it. No lock is held.
+    #[inline(always)]
+    pub(crate) fn give<E>(
+        &self,
+        region: &Region,
+        frame: &Frame,
+        pfn: u32,
+        admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.zones.give(region, frame, pfn, admit, &self.waiting, |zone| self.hand_over(region.zone(), zone))
+    }
+
+    /// [`Zones::give_single`], which hands the frame over if somebody waits for it. No lock is held.
+    #[inline(always)]
+    pub(crate) fn give_single(&self, single: Single<'_>, head: Head) -> bool {
+        self.zones.give_single(single, head, &self.waiting, |token, region, word| self.page_edge(token, region, word))
+    }
+
+    /// A frame of a word that is not the open one was given back, or somebody waits.
+    #[inline(never)]
+    fn page_edge(&self, token: <P::Lock as RawLock>::Token, region: &Region, word: *mut Word) {
+        // SAFETY: `give_single` said so.
+        let zone = unsafe { self.zones.retell(token, region, word) };
+        if self.waiting.is_any() {
+            self.hand_over(region.zone(), zone);
+        }
     }
 
     /// Why an address outside every region is refused.

@@ -4,6 +4,7 @@ use crate::addr::VirtRange;
 use crate::error::FreeError;
 use core::fmt;
 use core::panic::Location;
+use core::time::Duration;
 
 /// A lock that masks interrupts on this CPU while it is held.
 ///
@@ -79,6 +80,11 @@ pub enum Bug {
         /// How many objects are live.
         objects: usize,
     },
+    /// A pool was dropped while elements were out; they are no pool's any more.
+    PoolBusy {
+        /// How many elements are out.
+        elements: usize,
+    },
     /// The manager's own data contradicts itself.
     Damage {
         /// Which rule is broken.
@@ -99,6 +105,7 @@ impl fmt::Display for Bug {
             Bug::BadFree { addr, error } => write!(f, "bad free of {addr:#x}: {error}"),
             Bug::MayWaitInAtomic { caller } => write!(f, "may-wait flag in atomic context at {caller}"),
             Bug::CacheBusy { objects } => write!(f, "cache dropped with {objects} live objects"),
+            Bug::PoolBusy { elements } => write!(f, "memory pool dropped with {elements} elements out"),
             Bug::Damage { what, at } => write!(f, "damaged metadata at {at:#x}: {what}"),
             Bug::NoAcknowledgement { cpu } => write!(f, "cpu {cpu} did not acknowledge a TLB shootdown"),
         }
@@ -110,7 +117,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// The lock of each structure.
     type Lock: RawLock;
 
-    /// True when a task can be put to sleep until memory comes back.
+    /// True when a task can be put to sleep until memory comes back: [`now`](Self::now), [`current`](Self::current),
+    /// [`wait`](Self::wait) and [`wake`](Self::wake) are there. When false nothing ever waits, except futures.
     const CAN_WAIT: bool = false;
 
     /// Where the caller runs.
@@ -118,6 +126,36 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Hears of a [`Bug`]. No lock is held; it may allocate and free. The board decides whether to stop.
     fn bug(&self, bug: &Bug);
+
+    /// The time since some start, which never runs back.
+    #[inline]
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// A name of the calling task, by which [`wake`](Self::wake) finds it.
+    #[inline]
+    fn current(&self) -> usize {
+        0
+    }
+
+    /// Puts the calling task to sleep until it is woken or `until` has come, a time of [`now`](Self::now).
+    ///
+    /// A wake that came since the task last returned from here is not lost: it ends the sleep at once. Returning
+    /// early without any reason is allowed. Called in [`Context::Task`] with no lock held.
+    #[inline]
+    fn wait(&self, until: Duration) {
+        let _ = until;
+    }
+
+    /// Wakes the task that [`current`](Self::current) named so, from any context, interrupts too. No lock is held.
+    ///
+    /// The task may have gone on already, be asleep elsewhere, or have ended: then this must do no harm. A platform
+    /// whose tasks can end names them by number, not by address.
+    #[inline]
+    fn wake(&self, task: usize) {
+        let _ = task;
+    }
 
     /// The number of this CPU, from 0.
     #[inline]

@@ -344,8 +344,8 @@ mod tests {
 
     #[test]
     fn an_object_is_not_freed_into_another_cache() {
-        let own = MM.kmem_cache_create("own", 64, 8, CacheFlags::empty()).unwrap();
-        let other = MM.kmem_cache_create("other", 64, 8, CacheFlags::empty()).unwrap();
+        let own = MM.kmem_cache_create("own", 64, 8, CacheFlags::empty(), None).unwrap();
+        let other = MM.kmem_cache_create("other", 64, 8, CacheFlags::empty(), None).unwrap();
         let object = own.alloc(GFP_KERNEL).unwrap();
         assert_eq!(other.free(object.as_ptr()), Err(FreeError::WrongCache));
         let plain = Bytes::kmalloc(64, GFP_KERNEL).unwrap();
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_cache_of_absurd_shape_is_refused() {
-        let refused = |size, align| MM.kmem_cache_create("absurd", size, align, CacheFlags::empty()).err();
+        let refused = |size, align| MM.kmem_cache_create("absurd", size, align, CacheFlags::empty(), None).err();
         assert!(refused(0, 8).is_some(), "size 0");
         assert!(refused(usize::MAX, 8).is_some(), "size usize::MAX");
         assert!(refused(usize::MAX - 6, 8).is_some(), "rounding up wraps");
@@ -371,10 +371,10 @@ mod tests {
 
     #[test]
     fn a_second_cache_of_one_name_is_refused() {
-        let cache = MM.kmem_cache_create("twin", 64, 8, CacheFlags::empty()).unwrap();
-        assert_eq!(MM.kmem_cache_create("twin", 32, 8, CacheFlags::empty()).err(), Some(MmError::Exists));
+        let cache = MM.kmem_cache_create("twin", 64, 8, CacheFlags::empty(), None).unwrap();
+        assert_eq!(MM.kmem_cache_create("twin", 32, 8, CacheFlags::empty(), None).err(), Some(MmError::Exists));
         cache.destroy().map_err(|(_, error)| error).unwrap();
-        let again = MM.kmem_cache_create("twin", 32, 8, CacheFlags::empty()).unwrap();
+        let again = MM.kmem_cache_create("twin", 32, 8, CacheFlags::empty(), None).unwrap();
         again.destroy().map_err(|(_, error)| error).unwrap();
     }
 

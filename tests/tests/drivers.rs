@@ -8,7 +8,7 @@ rtmm_tests::setup!();
 mod tests {
     use core::cell::Cell;
     use core::ptr::NonNull;
-    use rtmm::{AllocError, CacheFlags, FaultClass, FreeError, GFP_KERNEL, KmemCache};
+    use rtmm::{AllocError, CacheFlags, FaultClass, FreeError, GFP_KERNEL, RawKmemCache};
     use rtmm_examples::scull::{Cached, Device, Kmalloc, Paged, Store, Virtual};
     use rtmm_tests::board::{Kernel, MM};
     use rtmm_tests::{Counts, NothingLost, PAGE};
@@ -177,7 +177,7 @@ mod tests {
 
     /// scullc as it could be configured: the quantum was raised past the size the cache was made for.
     struct OutgrewItsCache {
-        cache: KmemCache<Kernel>,
+        cache: RawKmemCache<Kernel>,
     }
 
     const OBJECT: usize = 400;
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_overflow_damages_data_and_never_the_allocator() {
-        let cache = KmemCache::new_in("raised", OBJECT, 0, CacheFlags::empty(), Kernel).unwrap();
+        let cache = RawKmemCache::new_in("raised", OBJECT, 0, CacheFlags::empty(), None, Kernel).unwrap();
         let mut device = Device::new(OutgrewItsCache { cache }, SET);
         let length = SET * RAISED;
         write(&mut device, 0, length).unwrap();

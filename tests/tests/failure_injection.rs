@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_cache_at_every_step() {
         fail_each_step(FaultClass::Any, || {
-            let cache = MM.kmem_cache_create("injected", 72, 8, CacheFlags::empty())?;
+            let cache = MM.kmem_cache_create("injected", 72, 8, CacheFlags::empty(), None)?;
             let result = cache.alloc(GFP_KERNEL).map(|object| cache.free(object.as_ptr()).unwrap());
             cache.destroy().map_err(|(_, error)| error).unwrap();
             result.map_err(rtmm::MmError::from)

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_cache_hands_out_distinct_aligned_objects() {
-        let cache = MM.kmem_cache_create("distinct", 40, 16, CacheFlags::empty()).unwrap();
+        let cache = MM.kmem_cache_create("distinct", 40, 16, CacheFlags::empty(), None).unwrap();
         let mut objects: Vec<usize, 300> = Vec::new();
         for _ in 0..300 {
             let object = cache.alloc(GFP_KERNEL).unwrap();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_cache_with_live_objects_is_not_destroyed() {
-        let cache = MM.kmem_cache_create("busy", 100, 8, CacheFlags::empty()).unwrap();
+        let cache = MM.kmem_cache_create("busy", 100, 8, CacheFlags::empty(), None).unwrap();
         let first = cache.alloc(GFP_KERNEL).unwrap();
         let second = cache.alloc(GFP_KERNEL).unwrap();
         let (cache, error) = cache.destroy().unwrap_err();

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(now.active, before.active + 5);
         assert!(size >= 100 && now.objects >= now.active);
 
-        let cache = MM.kmem_cache_create("listed", 56, 8, CacheFlags::empty()).unwrap();
+        let cache = MM.kmem_cache_create("listed", 56, 8, CacheFlags::empty(), None).unwrap();
         let object = cache.alloc(GFP_KERNEL).unwrap();
         let text = text(MM.slabinfo());
         assert_eq!(line(&text, "listed").nth(1), Some("1"), "{text}");

@@ -5,14 +5,14 @@ use crate::rtmm_cache;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::ManuallyDrop;
 use core::ptr;
-use mm_core::{CacheFlags, FreeError, GFP_KERNEL, Gfp, KmemCache, Manager};
+use mm_core::{CacheFlags, FreeError, GFP_KERNEL, Gfp, Manager, RawKmemCache};
 
 /// What a `struct rtmm_cache *` points to. The name follows it.
 #[repr(C)]
 struct Record<M: Manager> {
     /// [`MARK`] mixed with the record's own address, while the cache lives.
     mark: usize,
-    cache: ManuallyDrop<KmemCache<M>>,
+    cache: ManuallyDrop<RawKmemCache<M>>,
 }
 
 /// Tells a live record from other objects of `kmalloc`.
@@ -59,7 +59,7 @@ pub unsafe fn kmem_cache_create<M: Manager>(
         copy.copy_from_nonoverlapping(name.as_ptr(), name.len());
         core::str::from_utf8_unchecked(core::slice::from_raw_parts(copy, name.len()))
     };
-    let Ok(cache) = KmemCache::new_in(name, size, align, CacheFlags(flags), m) else {
+    let Ok(cache) = RawKmemCache::new_in(name, size, align, CacheFlags(flags), None, m) else {
         let _ = m.mm().kfree(memory.as_ptr());
         return ptr::null_mut();
     };

@@ -6,7 +6,7 @@
 //! | device | store | a quantum |
 //! |---|---|---|
 //! | scull | [`Kmalloc`] | 4000 bytes by `kmalloc` |
-//! | scullc | [`Cached`] | 4000 bytes, an object of a `KmemCache` |
+//! | scullc | [`Cached`] | 4000 bytes, an object of a cache |
 //! | scullp | [`Paged`] | `PAGE_SIZE << order` by `get_free_pages` |
 //! | scullv | [`Virtual`] | `PAGE_SIZE << order` by `vmalloc` |
 

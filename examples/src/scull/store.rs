@@ -1,7 +1,7 @@
 //! Where the devices' memory comes from: four ways to get a quantum.
 
 use core::ptr::NonNull;
-use rtmm::{AllocError, Backend, CacheFlags, FreeError, GFP_KERNEL, KmemCache, Mm, MmError, Platform};
+use rtmm::{AllocError, Backend, CacheFlags, FreeError, GFP_KERNEL, Mm, MmError, Platform, RawKmemCache};
 
 /// What a device needs of the memory manager.
 ///
@@ -92,7 +92,7 @@ unsafe impl<P: Platform, B: Backend> Store for Kmalloc<'_, P, B> {
 /// scullc: quanta of 4000 bytes from a cache of their own.
 pub struct Cached<'m, P: Platform, B: Backend> {
     mm: &'m Mm<P, B>,
-    cache: KmemCache<&'m Mm<P, B>>,
+    cache: RawKmemCache<&'m Mm<P, B>>,
 }
 
 impl<'m, P: Platform, B: Backend> Cached<'m, P, B> {
@@ -101,7 +101,7 @@ impl<'m, P: Platform, B: Backend> Cached<'m, P, B> {
     /// # Errors
     /// What [`Mm::kmem_cache_create`] says.
     pub fn new(mm: &'m Mm<P, B>) -> Result<Self, MmError> {
-        let cache = mm.kmem_cache_create("scullc", QUANTUM, 0, CacheFlags::empty())?;
+        let cache = mm.kmem_cache_create("scullc", QUANTUM, 0, CacheFlags::empty(), None)?;
         Ok(Cached { mm, cache })
     }
 }

@@ -8,6 +8,7 @@ use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
+use crate::wait::Block;
 use crate::zone::BATCH;
 use core::panic::Location;
 
@@ -67,7 +68,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         });
         if fresh.is_empty() {
             // Nothing at hand: the way of a single page may find some, or wait.
-            match self.memory.take_block_now(1, flags, FrameKind::Pages, flags.bits()) {
+            let block = Block { pages: 1, flags, kind: FrameKind::Pages, link: flags.bits() };
+            let now = self.memory.take_block_now(1, flags, block.kind, block.link);
+            match now.or_else(|error| self.take_block_slow(block, error, None)) {
                 Ok(pfn) => _ = fresh.push(pfn),
                 Err(_) => return false,
             }
@@ -100,7 +103,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     let (region, frame) = self.memory.frames.find(pfn.0 as usize)?;
                     Some((region, frame, pfn.0))
                 });
-                let given = self.memory.zones.give_each(region.zone(), single, each);
+                let given = self.memory.zones.give_each(region.zone(), single, each, &self.memory.waiting, |zone| {
+                    self.memory.hand_over(region.zone(), zone)
+                });
                 if given == 0 {
                     // References, or an error.
                     self.free_pages_frame(first, 0)?;

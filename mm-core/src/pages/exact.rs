@@ -22,7 +22,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn alloc_pages_exact(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let flags = self.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
-        let pfn = self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())?;
+        let pfn = self.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())?;
         Ok(self.block_ptr(pfn))
     }
 
@@ -44,7 +44,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn alloc_pages_exact_frame(&self, size: usize, flags: Gfp) -> Result<Pfn, AllocError> {
         let flags = self.memory.admit(flags, Location::caller())?;
-        self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())
+        self.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())
     }
 
     /// Frees what [`alloc_pages_exact_frame`](Self::alloc_pages_exact_frame) gave for the same size.

@@ -41,7 +41,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::BadOrder);
         }
         let flags = self.memory.admit(flags, Location::caller())?;
-        self.memory.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
+        self.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
     }
 
     /// One frame; [`alloc_pages`](Self::alloc_pages) of order 0.

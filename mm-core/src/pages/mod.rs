@@ -19,6 +19,7 @@ use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
+use crate::wait::Block;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -56,10 +57,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// One page, when the open word has none.
     #[inline(never)]
     fn page_slow(&self, flags: Gfp, caller: &'static Location<'static>) -> Packed {
-        let taken = self
-            .memory
-            .admit(flags, caller)
-            .and_then(|flags| self.memory.take_block_now(1, flags, FrameKind::Pages, flags.bits()));
+        let taken = self.memory.admit(flags, caller).and_then(|flags| {
+            let block = Block { pages: 1, flags, kind: FrameKind::Pages, link: flags.bits() };
+            let now = self.memory.take_block_now(1, flags, block.kind, block.link);
+            now.or_else(|error| self.take_block_slow(block, error, None))
+        });
         Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
     }
 
@@ -71,7 +73,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         let taken = self.memory.admit(flags, caller).and_then(|flags| {
             let flags = flags.difference(Gfp::HIGHMEM);
-            self.memory.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
+            self.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
         });
         Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
     }
@@ -126,7 +128,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if pages == 1
             && let Some(single) = self.memory.frames.single_at(addr, B::PAGE_SHIFT)
             // One comparison: the kind, the pages, and that nobody holds a reference.
-            && self.memory.zones.give_single(single, Head::new(FrameKind::Pages, 0, 1))
+            && self.memory.give_single(single, Head::new(FrameKind::Pages, 0, 1))
         {
             return Ok(());
         }
@@ -155,10 +157,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         // One comparison: the kind, the pages, and that nobody holds a reference.
         let wanted = Head::new(FrameKind::Pages, 0, pages as u32);
-        let given = self
-            .memory
-            .zones
-            .give(region, frame, pfn as u32, |head, _| if head == wanted && pages != 0 { Ok(pages) } else { Err(()) });
+        let admit = |head, _: &dyn Fn() -> bool| if head == wanted && pages != 0 { Ok(pages) } else { Err(()) };
+        let given = self.memory.give(region, frame, pfn as u32, admit);
         given.map(drop).or_else(|()| self.free_referenced(pfn, pages))
     }
 

@@ -6,7 +6,7 @@
 //!   is used up;
 //! - a slab that is wholly free is listed first or is on its way back to the buddy.
 
-use super::{LISTED, Slab, UNLISTED, meta_size};
+use super::{Hooks, LISTED, Slab, UNLISTED, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest, rarely};
@@ -15,11 +15,13 @@ use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
+use crate::manager::Mm;
 use crate::memory::Memory;
 use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 /// The part of a cache that its lock guards.
 pub struct CacheState {
@@ -31,6 +33,8 @@ pub struct CacheState {
     pub(super) head: u32,
     /// Slabs, listed or not.
     pub(super) slabs: u32,
+    /// Somebody may be waiting for an object. Then there is none free.
+    pub(super) waited: bool,
 }
 
 // SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
@@ -39,7 +43,13 @@ unsafe impl Send for CacheState {}
 impl CacheState {
     /// A cache without slabs.
     pub const fn new() -> Self {
-        CacheState { current: (&raw const USED_UP).cast_mut(), base: core::ptr::null_mut(), head: NIL, slabs: 0 }
+        CacheState {
+            current: (&raw const USED_UP).cast_mut(),
+            base: core::ptr::null_mut(),
+            head: NIL,
+            slabs: 0,
+            waited: false,
+        }
     }
 
     /// Takes the lowest slot of the current word, if it has one. `size` is that of the cache's slots.
@@ -111,6 +121,8 @@ pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
 
 /// A cache together with what its operations need.
 pub struct Slabs<'a, P: Platform, B: Backend> {
+    /// Who takes memory back when it is short.
+    pub mm: &'a Mm<P, B>,
     /// Where the memory comes from.
     pub memory: &'a Memory<P, B>,
     /// How slabs are cut.
@@ -121,9 +133,11 @@ pub struct Slabs<'a, P: Platform, B: Backend> {
     pub kind: FrameKind,
     /// The class, or the number of the cache.
     pub owner: u8,
+    /// What becomes of objects when a slab is carved, and when it goes back.
+    pub hooks: &'a Hooks,
 }
 
-type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
+pub(super) type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
 
 impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     #[inline(always)]
@@ -175,17 +189,27 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         state.base = self.memory.frame_ptr(Pfn(pfn)).wrapping_add(offset);
     }
 
-    /// Makes a slab, keeps its first object, and lists it if there are more. No lock is held.
+    /// Takes an object of any slab there is. When there is none no slab is listed, so that the next free of any comes to
+    /// [`settle`](Self::settle).
+    pub(super) fn any_object(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
+        state.take(self.geometry.size as usize).or_else(|| self.advance(state))
+    }
+
+    /// Makes a slab of fresh pages; keeps its first object. No lock is held.
     ///
     /// # Errors
     /// `NoMemory`, `NoContig`, `NotReady`.
-    #[cold]
-    #[inline(never)]
-    pub fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let g = self.geometry;
+    pub(super) fn grow(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.memory.fault_point(FaultClass::Slab)?;
-        let pfn = self.memory.take_block(g.pages as usize, flags, FrameKind::Held, 0)?;
-        let id = match self.memory.meta_take(meta_size(g.words as usize), flags) {
+        let pfn = self.memory.take_block(self.geometry.pages as usize, flags, FrameKind::Held, NIL)?;
+        self.make_slab(pfn, flags, None)
+    }
+
+    /// Makes a slab of the caller's block and a descriptor, for which it waits until `until`, if that is a time; keeps
+    /// its first object, and lists it if there are more. On failure the block goes back.
+    pub(super) fn make_slab(&self, pfn: Pfn, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
+        let g = self.geometry;
+        let id = match self.memory.meta_take(meta_size(g.words as usize), flags, until) {
             Ok(id) => id,
             Err(error) => {
                 let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
@@ -211,6 +235,12 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 place: UNLISTED,
             });
         }
+        if self.hooks.has_constructor() {
+            let unfinished = self.until_constructed(self.detached(id, pfn.0, &Hooks::NONE));
+            // SAFETY: nobody else has the slab yet.
+            unsafe { self.hooks.construct_all(g, self.first_slot(pfn).as_ptr()) };
+            unfinished.finish();
+        }
         crate::trace::slab(true, g.size, g.pages, pfn.0);
         let mut state = self.state.lock();
         state.slabs += 1;
@@ -225,10 +255,12 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         if unsafe { (*slab).summary } != 0 {
             self.list(&mut state, id);
         }
-        drop(state);
-        let first = self.memory.frame_ptr(pfn).wrapping_add(g.slack as usize);
-        // SAFETY: in the slab's pages, which have a kernel address.
-        Ok(unsafe { NonNull::new_unchecked(first) })
+        if state.waited {
+            self.hand_over(state);
+        } else {
+            drop(state);
+        }
+        Ok(self.first_slot(pfn))
     }
 
     /// Lists a slab that has a free slot, behind the first: at the head it would displace a current word whose
@@ -289,7 +321,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             return false;
         }
         let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
-        self.geometry.slot(offset).is_some_and(|slot| {
+        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
             let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
             // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
             // slot is one of the slab's.
@@ -311,7 +343,10 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
         if id != state.head && self.is_free(slab) {
             self.unlist(&mut state, id);
+            // Who waits for an object waits for pages too.
             self.release(state, slab, id);
+        } else if state.waited {
+            self.hand_over(state);
         }
     }
 
@@ -345,7 +380,20 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 frame.set_head(head);
             }
         }
-        Detached { id, descriptor: meta_size(self.geometry.words as usize), pfn, pages, size: self.geometry.size }
+        self.detached(id, pfn, self.hooks)
+    }
+
+    /// A slab, or what is to become one, that nobody knows of.
+    fn detached(&self, id: u32, pfn: u32, hooks: &Hooks) -> Detached {
+        let g = self.geometry;
+        let descriptor = meta_size(g.words as usize);
+        Detached { id, descriptor, pfn, pages: g.pages, size: g.size, slack: g.slack, slots: g.slots, hooks: *hooks }
+    }
+
+    /// Slot 0 of the slab that begins at `pfn`.
+    fn first_slot(&self, pfn: Pfn) -> NonNull<u8> {
+        // SAFETY: in the slab's pages, which have a kernel address.
+        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn).wrapping_add(self.geometry.slack as usize)) }
     }
 
     /// Takes the wholly free slab the cache keeps away from it, if it keeps one.
@@ -380,12 +428,23 @@ pub struct Detached {
     descriptor: MetaSize,
     pfn: u32,
     pages: u16,
+    slots: u16,
     size: u32,
+    slack: u32,
+    hooks: Hooks,
 }
 
 impl Detached {
-    /// Gives its pages and its descriptor back. No lock is held.
+    /// How many pages it has.
+    pub fn pages(&self) -> usize {
+        self.pages as usize
+    }
+
+    /// Destroys its objects, and gives its pages and its descriptor back. No lock is held.
     pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
+        let first = memory.frame_ptr(Pfn(self.pfn)).wrapping_add(self.slack as usize);
+        // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
+        unsafe { self.hooks.destroy_all(first, self.size as usize, self.slots as usize) };
         crate::trace::slab(false, self.size, self.pages, self.pfn);
         memory.meta_give(self.id, self.descriptor);
         let _ = memory.free_block(self.pfn as usize, FrameKind::Held, Some(self.pages as usize));

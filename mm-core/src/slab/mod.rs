@@ -4,12 +4,17 @@
 //! interior pointer or a foreign one is seen by arithmetic and one bit, and nothing is ever written into free memory.
 //! Allocation takes the lowest bit of the cache's current word: a load, a count of zeros, a store.
 
+mod bulk;
 mod cache;
 mod geometry;
+mod hooks;
 mod scan;
+mod short;
 
-pub use cache::{CacheState, Given, Slabs, give};
+pub use bulk::BATCH;
+pub use cache::{CacheState, Detached, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
+pub use hooks::Hooks;
 pub use scan::SlabCounts;
 
 use crate::bits::Word;

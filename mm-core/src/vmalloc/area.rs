@@ -65,7 +65,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// # Errors
     /// `NoMemory`.
     pub fn area_take(&self) -> Result<u32, AllocError> {
-        self.meta_take(MetaSize::Large, GFP_KERNEL)
+        self.meta_take(MetaSize::Large, GFP_KERNEL, None)
     }
 
     /// Gives a record back.

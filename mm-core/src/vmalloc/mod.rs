@@ -29,6 +29,7 @@ use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use core::panic::Location;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 /// Which page-table entries an area is mapped by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,6 +55,8 @@ pub struct AreaRequest {
     pub align: usize,
     /// Which entries map it.
     pub entries: Entries,
+    /// Until when to wait for pages that are short, if the request may.
+    pub until: Option<Duration>,
     /// Who asks.
     pub caller: &'static Location<'static>,
 }
@@ -173,7 +176,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `NoAddressSpace` with an MMU, `NoContig` without one, `NotReady`.
     #[track_caller]
     pub fn vmalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
-        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM, Location::caller())
+        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM, None, Location::caller())
+    }
+
+    /// [`vmalloc`](Self::vmalloc), which waits until `until` at most, a time of [`Platform::now`].
+    ///
+    /// # Errors
+    /// As `vmalloc`.
+    #[track_caller]
+    pub fn vmalloc_deadline(&self, size: usize, until: Duration) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM, Some(until), Location::caller())
     }
 
     /// [`vmalloc`](Self::vmalloc), zeroed.
@@ -182,13 +194,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As `vmalloc`.
     #[track_caller]
     pub fn vzalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
-        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM | Gfp::ZERO, Location::caller())
+        self.vmalloc_flags(size, GFP_KERNEL | Gfp::HIGHMEM | Gfp::ZERO, None, Location::caller())
     }
 
     fn vmalloc_flags(
         &self,
         size: usize,
         flags: Gfp,
+        until: Option<Duration>,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
         if size == 0 {
@@ -201,8 +214,34 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if size.div_ceil(B::PAGE_SIZE) > self.memory.managed_pages() {
             return Err(AllocError::TooBig);
         }
-        let request = AreaRequest { size, flags, prot: Prot::ReadWrite, align: 1, entries: Entries::Largest, caller };
-        self.areas.vmalloc(&self.memory, &request).inspect_err(|&error| crate::trace::area_failed(size, flags, error))
+        let prot = Prot::ReadWrite;
+        let request = AreaRequest { size, flags, prot, align: 1, entries: Entries::Largest, until: None, caller };
+        match self.areas.vmalloc(&self.memory, &request) {
+            Ok(area) => Ok(area),
+            Err(error) => self.vmalloc_slow(request, error, until),
+        }
+    }
+
+    /// Everything the flags allow, for an area whose pages were not to be had at once.
+    #[cold]
+    #[inline(never)]
+    fn vmalloc_slow(
+        &self,
+        mut request: AreaRequest,
+        error: AllocError,
+        until: Option<Duration>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let (size, flags) = (request.size, request.flags);
+        let again = || self.areas.vmalloc(&self.memory, &request);
+        let result = self.reclaim(flags, size.div_ceil(B::PAGE_SIZE), error, again);
+        let result = result.or_else(|failed| match failed.waits {
+            true => {
+                request.until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                self.areas.vmalloc(&self.memory, &request)
+            }
+            false => Err(failed.error),
+        });
+        result.inspect_err(|&error| crate::trace::area_failed(size, flags, error))
     }
 
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
@@ -250,7 +289,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if (end - 1).checked_shr(B::PHYS_BITS).is_some_and(|above| above != 0) {
             return Err(MmError::BadRange);
         }
-        self.memory.admit(GFP_KERNEL, caller)?;
+        let flags = self.memory.admit(GFP_KERNEL, caller)?;
         let is_ram = |r: &crate::frame::Region| {
             let (start, stop) = ((r.start() as u64) << B::PAGE_SHIFT, (r.end() as u64) << B::PAGE_SHIFT);
             phys.0 < stop && start < end
@@ -258,7 +297,25 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if self.memory.frames.regions().iter().any(is_ram) {
             return Err(MmError::IsRam);
         }
-        self.areas.ioremap(&self.memory, phys, size, CacheMode::Uncached, caller)
+        let map = || self.areas.ioremap(&self.memory, phys, size, CacheMode::Uncached, caller);
+        map().or_else(|error| match error {
+            // A page for its record or its tables.
+            MmError::Alloc(error) => {
+                let mut other = None;
+                let again = || {
+                    map().map_err(|error| match error {
+                        MmError::Alloc(error) => error,
+                        error => {
+                            other = Some(error);
+                            AllocError::Unsupported
+                        }
+                    })
+                };
+                let result = self.reclaim(flags, 1, error, again);
+                result.map_err(|failed| other.unwrap_or(failed.error.into()))
+            }
+            error => Err(error),
+        })
     }
 
     /// Takes back an [`ioremap`](Self::ioremap). Null is fine; with an MMU so is any offset within the first page.

@@ -10,6 +10,7 @@ use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use core::time::Duration;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
 ///
@@ -110,7 +111,7 @@ impl Chain {
             let pfn = self.0;
             let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
             self.0 = frame.link();
-            let _ = memory.zones.give(region, frame, pfn, |head, _| {
+            let _ = memory.give(region, frame, pfn, |head, _| {
                 if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
             });
         }
@@ -218,12 +219,14 @@ pub(super) struct Tables<'a, P: Platform, B: PageTable> {
     family: &'a Mapped<P, B>,
     stash: heapless::Vec<Pfn, MAX_STASH>,
     pub(super) retired: Retired<'a, P, B>,
+    /// Until when to wait for frames.
+    pub(super) until: Option<Duration>,
 }
 
 impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     pub(super) fn new(memory: &'a Memory<P, B>, family: &'a Mapped<P, B>) -> Self {
         const { assert!(B::MAX_TABLES <= MAX_STASH, "one step needs more tables than can be in hand") };
-        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory) }
+        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory), until: None }
     }
 
     /// Brings `wanted` frames in hand. No lock is held.
@@ -236,7 +239,10 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
             let spare = self.family.room.lock().tables.pop();
             let pfn = match spare {
                 Some(pfn) => pfn,
-                None => self.memory.take_block_now(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL)?,
+                None => {
+                    let flags = GFP_KERNEL.own().union(Gfp::ZERO);
+                    self.memory.take_block_until(1, flags, FrameKind::Held, NIL, self.until)?
+                }
             };
             let _ = self.stash.push(pfn);
         }

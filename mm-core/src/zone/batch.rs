@@ -1,9 +1,10 @@
 //! Several single frames in one lock hold.
 
-use super::{MAX_ZONES, ZoneKind, Zones};
+use super::{MAX_ZONES, ZoneGuard, ZoneKind, Zones};
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
 use crate::platform::RawLock;
+use crate::wait::Waiting;
 
 /// The most frames one lock hold takes or gives.
 pub const BATCH: usize = 32;
@@ -46,12 +47,14 @@ impl<L: RawLock> Zones<L> {
     }
 
     /// Gives single frames back whose record is `head`, one after the other, until one is another zone's or not such
-    /// a frame. Returns how many went back. The caller brings at most [`BATCH`].
+    /// a frame. Returns how many went back. The caller brings at most [`BATCH`]. `hand_over` as for [`give`](Self::give).
     pub fn give_each<'a>(
         &self,
         zone: usize,
         head: Head,
         each: impl Iterator<Item = (&'a Region, &'a Frame, u32)>,
+        waiting: &Waiting<L>,
+        hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> usize {
         let mut state = self.zones[zone % MAX_ZONES].lock();
         let mut given = 0;
@@ -64,6 +67,9 @@ impl<L: RawLock> Zones<L> {
             unsafe { region.buddy() }.give(pfn, 1);
             state.free += 1;
             given += 1;
+        }
+        if waiting.is_any() {
+            hand_over(state);
         }
         given
     }

@@ -12,8 +12,9 @@ use crate::bits::{Word, rarely};
 use crate::error::AllocError;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
-use crate::lock::Locked;
+use crate::lock::{Guard, Locked};
 use crate::platform::RawLock;
+use crate::wait::Waiting;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most zones a board can list.
@@ -94,6 +95,8 @@ pub struct ZoneState {
     pub marks: Marks,
     /// By the number of a kind: what a request for it must leave in the first pass.
     pub limit: [usize; 4],
+    /// Frames that are put by for a waiter: ordinary requests leave as many more.
+    put_by: usize,
 }
 
 // SAFETY: the pointer is to a region, which lives as long as the manager.
@@ -110,12 +113,26 @@ impl ZoneState {
         kind: None,
         marks: Marks::NONE,
         limit: [0; 4],
+        put_by: 0,
     };
+
+    /// Puts `frames` by for a waiter.
+    pub fn put_by(&mut self, frames: usize) {
+        self.put_by = frames;
+        self.limit = ZoneKind::ALL.map(|kind| self.marks.limit(kind, Depth::Low).saturating_add(frames));
+    }
+
+    /// What a request must leave that does not wait.
+    fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
+        let put_by = if depth == Depth::Min { self.put_by } else { 0 };
+        self.marks.limit(kind, depth).saturating_add(put_by)
+    }
 
     /// Takes the lowest block of `pages` frames of this zone if it leaves `limit` of them, and marks its first frame.
     #[inline(always)]
-    fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
-        if self.free < pages + limit {
+    pub fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
+        if self.free.saturating_sub(limit) < pages {
             return None;
         }
         for region in frames.regions().get(self.first..self.first + self.count).unwrap_or_default() {
@@ -156,6 +173,9 @@ impl ZoneState {
         Some(pfn)
     }
 }
+
+/// A zone with its lock held.
+pub type ZoneGuard<'a, L> = Guard<'a, L, ZoneState>;
 
 /// The zones of a manager.
 pub struct Zones<L: RawLock> {
@@ -202,9 +222,16 @@ impl<L: RawLock> Zones<L> {
         Some((pfn, zone.was_masked()))
     }
 
-    /// Gives a single frame back if its record is `head`; false when it is not.
+    /// Gives a single frame back if its record is `head`; false when it is not. When its word is not the open one, or
+    /// somebody waits, `edge` goes on with the zone still locked: by [`retell`](Self::retell) and serving him.
     #[inline(always)]
-    pub fn give_single(&self, single: Single<'_>, head: Head) -> bool {
+    pub fn give_single(
+        &self,
+        single: Single<'_>,
+        head: Head,
+        waiting: &Waiting<L>,
+        edge: impl FnOnce(L::Token, &Region, *mut Word),
+    ) -> bool {
         // SAFETY: the offset of the frame's zone.
         let mut zone = unsafe { self.zone_at(single.zone) }.lock();
         if single.frame.head() != head {
@@ -215,20 +242,27 @@ impl<L: RawLock> Zones<L> {
         // SAFETY: a word of the region's buddy, whose zone's lock is held.
         unsafe { *single.word |= 1 << single.bit };
         // SAFETY: as above, and this is the only reference.
-        if !unsafe { single.region.buddy() }.is_open(single.word) {
-            self.retell(zone.suspend(), single.region, single.word);
+        if !unsafe { single.region.buddy() }.is_open(single.word) || waiting.is_any() {
+            edge(zone.suspend(), single.region, single.word);
         }
         true
     }
 
-    /// A frame of a word that is not the open one was given back.
-    #[inline(never)]
-    fn retell(&self, token: L::Token, region: &Region, word: *mut Word) {
-        // SAFETY: `give_single` locked this zone, and left its section to this function.
+    /// Goes on where [`give_single`](Self::give_single) left off: tells the buddy, unless the word is the open one.
+    ///
+    /// # Safety
+    /// The arguments are those of `edge`.
+    #[inline(always)]
+    pub unsafe fn retell<'z>(&'z self, token: L::Token, region: &Region, word: *mut Word) -> ZoneGuard<'z, L> {
+        // SAFETY: `give_single` locked this zone, and left its section to the caller.
         let zone = unsafe { self.zone(region.zone()).resume(token) };
         // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
-        unsafe { region.buddy().retell(word) };
-        drop(zone);
+        unsafe {
+            if !region.buddy().is_open(word) {
+                region.buddy().retell(word);
+            }
+        }
+        zone
     }
 
     /// The zone with this index.
@@ -263,7 +297,7 @@ impl<L: RawLock> Zones<L> {
         for (zone, marks) in self.zones.iter().zip(watermark::marks(&zones, page_shift, tuning)) {
             let mut zone = zone.lock();
             zone.marks = marks;
-            zone.limit = ZoneKind::ALL.map(|kind| marks.limit(kind, Depth::Low));
+            zone.put_by(0);
         }
     }
 
@@ -318,7 +352,7 @@ impl<L: RawLock> Zones<L> {
         let mut seen = 0;
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            let limit = zone.marks.limit(kind, depth);
+            let limit = zone.limit_at(kind, depth);
             if let Some(pfn) = zone.take(frames, pages, limit, head, link) {
                 return Ok(pfn);
             }
@@ -331,7 +365,8 @@ impl<L: RawLock> Zones<L> {
 
     /// Gives back a block whose head `admit` accepts; all under the zone's lock, so that of two frees one is refused.
     ///
-    /// `admit` returns the block's pages, or why it is refused; it is told whether the frame is free.
+    /// `admit` returns the block's pages, or why it is refused; it is told whether the frame is free. When somebody
+    /// waits, `hand_over` gets the zone, still locked, to serve him.
     #[inline(always)]
     pub fn give<E>(
         &self,
@@ -339,6 +374,8 @@ impl<L: RawLock> Zones<L> {
         frame: &Frame,
         pfn: u32,
         admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+        waiting: &Waiting<L>,
+        hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> Result<usize, E> {
         let mut zone = self.zones[region.zone() % MAX_ZONES].lock();
         // SAFETY: the zone's lock is held, and this is the only reference while it lives.
@@ -347,6 +384,9 @@ impl<L: RawLock> Zones<L> {
         // SAFETY: the zone's lock is held, and the reference above is gone.
         unsafe { region.buddy() }.give(pfn, pages);
         zone.free += pages;
+        if waiting.is_any() {
+            hand_over(zone);
+        }
         Ok(pages)
     }
 }

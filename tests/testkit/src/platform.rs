@@ -3,8 +3,12 @@
 use mm_core::{Bug, Context, CriticalSectionLock, Platform, VirtRange};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// A platform whose context, CPU number and shootdown the test sets. Clones are the same platform.
+/// A platform whose context, task, CPU number, shootdown and time the test sets. Clones are the same platform.
+///
+/// Time stands still until somebody waits: then the rest of the world runs, which is what
+/// [`on_wait`](Self::on_wait) was given, and if nothing in it woke the task it is the deadline.
 ///
 /// Bugs that were reported and not [taken](Self::take_bugs) fail the test when the last clone is dropped.
 #[derive(Clone)]
@@ -13,12 +17,18 @@ pub struct TestPlatform {
 }
 
 type Shootdown = Box<dyn Fn(VirtRange) + Send + Sync>;
+type World = Box<dyn FnMut() + Send>;
 
 struct Shared {
     context: AtomicU8,
     cpu: AtomicUsize,
     bugs: Mutex<Vec<Bug>>,
     shootdown: Mutex<Option<Arc<Shootdown>>>,
+    task: AtomicUsize,
+    now: Mutex<Duration>,
+    world: Mutex<Option<World>>,
+    woken: Mutex<Vec<usize>>,
+    waits: AtomicUsize,
 }
 
 const CONTEXTS: [Context; 3] = [Context::Boot, Context::Task, Context::Atomic];
@@ -37,6 +47,11 @@ impl TestPlatform {
             cpu: AtomicUsize::new(0),
             bugs: Mutex::new(Vec::new()),
             shootdown: Mutex::new(None),
+            task: AtomicUsize::new(1),
+            now: Mutex::new(Duration::from_secs(100)),
+            world: Mutex::new(None),
+            woken: Mutex::new(Vec::new()),
+            waits: AtomicUsize::new(0),
         };
         TestPlatform { shared: Arc::new(shared) }
     }
@@ -57,6 +72,31 @@ impl TestPlatform {
         *lock(&self.shared.shootdown) = Some(Arc::new(Box::new(shootdown)));
     }
 
+    /// Sets what happens while a task waits, each time one does. It may set another task and wait itself.
+    pub fn on_wait(&self, world: impl FnMut() + Send + 'static) {
+        *lock(&self.shared.world) = Some(Box::new(world));
+    }
+
+    /// Nothing happens any more while a task waits.
+    pub fn nothing_happens(&self) {
+        *lock(&self.shared.world) = None;
+    }
+
+    /// Sets the task callers are.
+    pub fn set_task(&self, task: usize) {
+        self.shared.task.store(task, Ordering::SeqCst);
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        *lock(&self.shared.now) += by;
+    }
+
+    /// How often a task waited so far.
+    pub fn waits(&self) -> usize {
+        self.shared.waits.load(Ordering::SeqCst)
+    }
+
     /// The bugs reported since the last call.
     pub fn take_bugs(&self) -> Vec<Bug> {
         core::mem::take(&mut lock(&self.shared.bugs))
@@ -65,6 +105,7 @@ impl TestPlatform {
 
 impl Platform for TestPlatform {
     type Lock = CriticalSectionLock;
+    const CAN_WAIT: bool = true;
 
     fn context(&self) -> Context {
         CONTEXTS[usize::from(self.shared.context.load(Ordering::SeqCst))]
@@ -72,6 +113,42 @@ impl Platform for TestPlatform {
 
     fn bug(&self, bug: &Bug) {
         lock(&self.shared.bugs).push(*bug);
+    }
+
+    fn now(&self) -> Duration {
+        *lock(&self.shared.now)
+    }
+
+    fn current(&self) -> usize {
+        self.shared.task.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self, until: Duration) {
+        assert_eq!(self.context(), Context::Task, "only tasks wait");
+        self.shared.waits.fetch_add(1, Ordering::SeqCst);
+        let me = self.current();
+        // Taken out, so that what it does may wait in its turn.
+        let world = lock(&self.shared.world).take();
+        if let Some(mut world) = world {
+            world();
+            lock(&self.shared.world).get_or_insert(world);
+        }
+        self.set_task(me);
+        let mut woken = lock(&self.shared.woken);
+        match woken.iter().position(|&task| task == me) {
+            Some(at) => _ = woken.remove(at),
+            None => {
+                let mut now = lock(&self.shared.now);
+                *now = until.max(*now);
+            }
+        }
+    }
+
+    fn wake(&self, task: usize) {
+        let mut woken = lock(&self.shared.woken);
+        if !woken.contains(&task) {
+            woken.push(task);
+        }
     }
 
     fn cpu(&self) -> usize {

@@ -161,7 +161,7 @@ fn freeing_pointers_of_other_kinds_of_memory<B: Backend>(mm: &TestMm<B>) {
     }
     foreign.retain(|p| mm.backend().direct_frame(p.addr()) > u32::MAX as usize || !is_ram(*p));
     assert!(foreign.len() > 30);
-    let cache = mm.kmem_cache_create("foreign", 64, 0, CacheFlags::empty()).unwrap();
+    let cache = mm.kmem_cache_create("foreign", 64, 0, CacheFlags::empty(), None).unwrap();
     let before = state(mm);
     for p in foreign {
         assert_eq!(mm.kfree(p), Err(FreeError::Foreign), "{p:?}");
@@ -198,7 +198,7 @@ fn freeing_by_another_call<B: Backend>(mm: &TestMm<B>) {
     let page = mm.get_free_page(GFP_KERNEL).unwrap().as_ptr();
     let area = mm.vmalloc(3 * PAGE).unwrap().as_ptr();
     let device = mm.ioremap(PhysAddr(0xf000_0000), 3 * PAGE).unwrap().as_ptr();
-    let cache = mm.kmem_cache_create("other", 4096, 0, CacheFlags::empty()).unwrap();
+    let cache = mm.kmem_cache_create("other", 4096, 0, CacheFlags::empty(), None).unwrap();
     let object = cache.alloc(GFP_KERNEL).unwrap().as_ptr();
     let wrong = Err(FreeError::WrongAllocator);
     for p in [page, area, object] {
@@ -237,7 +237,7 @@ fn freeing_each_frame_there_is<B: Backend>(mm: &TestMm<B>) {
     let block = mm.get_free_pages(GFP_KERNEL, 2).unwrap().as_ptr();
     let exact = mm.alloc_pages_exact(3 * PAGE, GFP_KERNEL).unwrap().as_ptr();
     let area = mm.vmalloc(20 * PAGE).unwrap().as_ptr();
-    let cache = mm.kmem_cache_create("sweep", 5 * PAGE, PAGE, CacheFlags::empty()).unwrap();
+    let cache = mm.kmem_cache_create("sweep", 5 * PAGE, PAGE, CacheFlags::empty(), None).unwrap();
     let object = cache.alloc(GFP_KERNEL).unwrap().as_ptr();
     let before = state(mm);
     let mut ends = 0;
@@ -295,7 +295,7 @@ fn freeing_a_page_that_became_a_table<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn misusing_caches<B: Backend>(mm: &TestMm<B>) {
-    let make = |name, size| mm.kmem_cache_create(name, size, 0, CacheFlags::empty()).unwrap();
+    let make = |name, size| mm.kmem_cache_create(name, size, 0, CacheFlags::empty(), None).unwrap();
     let caches = [make("a", 40), make("b", 40), make("c", 1000), make("d", 3 * PAGE), make("e", 10 * PAGE)];
     let objects: Vec<_> = caches.iter().map(|cache| cache.alloc(GFP_KERNEL).unwrap().as_ptr()).collect();
     for (i, cache) in caches.iter().enumerate() {
@@ -334,8 +334,8 @@ fn misusing_caches<B: Backend>(mm: &TestMm<B>) {
 
 fn names_and_numbers_of_caches<B: Backend>(mm: &TestMm<B>) {
     let none = CacheFlags::empty();
-    let create = |name, size, align, flags| mm.kmem_cache_create(name, size, align, flags).map(drop);
-    let one = mm.kmem_cache_create("one", 100, 16, none).unwrap();
+    let create = |name, size, align, flags| mm.kmem_cache_create(name, size, align, flags, None).map(drop);
+    let one = mm.kmem_cache_create("one", 100, 16, none, None).unwrap();
     let before = state(mm);
     assert_eq!(create("one", 200, 0, none), Err(MmError::Exists));
     assert_eq!(create("", 100, 0, none), Err(MmError::Inval));
@@ -349,7 +349,7 @@ fn names_and_numbers_of_caches<B: Backend>(mm: &TestMm<B>) {
     }
     assert_eq!(state(mm), before);
     for align in [1, 2, 4, 8, 64, 512, 4096] {
-        let cache = mm.kmem_cache_create("two", 24, align, CacheFlags::HWCACHE_ALIGN).unwrap();
+        let cache = mm.kmem_cache_create("two", 24, align, CacheFlags::HWCACHE_ALIGN, None).unwrap();
         let object = cache.alloc(GFP_KERNEL).unwrap();
         assert_eq!(object.as_ptr().addr() % align.max(64), 0);
         cache.free(object.as_ptr()).unwrap();
@@ -390,7 +390,7 @@ fn frees_that_cannot_return_an_error_report_it() {
     let stack = 0u8;
     unchanged(mm, || mm.dealloc_layout((&raw const stack).cast_mut()));
     reported(FreeError::Foreign, &stack);
-    let cache = mm.kmem_cache_create("dropped", 100, 0, CacheFlags::empty()).unwrap();
+    let cache = mm.kmem_cache_create("dropped", 100, 0, CacheFlags::empty(), None).unwrap();
     let object = cache.alloc(GFP_KERNEL).unwrap();
     // SAFETY: 100 bytes of ours.
     unsafe { object.write_bytes(6, 100) };
@@ -399,5 +399,5 @@ fn frees_that_cannot_return_an_error_report_it() {
     // The cache stays, and so does the object.
     // SAFETY: the object was not freed.
     assert_eq!(unsafe { object.read() }, 6);
-    assert_eq!(mm.kmem_cache_create("dropped", 8, 0, CacheFlags::empty()).err(), Some(MmError::Exists));
+    assert_eq!(mm.kmem_cache_create("dropped", 8, 0, CacheFlags::empty(), None).err(), Some(MmError::Exists));
 }

@@ -100,7 +100,7 @@ fn orders_over_the_limit<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn unknown_and_contradicting_flags<B: Backend>(mm: &TestMm<B>) {
-    let cache = mm.kmem_cache_create("flags", 64, 0, CacheFlags::empty()).unwrap();
+    let cache = mm.kmem_cache_create("flags", 64, 0, CacheFlags::empty(), None).unwrap();
     let object = mm.kmalloc(100, GFP_KERNEL).unwrap();
     let unknown = (0..32).map(|bit| Gfp(1 << bit)).filter(|flag| flag.bits() & Gfp::all().bits() == 0);
     let contradicting = [Gfp::DMA | Gfp::HIGHMEM, Gfp::DMA | Gfp::HIGHMEM | GFP_KERNEL];
@@ -128,7 +128,7 @@ fn dma_requests_are_never_served_from_a_higher_zone<B: Backend>(mm: &TestMm<B>) 
     let zones = mm.zoneinfo();
     let limit = zones.zones().iter().find(|zone| zone.kind == ZoneKind::Dma).map_or(0, |zone| zone.span.1);
     let is_low = |p: NonNull<u8>| mm.backend().direct_frame(p.as_ptr().addr()) < limit as usize;
-    let cache = mm.kmem_cache_create("dma", 300, 0, CacheFlags::CACHE_DMA).unwrap();
+    let cache = mm.kmem_cache_create("dma", 300, 0, CacheFlags::CACHE_DMA, None).unwrap();
     // What each kind of request gets while the zone lasts.
     let (mut pages, mut large, mut objects) = (Vec::new(), Vec::new(), Vec::new());
     loop {
@@ -282,7 +282,7 @@ mod sleeping_flag {
 
     fn body<B: Backend>(rig: Rig<B>) {
         let mm = &*rig.mm;
-        let cache = mm.kmem_cache_create("atomic", 64, 0, CacheFlags::empty()).unwrap();
+        let cache = mm.kmem_cache_create("atomic", 64, 0, CacheFlags::empty(), None).unwrap();
         let kernel = |mm: &TestMm<B>| mm.kmalloc(10, GFP_KERNEL).map(|p| mm.kfree(p.as_ptr()).unwrap());
         for context in [Context::Boot, Context::Task] {
             rig.platform.set_context(context);

@@ -32,7 +32,7 @@ fn nothing_works<B: Backend>(mm: &Mm<TestPlatform, B>) {
     assert!(mm.alloc_layout(Layout::new::<u64>(), ALLOCATOR_FLAGS).is_null());
     assert_eq!(KBox::new_in(3, GFP_KERNEL, mm).err(), Some(AllocError::NotReady));
     assert_eq!(Pages::new_in(GFP_KERNEL, 3, mm).err(), Some(AllocError::NotReady));
-    let cache = mm.kmem_cache_create("early", 100, 0, CacheFlags::empty());
+    let cache = mm.kmem_cache_create("early", 100, 0, CacheFlags::empty(), None);
     assert_eq!(cache.err(), Some(AllocError::NotReady.into()));
     let stack = 0u64;
     let stack = (&raw const stack).cast::<u8>();

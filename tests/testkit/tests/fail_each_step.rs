@@ -150,8 +150,8 @@ fn whole_pages<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn caches<B: Backend>(mm: &TestMm<B>) {
-    fn create<B: Backend>(mm: &TestMm<B>, size: usize) -> Result<KmemCache<&TestMm<B>>, MmError> {
-        mm.kmem_cache_create("tested", size, 0, CacheFlags::empty())
+    fn create<B: Backend>(mm: &TestMm<B>, size: usize) -> Result<RawKmemCache<&TestMm<B>>, MmError> {
+        mm.kmem_cache_create("tested", size, 0, CacheFlags::empty(), None)
     }
     fail_each(mm, "a cache", |plan| plan.during(|| create(plan.mm, 100))?.destroy().map_err(|(_, error)| error));
     fn object<B: Backend>(plan: &Plan<'_, B>, size: usize) -> Result<(), MmError> {
@@ -254,7 +254,7 @@ fn every_step_of_a_list_of_calls_that_depend_on_each_other<B: Backend>(mm: &Test
     let steps = fail_each(mm, "a driver's start", |plan| {
         let mm = plan.mm;
         plan.during(|| {
-            let cache = mm.kmem_cache_create("driver", 200, 0, CacheFlags::HWCACHE_ALIGN)?;
+            let cache = mm.kmem_cache_create("driver", 200, 0, CacheFlags::HWCACHE_ALIGN, None)?;
             let _state = KBox::new_in([0u32; 30], GFP_KERNEL, mm)?;
             let _registers = IoMapping::new_in(PhysAddr(0xfd00_0000), 2 * PAGE, mm)?;
             let _ring = Pages::new_in(GFP_KERNEL, 1, mm)?;

@@ -181,12 +181,12 @@ fn bad_frees<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn caches<B: Backend>(mm: &TestMm<B>) {
-    let a = mm.kmem_cache_create("a", 100, 0, CacheFlags::empty()).unwrap();
-    let b = mm.kmem_cache_create("b", 4000, 64, CacheFlags::empty()).unwrap();
-    let c = mm.kmem_cache_create("c", 20_000, 4096, CacheFlags::HWCACHE_ALIGN).unwrap();
-    assert_eq!(mm.kmem_cache_create("b", 8, 0, CacheFlags::empty()).err(), Some(MmError::Exists));
-    assert_eq!(mm.kmem_cache_create("d", 0, 0, CacheFlags::empty()).err(), Some(MmError::Inval));
-    assert!(mm.kmem_cache_create("d", 8, 3, CacheFlags::empty()).is_err());
+    let a = mm.kmem_cache_create("a", 100, 0, CacheFlags::empty(), None).unwrap();
+    let b = mm.kmem_cache_create("b", 4000, 64, CacheFlags::empty(), None).unwrap();
+    let c = mm.kmem_cache_create("c", 20_000, 4096, CacheFlags::HWCACHE_ALIGN, None).unwrap();
+    assert_eq!(mm.kmem_cache_create("b", 8, 0, CacheFlags::empty(), None).err(), Some(MmError::Exists));
+    assert_eq!(mm.kmem_cache_create("d", 0, 0, CacheFlags::empty(), None).err(), Some(MmError::Inval));
+    assert!(mm.kmem_cache_create("d", 8, 3, CacheFlags::empty(), None).is_err());
     let mut live = Vec::new();
     for i in 0..30 {
         for cache in [&a, &b, &c] {

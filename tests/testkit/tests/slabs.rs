@@ -32,7 +32,7 @@ enum Order {
 /// How objects of one size are had: kmalloc's class, or a cache.
 enum Source<'a, B: Backend> {
     Class(&'a TestMm<B>, usize),
-    Cache(KmemCache<&'a TestMm<B>>),
+    Cache(RawKmemCache<&'a TestMm<B>>),
 }
 
 impl<B: Backend> Source<'_, B> {
@@ -171,7 +171,7 @@ proptest! {
         steps in steps(),
     ) {
         common::nommu().nothing_lost(|mm| {
-            let cache = mm.kmem_cache_create("cache", size, 1 << align, CacheFlags::empty()).unwrap();
+            let cache = mm.kmem_cache_create("cache", size, 1 << align, CacheFlags::empty(), None).unwrap();
             live(mm, Source::Cache(cache), &steps);
         });
     }
@@ -186,11 +186,11 @@ fn many_caches_are_numbered_anew<B: Backend>(mm: &TestMm<B>) {
     let most = if cfg!(miri) { 24 } else { 256 };
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| (0..256).map(|i| format!("cache {i}")).collect());
     let names: Vec<&'static str> = NAMES.iter().take(most).map(|name| name.as_str()).collect();
-    let make = |name| mm.kmem_cache_create(name, 48, 0, CacheFlags::empty()).unwrap();
+    let make = |name| mm.kmem_cache_create(name, 48, 0, CacheFlags::empty(), None).unwrap();
     let mut caches: Vec<_> = names.iter().map(|name| Some(make(name))).collect();
     let mut objects: Vec<_> = caches.iter().flatten().map(|cache| cache.alloc(GFP_KERNEL).unwrap().as_ptr()).collect();
     if most == 256 {
-        let one_more = mm.kmem_cache_create("one more", 48, 0, CacheFlags::empty());
+        let one_more = mm.kmem_cache_create("one more", 48, 0, CacheFlags::empty(), None);
         assert_eq!(one_more.err(), Some(AllocError::NoMemory.into()), "there are 256 at most");
     }
     mm.check().unwrap();

@@ -117,7 +117,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[inline(always)]
     pub(super) fn build_alloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, MmError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        if pages >= BATCH as usize || request.align > B::PAGE_SIZE {
+        if pages >= BATCH as usize || request.align > B::PAGE_SIZE || request.until.is_some() {
             return self.build_any(memory, request, pages);
         }
         let (addr, record) = self.take_room(memory, pages, Layout::Packed)?;
@@ -190,6 +190,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         };
         build.prot = request.prot;
         build.entries = request.entries;
+        build.tables.until = request.until;
         build.fill(request.flags, pages)?;
         build.publish()
     }
@@ -243,7 +244,13 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             memory.fault_point(FaultClass::Page)?;
             // A block that is not to be had is no failure yet: only of a single page is it told.
             let quiet = if want == 1 { flags } else { quiet(flags) };
-            match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
+            let block = match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
+                Err(_) if want == 1 && self.tables.until.is_some() => {
+                    memory.take_block_until(1, flags, FrameKind::Mapped, self.record, self.tables.until)
+                }
+                block => block,
+            };
+            match block {
                 Ok(pfn) => self.map_block(pfn, want as u32)?,
                 Err(error) => want = Self::smaller(want, error)?,
             }

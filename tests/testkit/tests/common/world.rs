@@ -111,7 +111,7 @@ const NAMES: [&str; CACHES] = ["zero", "one", "two", "three"];
 pub struct World<'a, B: Reach> {
     mm: &'a TestMm<B>,
     pub live: Vec<Live>,
-    caches: [Option<KmemCache<&'a TestMm<B>>>; CACHES],
+    caches: [Option<RawKmemCache<&'a TestMm<B>>>; CACHES],
     /// What their objects are aligned to.
     aligns: [usize; CACHES],
     /// Addresses of live things: first byte to one past the last, guards included.
@@ -171,7 +171,7 @@ impl<'a, B: Reach> World<'a, B> {
                 Err(error) => assert!(matches!(error, MmError::Alloc(_)), "{error}"),
             },
             Step::Cache(slot, size, shift) => {
-                let made = mm.kmem_cache_create(NAMES[slot], size, 1 << shift, CacheFlags::empty());
+                let made = mm.kmem_cache_create(NAMES[slot], size, 1 << shift, CacheFlags::empty(), None);
                 match made {
                     Ok(cache) => {
                         assert!(self.caches[slot].replace(cache).is_none(), "two of one name");

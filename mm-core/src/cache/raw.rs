@@ -1,206 +1,34 @@
-//! `KmemCache`: objects of one size in slabs of their own.
+//! `RawKmemCache`: a cache of objects that are bytes.
 
+use super::{Control, MAX_NUMBER, PLACE};
 use crate::backend::Backend;
-use crate::error::{AllocError, FreeError, MmError, Packed};
+use crate::cache::CacheFlags;
+use crate::error::{AllocError, FreeError, MmError};
 use crate::frame::FrameKind;
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::meta::{MetaSize, UNIT};
-use crate::platform::{Bug, Platform, RawLock};
-use crate::slab::{self, CacheState, Geometry, Given, Slab, SlabCounts, Slabs};
+use crate::platform::{Bug, Platform};
+use crate::slab::{self, CacheState, Geometry, Given, Hooks, SlabCounts};
 use core::panic::Location;
 use core::ptr::NonNull;
 
-/// How a cache's objects are placed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[repr(transparent)]
-pub struct CacheFlags(pub u32);
-
-bitflags::bitflags! {
-    impl CacheFlags: u32 {
-        /// `SLAB_HWCACHE_ALIGN`: objects start on a cache line.
-        const HWCACHE_ALIGN = 1 << 13;
-        /// `SLAB_CACHE_DMA`: objects lie below the DMA limit.
-        const CACHE_DMA = 1 << 14;
-    }
-}
-
-/// Flags an allocation from a cache may not choose: the cache chose.
-const PLACE: Gfp = Gfp::DMA.union(Gfp::DMA32);
-/// Frame records name the cache of a slab by one byte.
-const MAX_NUMBER: u16 = 0xff;
-
-/// A cache's control block, in a descriptor of its own, chained by ascending number.
-pub(crate) struct Control<P: Platform> {
-    pub(crate) name: &'static str,
-    pub(crate) object_size: usize,
-    flags: CacheFlags,
-    pub(crate) geometry: Geometry,
-    state: Locked<P::Lock, CacheState>,
-    number: u16,
-    /// The descriptor it lies in.
-    id: u32,
-    next: *mut Control<P>,
-}
-
-/// All caches of a manager.
-pub(crate) struct CacheList<P: Platform> {
-    first: Locked<P::Lock, First<P>>,
-}
-
-struct First<P: Platform>(*mut Control<P>);
-
-// SAFETY: control blocks are reached under the list's lock, or by the cache's owner.
-unsafe impl<P: Platform> Send for First<P> {}
-
-impl<P: Platform> CacheList<P> {
-    pub(crate) const fn new() -> Self {
-        CacheList { first: Locked::new(First(core::ptr::null_mut())) }
-    }
-}
-
-/// What slabinfo tells of a cache.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct CacheInfo {
-    /// Its name.
-    pub name: &'static str,
-    /// Bytes a caller asked for.
-    pub object_size: usize,
-    /// Bytes from one object to the next.
-    pub slot_size: usize,
-    /// Objects in a slab.
-    pub per_slab: usize,
-    /// Pages in a slab.
-    pub pages: usize,
-    /// How full it is.
-    pub counts: SlabCounts,
-}
-
 /// A cache of objects of one size, as Linux's `kmem_cache`. Dropping it destroys it, or reports that it is busy.
-pub struct KmemCache<M: Manager> {
+///
+/// [`KmemCache`](crate::KmemCache) is the same for values of a type.
+pub struct RawKmemCache<M: Manager> {
     control: NonNull<Control<M::Platform>>,
-    manager: M,
+    pub(super) manager: M,
 }
 
 // SAFETY: the control block is only changed under locks.
-unsafe impl<M: Manager + Send> Send for KmemCache<M> {}
+unsafe impl<M: Manager + Send> Send for RawKmemCache<M> {}
 // SAFETY: as above.
-unsafe impl<M: Manager + Sync> Sync for KmemCache<M> {}
+unsafe impl<M: Manager + Sync> Sync for RawKmemCache<M> {}
 
-impl<P: Platform, B: Backend> Mm<P, B> {
-    /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8).
-    ///
-    /// Context: task. Cost: proportional to the number of caches, of which there are at most 256. Names are unique.
-    ///
-    /// # Errors
-    /// `Inval` for size 0, `Alloc(BadAlign)`, `Alloc(TooBig)` above the largest block, `Exists` for a name in use,
-    /// `Alloc(NoMemory)`.
-    #[track_caller]
-    pub fn kmem_cache_create(
-        &self,
-        name: &'static str,
-        size: usize,
-        align: usize,
-        flags: CacheFlags,
-    ) -> Result<KmemCache<&Self>, MmError> {
-        KmemCache::new_in(name, size, align, flags, self)
-    }
-
-    /// The current word of a cache is used up.
-    #[inline(never)]
-    fn cache_slow(&self, control: &Control<P>, token: <P::Lock as RawLock>::Token, flags: Gfp) -> Packed {
-        let slabs = self.cache_slabs(control);
-        // SAFETY: `alloc` locked this state, and left its section to this function.
-        let mut state = unsafe { slabs.state.resume(token) };
-        match slabs.advance(&mut state) {
-            Some(object) => Packed::new(Ok(object)),
-            None => {
-                drop(state);
-                Packed::new(slabs.grow(flags))
-            }
-        }
-    }
-
-    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
-    #[inline(never)]
-    fn cache_edge(
-        &self,
-        control: &Control<P>,
-        token: <P::Lock as RawLock>::Token,
-        slab: *mut Slab,
-        w: usize,
-    ) -> Result<(), FreeError> {
-        let slabs = self.cache_slabs(control);
-        // SAFETY: `free` locked this state, and left its section to this function.
-        let state = unsafe { slabs.state.resume(token) };
-        slabs.settle(state, slab, w);
-        Ok(())
-    }
-
-    pub(crate) fn cache_slabs<'a>(&'a self, control: &'a Control<P>) -> Slabs<'a, P, B> {
-        Slabs {
-            memory: &self.memory,
-            geometry: &control.geometry,
-            state: &control.state,
-            kind: FrameKind::CacheSlab,
-            owner: control.number as u8,
-        }
-    }
-
-    /// Gives back the slab each cache keeps.
-    pub(crate) fn drain_caches(&self) {
-        let mut index = 0;
-        // Detached under the list's lock, which keeps the cache; given back, with what that logs, behind it.
-        while let Some(detached) = self.with_cache(index, |control| self.cache_slabs(control).detach_kept()) {
-            if let Some(detached) = detached {
-                detached.give(&self.memory);
-            }
-            index += 1;
-        }
-    }
-
-    /// Pages of a slab of cache `number` when it holds one object, and marks its first frame only; else 1.
-    pub(crate) fn pages_behind_first(&self, number: usize) -> usize {
-        let mut index = 0;
-        let of = |control: &Control<P>| (control.number as usize, control.geometry);
-        while let Some((found, geometry)) = self.with_cache(index, of) {
-            if found == number {
-                return if geometry.slots == 1 { geometry.pages as usize } else { 1 };
-            }
-            index += 1;
-        }
-        1
-    }
-
-    /// Runs `f` on the `index`-th cache. The list's lock is held: a cache cannot go meanwhile.
-    pub(crate) fn with_cache<R>(&self, index: usize, f: impl FnOnce(&Control<P>) -> R) -> Option<R> {
-        let first = self.caches.first.lock();
-        let mut at = first.0;
-        for _ in 0..index {
-            // SAFETY: listed control blocks are live, and the lock is held.
-            at = unsafe { at.as_ref()?.next };
-        }
-        // SAFETY: as above.
-        unsafe { at.as_ref() }.map(f)
-    }
-
-    pub(crate) fn cache_info(&self, index: usize) -> Option<CacheInfo> {
-        self.with_cache(index, |control| CacheInfo {
-            name: control.name,
-            object_size: control.object_size,
-            slot_size: control.geometry.size as usize,
-            per_slab: control.geometry.slots as usize,
-            pages: control.geometry.pages as usize,
-            counts: self.cache_slabs(control).counts(),
-        })
-    }
-}
-
-impl<M: Manager> KmemCache<M> {
+impl<M: Manager> RawKmemCache<M> {
     /// [`Mm::kmem_cache_create`] with a handle of the caller's choice.
     ///
     /// # Errors
@@ -211,6 +39,19 @@ impl<M: Manager> KmemCache<M> {
         size: usize,
         align: usize,
         flags: CacheFlags,
+        constructor: Option<fn(NonNull<u8>)>,
+        manager: M,
+    ) -> Result<Self, MmError> {
+        Self::with_hooks(name, size, align, flags, constructor.map_or(Hooks::NONE, Hooks::of_bytes), manager)
+    }
+
+    #[track_caller]
+    pub(super) fn with_hooks(
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+        hooks: Hooks,
         manager: M,
     ) -> Result<Self, MmError> {
         if name.is_empty() || size == 0 || flags.bits() & !CacheFlags::all().bits() != 0 {
@@ -234,8 +75,9 @@ impl<M: Manager> KmemCache<M> {
             assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
             assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
         }
-        mm.memory.admit(GFP_KERNEL, Location::caller())?;
-        let id = mm.memory.meta_take(MetaSize::Control, GFP_KERNEL)?;
+        let how = mm.memory.admit(GFP_KERNEL, Location::caller())?;
+        let take = || mm.memory.meta_take(MetaSize::Control, how, None);
+        let id = take().or_else(|error| mm.reclaim(how, 1, error, take).map_err(|failed| failed.error))?;
         let control = mm.memory.meta_ptr::<Control<M::Platform>>(id);
         let block = Control {
             name,
@@ -243,6 +85,7 @@ impl<M: Manager> KmemCache<M> {
             flags,
             geometry,
             state: Locked::new(CacheState::new()),
+            hooks,
             number: 0,
             id,
             next: core::ptr::null_mut(),
@@ -251,7 +94,7 @@ impl<M: Manager> KmemCache<M> {
         unsafe { control.write(block) };
         match Self::list(mm, control) {
             // SAFETY: descriptors are not at address 0.
-            Ok(()) => Ok(KmemCache { control: unsafe { NonNull::new_unchecked(control) }, manager }),
+            Ok(()) => Ok(RawKmemCache { control: unsafe { NonNull::new_unchecked(control) }, manager }),
             Err(error) => {
                 mm.memory.meta_give(id, MetaSize::Control);
                 Err(error)
@@ -290,30 +133,25 @@ impl<M: Manager> KmemCache<M> {
         Ok(())
     }
 
-    fn control(&self) -> &Control<M::Platform> {
+    pub(super) fn control(&self) -> &Control<M::Platform> {
         // SAFETY: the control block lives until the cache is destroyed, which takes `self`.
         unsafe { self.control.as_ref() }
     }
 
-    /// Takes an object; undefined contents unless the flags hold `ZERO`.
+    /// Takes an object: in the state its constructor or its last owner left it in; without a constructor undefined,
+    /// or zeroes when the flags hold `ZERO`.
     ///
-    /// Context: any; a task when the flags hold `WAIT`. Cost: as `kmalloc`.
+    /// Context: any; a task when the flags hold `WAIT`. Cost: as `kmalloc`; a new slab runs the constructor on each of
+    /// its objects.
     ///
     /// # Errors
-    /// `BadFlags` (also for `DMA` and `DMA32`, which the cache decides), `NoMemory`, `NoContig`.
+    /// `BadFlags` (also for `DMA` and `DMA32`, which the cache decides, and for `ZERO` with a constructor), `NoMemory`,
+    /// `NoContig`.
     #[inline]
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let (mm, control) = (self.manager.mm(), self.control());
-        let mut flags = mm.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
-        if flags.intersects(PLACE) {
-            return Err(AllocError::BadFlags);
-        }
-        let zero = flags.contains(Gfp::ZERO);
-        flags = flags.difference(Gfp::ZERO);
-        if control.flags.contains(CacheFlags::CACHE_DMA) {
-            flags |= Gfp::DMA;
-        }
+        let (flags, zero) = self.admit(flags, Location::caller())?;
         let mut state = control.state.lock();
         let object = match state.take(control.geometry.size as usize) {
             Some(object) => {
@@ -329,7 +167,22 @@ impl<M: Manager> KmemCache<M> {
         Ok(object)
     }
 
-    /// Gives an object back.
+    /// The flags to take pages with, and whether to zero objects.
+    #[inline(always)]
+    pub(super) fn admit(&self, flags: Gfp, caller: &'static Location<'static>) -> Result<(Gfp, bool), AllocError> {
+        let mut flags = self.manager.mm().memory.admit(flags, caller)?.difference(Gfp::HIGHMEM);
+        let zero = flags.contains(Gfp::ZERO);
+        if flags.intersects(PLACE) || (zero && self.control().hooks.has_constructor()) {
+            return Err(AllocError::BadFlags);
+        }
+        flags = flags.difference(Gfp::ZERO);
+        if self.control().flags.contains(CacheFlags::CACHE_DMA) {
+            flags |= Gfp::DMA;
+        }
+        Ok((flags, zero))
+    }
+
+    /// Gives an object back. With a constructor its next owner gets it as it is.
     ///
     /// Context: any. Cost: as `kfree`.
     ///
@@ -358,7 +211,43 @@ impl<M: Manager> KmemCache<M> {
                 };
             }
         }
-        Err(if mm.areas_hold(addr) { FreeError::WrongAllocator } else { mm.memory.refusal(addr) })
+        Err(self.refusal(addr))
+    }
+
+    /// Whether [`free`](Self::free) would take an object.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub(crate) fn check_object(&self, addr: usize) -> Result<(), FreeError> {
+        let mm = self.manager.mm();
+        let Some((_, frame)) = mm.memory.frames.find(mm.memory.backend.direct_frame(addr)) else {
+            return Err(self.refusal(addr));
+        };
+        let (head, slabs) = (frame.head(), mm.cache_slabs(self.control()));
+        if !head.is(FrameKind::CacheSlab) {
+            return Err(self.refusal(addr));
+        }
+        if head.class() != slabs.owner as usize {
+            return Err(FreeError::WrongCache);
+        }
+        let offset = addr & (M::Backend::PAGE_SIZE - 1) | (head.count() as usize) << M::Backend::PAGE_SHIFT;
+        match slabs.geometry.slot(offset) {
+            Some(slot) if slot < slabs.geometry.slots as usize => {}
+            _ => return Err(FreeError::Interior),
+        }
+        if slabs.is_live(frame, head, addr) { Ok(()) } else { Err(FreeError::DoubleFree) }
+    }
+
+    /// Why an address that is in no slab of a cache is refused.
+    #[cold]
+    pub(super) fn refusal(&self, addr: usize) -> FreeError {
+        let mm = self.manager.mm();
+        if mm.areas_hold(addr) { FreeError::WrongAllocator } else { mm.memory.refusal(addr) }
+    }
+
+    /// The manager's handle.
+    pub fn manager(&self) -> M {
+        self.manager
     }
 
     /// The cache's name.
@@ -374,6 +263,18 @@ impl<M: Manager> KmemCache<M> {
     /// How full it is. Walks the cache's slabs.
     pub fn counts(&self) -> SlabCounts {
         self.manager.mm().cache_slabs(self.control()).counts()
+    }
+
+    /// Gives back the slab that is kept though nothing of it is in use, as Linux's `kmem_cache_shrink`; its objects are
+    /// destroyed. Returns how many pages that were.
+    ///
+    /// Context: any. Cost: as one slab's free.
+    pub fn shrink(&self) -> usize {
+        let mm = self.manager.mm();
+        let Some(detached) = mm.cache_slabs(self.control()).detach_kept() else { return 0 };
+        let pages = detached.pages();
+        detached.give(&mm.memory);
+        pages
     }
 
     /// Destroys the cache.
@@ -425,7 +326,7 @@ impl<M: Manager> KmemCache<M> {
     }
 }
 
-impl<M: Manager> Drop for KmemCache<M> {
+impl<M: Manager> Drop for RawKmemCache<M> {
     fn drop(&mut self) {
         let mm = self.manager.mm();
         match self.unlist() {

@@ -1,5 +1,7 @@
 //! `KBox`: an owned value in kmalloc memory.
 
+mod make;
+
 use crate::error::AllocError;
 use crate::gfp::Gfp;
 use crate::global::Manager;
@@ -12,7 +14,17 @@ use core::ptr::NonNull;
 
 /// An owned value in kmalloc memory, freed when dropped. Making one can fail; nothing aborts.
 ///
-/// Zero-sized values take no memory.
+/// Zero-sized values take no memory. A value is aligned as its type asks, up to the largest block.
+///
+/// ```
+/// use mm_core::{AllocError, GFP_KERNEL, KBox, Manager};
+///
+/// fn counter<M: Manager>(mm: M) -> Result<KBox<u32, M>, AllocError> {
+///     let mut counter = KBox::new_in(0, GFP_KERNEL, mm)?;
+///     *counter += 1;
+///     Ok(counter)
+/// }
+/// ```
 pub struct KBox<T: ?Sized, M: Manager> {
     ptr: NonNull<T>,
     manager: M,
@@ -31,13 +43,7 @@ impl<T, M: Manager> KBox<T, M> {
     /// As [`Mm::kmalloc`](crate::Mm::kmalloc). The value is dropped then.
     #[track_caller]
     pub fn new_in(value: T, flags: Gfp, manager: M) -> Result<Self, AllocError> {
-        let layout = Layout::new::<T>();
-        let ptr = if layout.size() == 0 {
-            NonNull::dangling()
-        } else {
-            // A type's size is a multiple of its alignment, so kmalloc's natural alignment covers it.
-            manager.mm().kmalloc(layout.size(), flags)?.cast::<T>()
-        };
+        let ptr = make::memory(Layout::new::<T>(), flags, &manager)?.cast::<T>();
         // SAFETY: the memory is ours, long enough and aligned.
         unsafe { ptr.write(value) };
         Ok(KBox { ptr, manager, owns: PhantomData })
@@ -94,6 +100,9 @@ impl<T: ?Sized, M: Manager> Drop for KBox<T, M> {
         unsafe { self.ptr.drop_in_place() };
     }
 }
+
+// The value does not move with the box.
+impl<T: ?Sized, M: Manager> Unpin for KBox<T, M> {}
 
 impl<T: ?Sized, M: Manager> Deref for KBox<T, M> {
     type Target = T;

@@ -1,0 +1,131 @@
+//! Shrinkers: whoever keeps memory he could do without, and says so.
+
+use crate::backend::Backend;
+use crate::error::{AllocError, MmError};
+use crate::gfp::Gfp;
+use crate::lock::Locked;
+use crate::manager::Mm;
+use crate::platform::{Platform, RawLock};
+
+/// The most shrinkers a manager can have.
+pub const MAX_SHRINKERS: usize = 8;
+
+/// What is asked of a shrinker.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ShrinkRequest {
+    /// The flags of the request that found no memory.
+    pub flags: Gfp,
+    /// The pages it wants.
+    pub pages: usize,
+    /// How many of its things the shrinker should look at; of no meaning when it is asked how many it has.
+    pub scan: usize,
+}
+
+/// Somebody who keeps memory that can be had again when it is short, as Linux's `struct shrinker`.
+///
+/// It is called in a task that asked for memory with a flag that may wait, with no lock of the manager held. It may
+/// free and allocate; what it allocates is not reclaimed for. What it says is not trusted: whatever it returns, it is
+/// asked at most once in each of at most four rounds.
+pub trait Shrinker: Sync {
+    /// How many things could be freed now; 0 when there is nothing to do. Should be quick, and may be a guess.
+    fn count(&self, request: &ShrinkRequest) -> usize;
+
+    /// Looks at up to `request.scan` things, frees what can be freed, and returns how many that were. 0 says that
+    /// there is no use in asking again.
+    fn scan(&self, request: &ShrinkRequest) -> usize;
+}
+
+/// A registered shrinker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ShrinkerId {
+    slot: u8,
+    /// Tells one user of the slot from the next.
+    serial: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    shrinker: Option<&'static dyn Shrinker>,
+    running: usize,
+    serial: u32,
+}
+
+/// The table of shrinkers.
+pub struct Shrinkers<L: RawLock> {
+    table: Locked<L, [Entry; MAX_SHRINKERS]>,
+}
+
+impl<L: RawLock> Shrinkers<L> {
+    pub const fn new() -> Self {
+        Shrinkers { table: Locked::new([Entry { shrinker: None, running: 0, serial: 0 }; MAX_SHRINKERS]) }
+    }
+
+    /// Asks the shrinker in `slot` to look at a share of its things: an eighth in the first of four rounds, all in the
+    /// last. Returns how many it says it freed.
+    pub fn ask(&self, slot: usize, mut request: ShrinkRequest, rounds_left: usize) -> usize {
+        /// Counts as running until it returns, or unwinds.
+        struct Running<'a, L: RawLock>(&'a Shrinkers<L>, usize);
+        impl<L: RawLock> Drop for Running<'_, L> {
+            fn drop(&mut self) {
+                self.0.table.lock()[self.1].running -= 1;
+            }
+        }
+        let mut table = self.table.lock();
+        let Some(shrinker) = table[slot].shrinker else { return 0 };
+        table[slot].running += 1;
+        drop(table);
+        let _running = Running(self, slot);
+        let count = shrinker.count(&request);
+        if count == 0 {
+            return 0;
+        }
+        request.scan = (count >> rounds_left.min(3)).max(request.pages).max(LEAST).min(count);
+        shrinker.scan(&request)
+    }
+}
+
+/// The fewest things a shrinker is asked to look at, if it has as many: less is not worth the call.
+const LEAST: usize = 32;
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Registers a shrinker: from now on it is asked when memory is short.
+    ///
+    /// Context: any. Cost: constant; there are at most eight.
+    ///
+    /// # Errors
+    /// `Alloc(NoMemory)` when there are eight, `Exists` when this one is registered.
+    pub fn register_shrinker(&self, shrinker: &'static dyn Shrinker) -> Result<ShrinkerId, MmError> {
+        let mut table = self.shrinkers.table.lock();
+        let same = |entry: &Entry| {
+            entry.shrinker.is_some_and(|known| core::ptr::addr_eq(known, shrinker) && size_of_val(shrinker) != 0)
+        };
+        if table.iter().any(same) {
+            return Err(MmError::Exists);
+        }
+        let slot = table.iter().position(|entry| entry.shrinker.is_none()).ok_or(AllocError::NoMemory)?;
+        table[slot].shrinker = Some(shrinker);
+        table[slot].serial = table[slot].serial.wrapping_add(1);
+        Ok(ShrinkerId { slot: slot as u8, serial: table[slot].serial })
+    }
+
+    /// Takes a shrinker out: when this returns `Ok` it is not running and will not be asked again.
+    ///
+    /// Context: any. Cost: constant.
+    ///
+    /// # Errors
+    /// `Busy` while it runs, so always when it calls this itself; `Inval` when it is not registered (any more).
+    pub fn unregister_shrinker(&self, id: ShrinkerId) -> Result<(), MmError> {
+        let mut table = self.shrinkers.table.lock();
+        let entry = &mut table[usize::from(id.slot) % MAX_SHRINKERS];
+        if entry.shrinker.is_none() || entry.serial != id.serial {
+            return Err(MmError::Inval);
+        }
+        if entry.running != 0 {
+            return Err(MmError::Busy(entry.running));
+        }
+        entry.shrinker = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What a cache has done to each object when a slab is carved, and when it goes back.
+
+use super::{Detached, Geometry, Slabs};
+use crate::backend::Backend;
+use crate::platform::Platform;
+use core::ptr::NonNull;
+
+/// A function whose type the one that calls it knows.
+type Erased = fn();
+/// How a constructor is called.
+type Call = unsafe fn(NonNull<u8>, Erased);
+
+/// Constructor and destructor of a cache's objects. They run outside every lock and may allocate and free.
+#[derive(Clone, Copy)]
+pub struct Hooks {
+    construct: Option<(Call, Erased)>,
+    destroy: Option<unsafe fn(NonNull<u8>)>,
+}
+
+impl Hooks {
+    /// Objects are bytes.
+    pub const NONE: Hooks = Hooks { construct: None, destroy: None };
+
+    /// Objects are what `constructor` makes of their bytes.
+    pub fn of_bytes(constructor: fn(NonNull<u8>)) -> Hooks {
+        // SAFETY: between function pointers; it is called as what it is.
+        let erased = unsafe { core::mem::transmute::<fn(NonNull<u8>), Erased>(constructor) };
+        unsafe fn call(object: NonNull<u8>, erased: Erased) {
+            // SAFETY: put there by `of_bytes`.
+            let constructor = unsafe { core::mem::transmute::<Erased, fn(NonNull<u8>)>(erased) };
+            constructor(object);
+        }
+        Hooks { construct: Some((call, erased)), destroy: None }
+    }
+
+    /// Objects are values that `constructor` returns.
+    pub fn of_values<T>(constructor: fn() -> T) -> Hooks {
+        // SAFETY: as above.
+        let erased = unsafe { core::mem::transmute::<fn() -> T, Erased>(constructor) };
+        unsafe fn call<T>(object: NonNull<u8>, erased: Erased) {
+            // SAFETY: put there by `of_values` of the same type.
+            let constructor = unsafe { core::mem::transmute::<Erased, fn() -> T>(erased) };
+            let value = constructor();
+            // SAFETY: the object is one of this type's size and alignment, and nobody else's.
+            unsafe { object.cast::<T>().write(value) };
+        }
+        unsafe fn destroy<T>(object: NonNull<u8>) {
+            // SAFETY: constructed, and used no more.
+            unsafe { object.cast::<T>().drop_in_place() };
+        }
+        let destroy: Option<unsafe fn(NonNull<u8>)> =
+            if core::mem::needs_drop::<T>() { Some(destroy::<T>) } else { None };
+        Hooks { construct: Some((call::<T>, erased)), destroy }
+    }
+
+    /// True when objects keep a state from one owner to the next.
+    pub fn has_constructor(&self) -> bool {
+        self.construct.is_some()
+    }
+
+    /// Constructs the objects of a slab that `first` begins.
+    ///
+    /// # Safety
+    /// The memory of the slab is the caller's alone.
+    pub unsafe fn construct_all(&self, geometry: &Geometry, first: *mut u8) {
+        let Some((call, constructor)) = self.construct else { return };
+        let mut made = Made { hooks: *self, first, size: geometry.size as usize, count: 0 };
+        while made.count < geometry.slots as usize {
+            // SAFETY: each slot is an object, aligned for what the cache was made for.
+            unsafe { call(made.next(), constructor) };
+            made.count += 1;
+        }
+        // All are there.
+        core::mem::forget(made);
+    }
+
+    /// Undoes [`construct_all`](Self::construct_all).
+    ///
+    /// # Safety
+    /// All `count` objects of `size` bytes from `first` on are constructed, and nobody has one.
+    pub unsafe fn destroy_all(&self, first: *mut u8, size: usize, count: usize) {
+        drop(Made { hooks: *self, first, size, count });
+    }
+}
+
+/// Objects that are constructed, the first `count` of a slab; they are destroyed when it is dropped, last to first.
+struct Made {
+    hooks: Hooks,
+    first: *mut u8,
+    size: usize,
+    count: usize,
+}
+
+impl Made {
+    /// The object behind those that are made.
+    fn next(&self) -> NonNull<u8> {
+        // SAFETY: in the slab's pages, which have a kernel address.
+        unsafe { NonNull::new_unchecked(self.first.wrapping_add(self.count * self.size)) }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Some(destroy) = self.hooks.destroy else { return };
+        while let Some(count) = self.count.checked_sub(1) {
+            self.count = count;
+            // SAFETY: constructed, and counted no more.
+            unsafe { destroy(self.next()) };
+        }
+    }
+}
+
+impl<P: Platform, B: Backend> Slabs<'_, P, B> {
+    /// Gives a block and a descriptor back when a constructor unwinds before they are a slab.
+    pub(super) fn until_constructed(&self, detached: Detached) -> Unfinished<'_, P, B> {
+        Unfinished { slabs: self, detached: Some(detached) }
+    }
+}
+
+/// A slab to be, whose objects are being constructed.
+pub struct Unfinished<'a, P: Platform, B: Backend> {
+    slabs: &'a Slabs<'a, P, B>,
+    detached: Option<Detached>,
+}
+
+impl<P: Platform, B: Backend> Unfinished<'_, P, B> {
+    /// It is a slab.
+    pub(super) fn finish(mut self) {
+        self.detached = None;
+    }
+}
+
+impl<P: Platform, B: Backend> Drop for Unfinished<'_, P, B> {
+    fn drop(&mut self) {
+        if let Some(detached) = self.detached.take() {
+            detached.give(self.slabs.memory);
+        }
+    }
+}

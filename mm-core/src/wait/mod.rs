@@ -1,0 +1,318 @@
+//! Waiting for memory: in a task that sleeps, or in a future.
+//!
+//! A free that finds somebody waiting hands its block over before it opens the zone's lock, oldest waiter first among
+//! those it fits, and wakes behind the lock. A waiter that goes without what it was handed gives it back, which hands
+//! it on. Who wants much may be passed over by younger ones [`PASSES`](queue::PASSES) times; then its frames are put by.
+
+mod deadline;
+mod future;
+pub mod queue;
+
+pub use future::{AllocPages, GetFreePages, Kmalloc};
+
+use crate::addr::{PageRange, Pfn};
+use crate::backend::Backend;
+use crate::error::AllocError;
+use crate::frame::{FrameKind, Head};
+use crate::gfp::Gfp;
+use crate::lock::{Guard, Locked};
+use crate::memory::Memory;
+use crate::meta::NIL;
+use crate::platform::{Platform, RawLock};
+use crate::zone::{MAX_ZONES, ZoneKind, ZoneState};
+use core::pin::{Pin, pin};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::time::Duration;
+use queue::{Grant, Offer, Queue, Search, Step, Waiter, Wake, Want};
+
+/// Who waits, and for how long by default.
+pub struct Waiting<L: RawLock> {
+    queue: Locked<L, Queue>,
+    /// How many wait. Written under the queue's lock, before the waiter looks at the zones under theirs; read under a
+    /// zone's or a cache's lock: so either the waiter sees what a free left, or the free sees the waiter.
+    count: AtomicUsize,
+    /// Zones with frames put by.
+    put_by: AtomicUsize,
+    max_wait: Locked<L, Duration>,
+}
+
+impl<L: RawLock> Waiting<L> {
+    pub const fn new() -> Self {
+        Waiting {
+            queue: Locked::new(Queue::new()),
+            count: AtomicUsize::new(0),
+            put_by: AtomicUsize::new(0),
+            max_wait: Locked::new(Duration::ZERO),
+        }
+    }
+
+    /// True when somebody may be waiting.
+    #[inline(always)]
+    pub fn is_any(&self) -> bool {
+        self.count.load(Relaxed) != 0
+    }
+
+    /// Frames on their way to waiters.
+    pub fn granted(&self) -> usize {
+        self.queue.lock().granted()
+    }
+
+    pub fn set_max_wait(&self, max_wait: Duration) {
+        *self.max_wait.lock() = max_wait;
+    }
+
+    /// Changes the queue, and keeps the count.
+    fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let mut queue = self.queue.lock();
+        let result = change(&mut queue);
+        self.count.store(queue.len(), Relaxed);
+        result
+    }
+}
+
+/// A block that is wanted, and what becomes of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    pub pages: usize,
+    pub flags: Gfp,
+    pub kind: FrameKind,
+    pub link: u32,
+}
+
+impl Block {
+    /// What to queue for it.
+    pub fn want(&self, cache: usize) -> Want {
+        Want { pages: self.pages, kind: ZoneKind::of(self.flags), depth: self.flags.depth(), cache }
+    }
+}
+
+impl<P: Platform, B: Backend> Memory<P, B> {
+    /// When a request that begins to wait now gives up, unless it was told.
+    pub(crate) fn default_deadline(&self) -> Duration {
+        let most = *self.waiting.max_wait.lock();
+        self.platform.now().saturating_add(most)
+    }
+
+    /// Hands what the zone has free to those who wait for it, oldest first, one block a lock hold, and wakes them.
+    ///
+    /// Cost: per waiter served, and per batch of waiters it does not fit.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_over<'z>(&'z self, index: usize, mut zone: Guard<'z, P::Lock, ZoneState>) {
+        let search = Ended { memory: self, search: Search::new() };
+        loop {
+            let step = self.waiting.change(|queue| {
+                let offer = |want: &Want, put_by| match zone.kind {
+                    Some(kind) if kind <= want.kind => {
+                        let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
+                        let held = Head::new(FrameKind::Held, 0, want.pages as u32);
+                        match zone.take(&self.frames, want.pages, limit, held, NIL) {
+                            Some(pfn) => Offer::Give(Grant::Block(pfn)),
+                            None => Offer::Small,
+                        }
+                    }
+                    _ => Offer::Wrong,
+                };
+                // SAFETY: the search stays here, and ends when this function does.
+                unsafe { search.search.step(queue, offer) }
+            });
+            drop(zone);
+            match step {
+                Step::Handed { wake, overdue } => self.handed(wake, overdue),
+                Step::More => {}
+                Step::End => return,
+            }
+            zone = self.zones.zone(index).lock();
+        }
+    }
+
+    /// Somebody was handed something: wakes him, and puts frames by for whom that passed over once too often.
+    pub(crate) fn handed(&self, wake: Wake, overdue: bool) {
+        if overdue || self.waiting.put_by.load(Relaxed) != 0 {
+            self.put_by();
+        }
+        match wake {
+            Wake::None => {}
+            Wake::Task(task) => self.platform.wake(task),
+            Wake::Future(waker) => waker.wake(),
+        }
+    }
+
+    /// Works out anew which frames are put by for waiters that were passed over too often.
+    fn put_by(&self) {
+        let mut zones = 0;
+        for index in 0..MAX_ZONES {
+            let mut zone = self.zones.zone(index).lock();
+            let Some(kind) = zone.kind else { break };
+            let frames = self.waiting.queue.lock().put_by(kind);
+            zone.put_by(frames);
+            zones += usize::from(frames != 0);
+        }
+        self.waiting.put_by.store(zones, Relaxed);
+    }
+
+    /// Runs `step` of a search for whom an object of the cache named `cache` fits; see `Slabs::hand_over`.
+    ///
+    /// # Safety
+    /// As for [`Search::step`].
+    pub(crate) unsafe fn offer_object(
+        &self,
+        search: &Ended<'_, P, B>,
+        cache: usize,
+        mut object: impl FnMut() -> Option<NonNull<u8>>,
+    ) -> Step {
+        self.waiting.change(|queue| {
+            let offer = |want: &Want, _| match want.cache == cache {
+                true => object().map_or(Offer::Wrong, |object| Offer::Give(Grant::Object(object))),
+                false => Offer::Wrong,
+            };
+            // SAFETY: the caller's word.
+            unsafe { search.search.step(queue, offer) }
+        })
+    }
+
+    /// Makes a block that was handed over the caller's.
+    pub(crate) fn accept(&self, pfn: u32, block: &Block) -> Pfn {
+        if let Some(frame) = self.frames.frame(Pfn(pfn)) {
+            frame.set_link(block.link);
+            frame.set_head(Head::new(block.kind, 0, block.pages as u32));
+        }
+        if block.flags.contains(Gfp::ZERO) {
+            self.zero(PageRange { start: Pfn(pfn), count: block.pages as u32 });
+        }
+        Pfn(pfn)
+    }
+
+    /// Waits until a block is handed over, or `until`.
+    ///
+    /// Context: task, no lock held.
+    ///
+    /// # Errors
+    /// `error`, when time is up.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_for_block(&self, block: Block, until: Duration, error: AllocError) -> Result<Pfn, AllocError> {
+        let place = pin!(Place::new(self, block.want(0), ()));
+        let place = place.into_ref();
+        place.join(Wake::Task(self.platform.current()));
+        loop {
+            self.look(block.flags);
+            match place.wait(until) {
+                Some(Grant::Block(pfn)) => return Ok(self.accept(pfn, &block)),
+                // Of a cache, which it did not ask for.
+                Some(Grant::Object(_)) => {}
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Serves the queue from every zone that requests with these flags may use. Called behind joining it.
+    pub(crate) fn look(&self, flags: Gfp) {
+        let mut index = self.zones.entry(ZoneKind::of(flags));
+        while index < MAX_ZONES {
+            self.hand_over(index, self.zones.zone(index).lock());
+            index = index.wrapping_sub(1);
+        }
+    }
+}
+
+/// A search that takes its mark out of the queue when it is over.
+pub(crate) struct Ended<'a, P: Platform, B: Backend> {
+    memory: &'a Memory<P, B>,
+    search: Search,
+}
+
+impl<'a, P: Platform, B: Backend> Ended<'a, P, B> {
+    /// A search for whom something fits. It must not be moved once it has begun.
+    pub fn new(memory: &'a Memory<P, B>) -> Self {
+        Ended { memory, search: Search::new() }
+    }
+}
+
+impl<P: Platform, B: Backend> Drop for Ended<'_, P, B> {
+    fn drop(&mut self) {
+        self.memory.waiting.change(|queue| self.search.end(queue));
+    }
+}
+
+/// Takes back an object that was handed to a waiter who went without it.
+pub(crate) trait Objects {
+    /// Gives it back.
+    fn give(&self, object: NonNull<u8>);
+}
+
+/// For who asked for no object.
+impl Objects for () {
+    fn give(&self, _object: NonNull<u8>) {}
+}
+
+/// A place in the queue. Whoever drops it leaves the queue, and gives back what was handed to it.
+pub(crate) struct Place<'a, P: Platform, B: Backend, O: Objects = ()> {
+    memory: &'a Memory<P, B>,
+    waiter: Waiter,
+    pages: usize,
+    objects: O,
+}
+
+impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
+    /// A place that is in no queue yet.
+    pub fn new(memory: &'a Memory<P, B>, want: Want, objects: O) -> Self {
+        Place { memory, waiter: Waiter::new(Some(want)), pages: want.pages, objects }
+    }
+
+    fn waiter(self: Pin<&Self>) -> Pin<&Waiter> {
+        // SAFETY: the waiter is pinned with the place.
+        unsafe { self.map_unchecked(|place| &place.waiter) }
+    }
+
+    /// Queues up, or changes whom to wake.
+    pub fn join(self: Pin<&Self>, wake: Wake) {
+        let waiter = self.waiter();
+        // SAFETY: `drop` leaves the queue.
+        let before = self.memory.waiting.change(|queue| unsafe { queue.join(waiter, wake) });
+        drop(before);
+    }
+
+    /// What was handed over; the place is in no queue then.
+    pub fn collect(self: Pin<&Self>) -> Option<Grant> {
+        let grant = self.memory.waiting.change(|queue| queue.collect(&self.waiter));
+        if grant.is_some() && self.memory.waiting.put_by.load(Relaxed) != 0 {
+            self.memory.put_by();
+        }
+        grant
+    }
+
+    /// Leaves the queue, with what was handed over.
+    pub fn leave(&self) -> Option<Grant> {
+        let (grant, wake) = self.memory.waiting.change(|queue| queue.leave(&self.waiter));
+        drop(wake);
+        if self.memory.waiting.put_by.load(Relaxed) != 0 {
+            self.memory.put_by();
+        }
+        grant
+    }
+
+    /// Sleeps until something was handed over, or `until`. What comes at the last moment is not refused.
+    pub fn wait(self: Pin<&Self>, until: Duration) -> Option<Grant> {
+        loop {
+            if let Some(grant) = self.collect() {
+                return Some(grant);
+            }
+            if self.memory.platform.now() >= until {
+                return self.leave();
+            }
+            self.memory.platform.wait(until);
+        }
+    }
+}
+
+impl<P: Platform, B: Backend, O: Objects> Drop for Place<'_, P, B, O> {
+    fn drop(&mut self) {
+        match self.leave() {
+            None => {}
+            Some(Grant::Block(pfn)) => _ = self.memory.free_block(pfn as usize, FrameKind::Held, Some(self.pages)),
+            Some(Grant::Object(object)) => self.objects.give(object),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The queue of those who wait for memory: nodes in their own stacks and futures, in the order they came.
+//!
+//! Whatever becomes free is handed to a waiter under the lock that guards it (a zone's or a cache's) and the queue's,
+//! before anybody is woken: nobody can take it in between. A node that was handed something is out of the queue and
+//! owns it. One hold of the queue's lock looks at up to [`BATCH`] nodes; a longer search leaves a mark in the queue and
+//! goes on behind it.
+
+use crate::zone::{BATCH, Depth, ZoneKind};
+use core::cell::UnsafeCell;
+use core::marker::PhantomPinned;
+use core::pin::Pin;
+use core::ptr::{self, NonNull};
+use core::task::Waker;
+
+/// How often a waiter is passed over by younger ones, whose smaller wants fit, before its own frames are put by: from
+/// then on ordinary requests and younger waiters leave as many frames more as it wants.
+pub const PASSES: u32 = 16;
+
+/// What a waiter wants.
+#[derive(Clone, Copy)]
+pub struct Want {
+    /// How many frames.
+    pub pages: usize,
+    /// The highest kind of zone they may come from.
+    pub kind: ZoneKind,
+    /// How far down the zones may be taken for it.
+    pub depth: Depth,
+    /// The cache of which an object will do as well, by its address; 0 for none.
+    pub cache: usize,
+}
+
+/// What a waiter was handed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grant {
+    /// A block of as many frames as it wants, by the first; its record says that it is held.
+    Block(u32),
+    /// An object of its cache.
+    Object(NonNull<u8>),
+}
+
+/// Whom to wake.
+#[derive(Clone)]
+pub enum Wake {
+    /// Nobody.
+    None,
+    /// A task, by [`Platform::current`](crate::Platform::current).
+    Task(usize),
+    /// A future's task.
+    Future(Waker),
+}
+
+struct Inner {
+    prev: *const Waiter,
+    next: *const Waiter,
+    listed: bool,
+    /// `None` for the mark of a search.
+    want: Option<Want>,
+    wake: Wake,
+    grant: Option<Grant>,
+    /// How often it was passed over, and the queue's count of far passes when it came.
+    passed: u32,
+    far: u32,
+}
+
+/// A node of the queue. What is inside is guarded by the queue's lock.
+pub struct Waiter {
+    inner: UnsafeCell<Inner>,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: the inside is reached with the queue's lock held only; wakers and pointers to objects may be sent.
+unsafe impl Send for Waiter {}
+// SAFETY: as above.
+unsafe impl Sync for Waiter {}
+
+impl Waiter {
+    /// A node that is in no queue.
+    pub const fn new(want: Option<Want>) -> Self {
+        let inner = Inner {
+            prev: ptr::null(),
+            next: ptr::null(),
+            listed: false,
+            want,
+            wake: Wake::None,
+            grant: None,
+            passed: 0,
+            far: 0,
+        };
+        Waiter { inner: UnsafeCell::new(inner), _pinned: PhantomPinned }
+    }
+}
+
+/// The state of the queue.
+pub struct Queue {
+    head: *const Waiter,
+    tail: *const Waiter,
+    /// How many wait, marks left out.
+    len: usize,
+    /// Frames that were handed to waiters who have not come for them yet.
+    granted: usize,
+    /// Grants to nodes further back than a search sees at once: each may have passed over any node before.
+    far: u32,
+}
+
+// SAFETY: nodes are reached under the queue's lock, and unlink themselves before they go.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    /// Nobody waits.
+    pub const fn new() -> Self {
+        Queue { head: ptr::null(), tail: ptr::null(), len: 0, granted: 0, far: 0 }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Frames that are on their way to waiters.
+    pub fn granted(&self) -> usize {
+        self.granted
+    }
+
+    /// The inside of a node of this queue.
+    ///
+    /// # Safety
+    /// `node` is live, and no other reference to its inside is.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn inner(&mut self, node: *const Waiter) -> &mut Inner {
+        // SAFETY: the queue's lock is held, since `self` is borrowed exclusively; the rest is the caller's word.
+        unsafe { &mut *(*node).inner.get() }
+    }
+
+    /// Links `node` behind `at`, or in front when `at` is null.
+    ///
+    /// # Safety
+    /// `node` is live, pinned and unlisted, and is unlisted again before it goes; `at` is listed or null.
+    unsafe fn link(&mut self, node: *const Waiter, at: *const Waiter) {
+        // SAFETY: listed nodes are live, and each reference ends before the next is made.
+        unsafe {
+            let next = if at.is_null() { self.head } else { self.inner(at).next };
+            let inner = self.inner(node);
+            (inner.prev, inner.next, inner.listed) = (at, next, true);
+            if at.is_null() {
+                self.head = node
+            } else {
+                self.inner(at).next = node
+            }
+            if next.is_null() { self.tail = node } else { self.inner(next).prev = node }
+        }
+    }
+
+    /// Takes `node` out.
+    ///
+    /// # Safety
+    /// `node` is listed.
+    unsafe fn unlink(&mut self, node: *const Waiter) {
+        // SAFETY: as for `link`.
+        unsafe {
+            let inner = self.inner(node);
+            let (prev, next) = (inner.prev, inner.next);
+            inner.listed = false;
+            if prev.is_null() {
+                self.head = next
+            } else {
+                self.inner(prev).next = next
+            }
+            if next.is_null() { self.tail = prev } else { self.inner(next).prev = prev }
+        }
+    }
+
+    /// Queues `node` last if it is in no queue and was handed nothing; from now on it wakes `wake`. Returns whom it
+    /// woke before, to be dropped outside the lock.
+    ///
+    /// # Safety
+    /// [`leave`](Self::leave) is called for the node before it goes.
+    #[must_use]
+    pub unsafe fn join(&mut self, node: Pin<&Waiter>, wake: Wake) -> Wake {
+        let (node, tail, far) = (ptr::from_ref(node.get_ref()), self.tail, self.far);
+        // SAFETY: pinned, and unlisted by `leave` before it goes.
+        unsafe {
+            let inner = self.inner(node);
+            let before = core::mem::replace(&mut inner.wake, wake);
+            if !inner.listed && inner.grant.is_none() {
+                (inner.passed, inner.far) = (0, far);
+                self.link(node, tail);
+                self.len += 1;
+            }
+            before
+        }
+    }
+
+    /// Takes what the node was handed. It is in no queue then.
+    pub fn collect(&mut self, node: &Waiter) -> Option<Grant> {
+        // SAFETY: the node is live.
+        let inner = unsafe { self.inner(node) };
+        let grant = inner.grant.take()?;
+        if let (Grant::Block(_), Some(want)) = (grant, inner.want) {
+            self.granted -= want.pages;
+        }
+        Some(grant)
+    }
+
+    /// Takes the node out, and what it was handed, which the caller then owns; and whom it wakes, to be dropped outside
+    /// the lock.
+    pub fn leave(&mut self, node: &Waiter) -> (Option<Grant>, Wake) {
+        // SAFETY: the node is live.
+        let inner = unsafe { self.inner(node) };
+        let wake = core::mem::replace(&mut inner.wake, Wake::None);
+        if inner.listed {
+            let counts = inner.want.is_some();
+            // SAFETY: just seen.
+            unsafe { self.unlink(node) };
+            self.len -= usize::from(counts);
+        }
+        (self.collect(node), wake)
+    }
+
+    /// One more grant passed over those nodes from `first` on whose bit is set. True when that was once too often for
+    /// one of them.
+    ///
+    /// # Safety
+    /// As many nodes are listed from `first` on as `passed` has bits up to its highest.
+    unsafe fn pass_over(&mut self, first: *const Waiter, mut passed: u32) -> bool {
+        let (mut at, mut overdue) = (first, false);
+        while passed != 0 {
+            let far = self.far;
+            // SAFETY: the caller's word.
+            let inner = unsafe { self.inner(at) };
+            if passed & 1 != 0 {
+                inner.passed = inner.passed.saturating_add(1);
+                overdue |= inner.is_overdue(far);
+            }
+            (at, passed) = (inner.next, passed >> 1);
+        }
+        overdue
+    }
+
+    /// The frames to put by in zones of `kind` for the oldest waiter that may use them and was passed over too often.
+    /// Looks at one batch.
+    pub fn put_by(&mut self, kind: ZoneKind) -> usize {
+        let mut at = self.head;
+        for _ in 0..BATCH {
+            if at.is_null() {
+                break;
+            }
+            let far = self.far;
+            // SAFETY: listed nodes are live.
+            let inner = unsafe { self.inner(at) };
+            if let Some(want) = inner.want.filter(|want| want.kind >= kind)
+                && inner.is_overdue(far)
+            {
+                return want.pages;
+            }
+            at = inner.next;
+        }
+        0
+    }
+}
+
+impl Inner {
+    /// True when it was passed over too often; `far` is the queue's count now.
+    fn is_overdue(&self, far: u32) -> bool {
+        self.passed.saturating_add(far.wrapping_sub(self.far)) >= PASSES
+    }
+}
+
+/// What one hold of the lock came to.
+pub enum Step {
+    /// Something was handed over: this one is to be woken, outside the locks. `overdue` when somebody has been passed
+    /// over too often by it.
+    Handed { wake: Wake, overdue: bool },
+    /// There are more behind those looked at.
+    More,
+    /// Nobody else is there.
+    End,
+}
+
+/// A search through the queue for whom something fits.
+pub struct Search {
+    mark: Waiter,
+}
+
+impl Search {
+    /// One that starts with the oldest waiter.
+    pub const fn new() -> Self {
+        Search { mark: Waiter::new(None) }
+    }
+
+    /// Looks at the next batch. `offer` is asked of each waiter's want, and of the frames put by for older ones, and
+    /// returns what it gives.
+    ///
+    /// # Safety
+    /// After `More` the search is not moved, and [`end`](Self::end) is called before it goes.
+    pub unsafe fn step(&self, queue: &mut Queue, mut offer: impl FnMut(&Want, usize) -> Offer) -> Step {
+        let mark = ptr::from_ref(&self.mark);
+        // SAFETY: here and below: listed nodes are live, a reference to one ends before the next is made, and the mark
+        // is pinned and unlisted in time by the caller's word.
+        unsafe {
+            let inner = queue.inner(mark);
+            let (far_off, behind) = (inner.listed, inner.next);
+            let first = if far_off { behind } else { queue.head };
+            let (mut at, mut last, mut put_by, mut small) = (first, ptr::null(), 0, 0u32);
+            for looked in 0..BATCH {
+                if at.is_null() {
+                    return Step::End;
+                }
+                let far = queue.far;
+                let node = queue.inner(at);
+                let next = node.next;
+                if let Some(want) = node.want {
+                    match offer(&want, put_by) {
+                        Offer::Give(grant) => {
+                            node.grant = Some(grant);
+                            let wake = core::mem::replace(&mut node.wake, Wake::None);
+                            if let Grant::Block(_) = grant {
+                                queue.granted += want.pages;
+                            }
+                            queue.unlink(at);
+                            queue.len -= 1;
+                            queue.far = far.wrapping_add(u32::from(far_off));
+                            let overdue = queue.pass_over(first, small);
+                            return Step::Handed { wake, overdue };
+                        }
+                        Offer::Small => {
+                            small |= 1 << looked;
+                            if put_by == 0 && node.is_overdue(far) {
+                                put_by = want.pages;
+                            }
+                        }
+                        Offer::Wrong => {}
+                    }
+                }
+                (last, at) = (at, next);
+            }
+            if at.is_null() {
+                return Step::End;
+            }
+            if far_off {
+                queue.unlink(mark);
+            }
+            // Behind `last`, which is not the mark: the search began behind it.
+            queue.link(mark, last);
+            Step::More
+        }
+    }
+
+    /// Takes the search's mark out of the queue.
+    pub fn end(&self, queue: &mut Queue) {
+        let _ = queue.leave(&self.mark);
+    }
+}
+
+/// What is offered to a waiter.
+pub enum Offer {
+    /// This.
+    Give(Grant),
+    /// It would do, but is not enough.
+    Small,
+    /// Nothing it could use.
+    Wrong,
+}
