@@ -155,7 +155,12 @@
 #define RTMM_BUG_PANIC 6
 
 /**
- * Something newer than this list; `text` says what.
+ * A pool was destroyed while elements were out; it stays. `address` is their number.
+ */
+#define RTMM_BUG_POOL_BUSY 8
+
+/**
+ * Something newer than this list.
  */
 #define RTMM_BUG_OTHER 7
 
@@ -205,7 +210,7 @@
 #define RTMM_FREE_WRONG_CACHE 9
 
 /**
- * Something newer than this list; `text` says what.
+ * Something newer than this list.
  */
 #define RTMM_FREE_OTHER 10
 
@@ -263,6 +268,11 @@
  * A cache of objects of one size. C holds it by pointer.
  */
 struct rtmm_cache;
+
+/**
+ * A pool of elements set aside. C holds it by pointer.
+ */
+struct rtmm_mempool;
 
 /**
  * What the callback `bug` is told. The manager is consistent and holds no lock; the callback may allocate and free.
@@ -528,6 +538,34 @@ void *rtmm_page_address(size_t pfn);
 size_t rtmm_virt_to_pfn(const void *addr);
 
 /**
+ * Fills the entries of `frames` that are 0 with single frames, first to last; gives how many entries from the
+ * start on are filled then. Fewer than `count` when memory is short; 0 for a null array.
+ */
+size_t rtmm_alloc_pages_bulk(uint32_t flags, size_t count, size_t *frames);
+
+/**
+ * Makes a block of `1 << order` frames as many of single frames: 0, `-EINVAL` for what is no such block,
+ * `-EBUSY` for a compound one that others hold too.
+ */
+int32_t rtmm_split_page(size_t pfn, uint32_t order);
+
+/**
+ * Takes a reference on a page in use; false for any other frame, and for the 256th.
+ */
+bool rtmm_get_page(size_t pfn);
+
+/**
+ * Gives a reference back, the owner's too: with the last one the memory goes back. Told to `bug` for what is
+ * no page in use.
+ */
+void rtmm_put_page(size_t pfn);
+
+/**
+ * How many hold a page, its owner included; 0 for what is free or no page of this kind.
+ */
+int32_t rtmm_page_count(size_t pfn);
+
+/**
  * `size` bytes of virtually contiguous memory, in whole pages; null for size 0 and above all memory.
  */
 void *rtmm_vmalloc(size_t size);
@@ -566,9 +604,15 @@ void rtmm_iounmap(const void *addr);
 
 /**
  * Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is copied.
+ * A constructor, unless null, makes each object ready when its slab is made, not when it is handed out: an
+ * object is freed in the state it is to be found in.
  * Null for a null or used name, size 0, another alignment, an unknown flag, and when there is no memory.
  */
-struct rtmm_cache *rtmm_kmem_cache_create(const char *name, size_t size, size_t align, uint32_t flags);
+struct rtmm_cache *rtmm_kmem_cache_create(const char *name,
+                                          size_t size,
+                                          size_t align,
+                                          uint32_t flags,
+                                          void (*constructor)(void *object));
 
 /**
  * An object of a cache, or null. A pointer that is no cache is told to `bug`.
@@ -579,6 +623,60 @@ void *rtmm_kmem_cache_alloc(struct rtmm_cache *cache, uint32_t flags);
  * Gives an object back to its cache. Null is fine; anything else wrong is told to `bug`.
  */
 void rtmm_kmem_cache_free(struct rtmm_cache *cache, const void *object);
+
+/**
+ * Fills `objects` with `count` objects: their number, or 0 when they are not all to be had (then the array
+ * holds null), and for a null array or what is no cache.
+ */
+int32_t rtmm_kmem_cache_alloc_bulk(struct rtmm_cache *cache, uint32_t flags, size_t count, void **objects);
+
+/**
+ * Gives objects back. One that is refused is told to `bug`, and the others are freed all the same.
+ */
+void rtmm_kmem_cache_free_bulk(struct rtmm_cache *cache, size_t count, void *const *objects);
+
+/**
+ * Gives back the slabs a cache keeps empty: 0, or `-EINVAL` for what is no cache.
+ */
+int32_t rtmm_kmem_cache_shrink(struct rtmm_cache *cache);
+
+/**
+ * A pool with `min` objects of `size` bytes set aside, 1 to 64; null for other numbers, and when there is no
+ * memory.
+ */
+struct rtmm_mempool *rtmm_mempool_create_kmalloc_pool(int32_t min, size_t size);
+
+/**
+ * The same of a cache's objects. The cache must outlive the pool.
+ */
+struct rtmm_mempool *rtmm_mempool_create_slab_pool(int32_t min, struct rtmm_cache *cache);
+
+/**
+ * The same of blocks of `1 << order` pages. Its elements are frame numbers in the shape of pointers.
+ */
+struct rtmm_mempool *rtmm_mempool_create_page_pool(int32_t min, int32_t order);
+
+/**
+ * An element: of the allocator, or when it has none of those set aside; else null. A pointer that is no
+ * pool is told to `bug`.
+ */
+void *rtmm_mempool_alloc(struct rtmm_mempool *pool, uint32_t flags);
+
+/**
+ * Gives an element back to its pool. Null is fine; anything else wrong is told to `bug`.
+ */
+void rtmm_mempool_free(void *element, struct rtmm_mempool *pool);
+
+/**
+ * Changes how many elements are set aside: 0, `-EINVAL` or `-ENOMEM`.
+ */
+int32_t rtmm_mempool_resize(struct rtmm_mempool *pool, int32_t min);
+
+/**
+ * Destroys a pool. Null is fine. One with elements out stays as it is, and is told to `bug`, as is a
+ * pointer that is no pool.
+ */
+void rtmm_mempool_destroy(struct rtmm_mempool *pool);
 
 /**
  * The size a cache was made for; 0 for what is no cache.

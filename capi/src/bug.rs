@@ -16,7 +16,9 @@ pub const RTMM_BUG_DAMAGE: u32 = 4;
 pub const RTMM_BUG_NO_ACKNOWLEDGEMENT: u32 = 5;
 /// The library itself panicked, which no input should bring about; the call never returns.
 pub const RTMM_BUG_PANIC: u32 = 6;
-/// Something newer than this list; `text` says what.
+/// A pool was destroyed while elements were out; it stays. `address` is their number.
+pub const RTMM_BUG_POOL_BUSY: u32 = 8;
+/// Something newer than this list.
 pub const RTMM_BUG_OTHER: u32 = 7;
 
 /// The manager is not set up.
@@ -37,7 +39,7 @@ pub const RTMM_FREE_WRONG_ORDER: u32 = 7;
 pub const RTMM_FREE_WRONG_ALLOCATOR: u32 = 8;
 /// An object of another cache, or a cache that is none.
 pub const RTMM_FREE_WRONG_CACHE: u32 = 9;
-/// Something newer than this list; `text` says what.
+/// Something newer than this list.
 pub const RTMM_FREE_OTHER: u32 = 10;
 
 /// What the callback `bug` is told. The manager is consistent and holds no lock; the callback may allocate and free.
@@ -72,6 +74,9 @@ impl From<&Bug> for rtmm_bug {
             }
             Bug::CacheBusy { objects } => {
                 rtmm_bug::new(RTMM_BUG_CACHE_BUSY, 0, objects, c"a cache destroyed with live objects")
+            }
+            Bug::PoolBusy { elements } => {
+                rtmm_bug::new(RTMM_BUG_POOL_BUSY, 0, elements, c"a pool destroyed with elements out")
             }
             Bug::Damage { at, .. } => rtmm_bug::new(RTMM_BUG_DAMAGE, 0, at, c"damaged metadata"),
             Bug::NoAcknowledgement { cpu } => {

@@ -14,7 +14,7 @@ macro_rules! export_c {
         mod rtmm_c_calls {
             use super::*;
             use ::core::ffi::{c_char, c_void};
-            use $crate::{calls, rtmm_cache, uintptr_t};
+            use $crate::{calls, rtmm_cache, rtmm_mempool, uintptr_t};
 
             /// Allocates `size` bytes, aligned to the largest power of two that divides `size` and to 8 at least. Size
             /// 0 gives `ZERO_SIZE_PTR`. Null when there is no memory, for a size above the largest block, for an
@@ -145,6 +145,40 @@ macro_rules! export_c {
                 calls::virt_to_pfn($manager, addr)
             }
 
+            /// Fills the entries of `frames` that are 0 with single frames, first to last; gives how many entries from the
+            /// start on are filled then. Fewer than `count` when memory is short; 0 for a null array.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_alloc_pages_bulk(flags: u32, count: usize, frames: *mut uintptr_t) -> usize {
+                // SAFETY: by the caller.
+                unsafe { calls::alloc_pages_bulk($manager, flags, count, frames) }
+            }
+
+            /// Makes a block of `1 << order` frames as many of single frames: 0, `-EINVAL` for what is no such block,
+            /// `-EBUSY` for a compound one that others hold too.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_split_page(pfn: usize, order: u32) -> i32 {
+                calls::split_page($manager, pfn, order)
+            }
+
+            /// Takes a reference on a page in use; false for any other frame, and for the 256th.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_get_page(pfn: usize) -> bool {
+                calls::get_page($manager, pfn)
+            }
+
+            /// Gives a reference back, the owner's too: with the last one the memory goes back. Told to `bug` for what is
+            /// no page in use.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_put_page(pfn: usize) {
+                calls::put_page($manager, pfn)
+            }
+
+            /// How many hold a page, its owner included; 0 for what is free or no page of this kind.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_page_count(pfn: usize) -> i32 {
+                calls::page_count($manager, pfn)
+            }
+
             /// `size` bytes of virtually contiguous memory, in whole pages; null for size 0 and above all memory.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_vmalloc(size: usize) -> *mut c_void {
@@ -190,6 +224,8 @@ macro_rules! export_c {
             }
 
             /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is copied.
+            /// A constructor, unless null, makes each object ready when its slab is made, not when it is handed out: an
+            /// object is freed in the state it is to be found in.
             /// Null for a null or used name, size 0, another alignment, an unknown flag, and when there is no memory.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_kmem_cache_create(
@@ -197,9 +233,10 @@ macro_rules! export_c {
                 size: usize,
                 align: usize,
                 flags: u32,
+                constructor: Option<unsafe extern "C" fn(object: *mut c_void)>,
             ) -> *mut rtmm_cache {
                 // SAFETY: by the caller.
-                unsafe { calls::kmem_cache_create($manager, name, size, align, flags) }
+                unsafe { calls::kmem_cache_create($manager, name, size, align, flags, constructor) }
             }
 
             /// An object of a cache, or null. A pointer that is no cache is told to `bug`.
@@ -212,6 +249,81 @@ macro_rules! export_c {
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_kmem_cache_free(cache: *mut rtmm_cache, object: *const c_void) {
                 calls::kmem_cache_free($manager, cache, object)
+            }
+
+            /// Fills `objects` with `count` objects: their number, or 0 when they are not all to be had (then the array
+            /// holds null), and for a null array or what is no cache.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_kmem_cache_alloc_bulk(
+                cache: *mut rtmm_cache,
+                flags: u32,
+                count: usize,
+                objects: *mut *mut c_void,
+            ) -> i32 {
+                // SAFETY: by the caller.
+                unsafe { calls::kmem_cache_alloc_bulk($manager, cache, flags, count, objects) }
+            }
+
+            /// Gives objects back. One that is refused is told to `bug`, and the others are freed all the same.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_kmem_cache_free_bulk(
+                cache: *mut rtmm_cache,
+                count: usize,
+                objects: *const *mut c_void,
+            ) {
+                // SAFETY: by the caller.
+                unsafe { calls::kmem_cache_free_bulk($manager, cache, count, objects) }
+            }
+
+            /// Gives back the slabs a cache keeps empty: 0, or `-EINVAL` for what is no cache.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmem_cache_shrink(cache: *mut rtmm_cache) -> i32 {
+                calls::kmem_cache_shrink($manager, cache)
+            }
+
+            /// A pool with `min` objects of `size` bytes set aside, 1 to 64; null for other numbers, and when there is no
+            /// memory.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_create_kmalloc_pool(min: i32, size: usize) -> *mut rtmm_mempool {
+                calls::mempool_create_kmalloc_pool($manager, min, size)
+            }
+
+            /// The same of a cache's objects. The cache must outlive the pool.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_create_slab_pool(min: i32, cache: *mut rtmm_cache) -> *mut rtmm_mempool {
+                calls::mempool_create_slab_pool($manager, min, cache)
+            }
+
+            /// The same of blocks of `1 << order` pages. Its elements are frame numbers in the shape of pointers.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_create_page_pool(min: i32, order: i32) -> *mut rtmm_mempool {
+                calls::mempool_create_page_pool($manager, min, order)
+            }
+
+            /// An element: of the allocator, or when it has none of those set aside; else null. A pointer that is no
+            /// pool is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_alloc(pool: *mut rtmm_mempool, flags: u32) -> *mut c_void {
+                calls::mempool_alloc($manager, pool, flags)
+            }
+
+            /// Gives an element back to its pool. Null is fine; anything else wrong is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_free(element: *mut c_void, pool: *mut rtmm_mempool) {
+                calls::mempool_free($manager, element, pool)
+            }
+
+            /// Changes how many elements are set aside: 0, `-EINVAL` or `-ENOMEM`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_resize(pool: *mut rtmm_mempool, min: i32) -> i32 {
+                calls::mempool_resize($manager, pool, min)
+            }
+
+            /// Destroys a pool. Null is fine. One with elements out stays as it is, and is told to `bug`, as is a
+            /// pointer that is no pool.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_mempool_destroy(pool: *mut rtmm_mempool) {
+                calls::mempool_destroy($manager, pool)
             }
 
             /// The size a cache was made for; 0 for what is no cache.

@@ -4,3 +4,8 @@
 pub struct rtmm_cache {
     _opaque: (),
 }
+
+/// A pool of elements set aside. C holds it by pointer.
+pub struct rtmm_mempool {
+    _opaque: (),
+}

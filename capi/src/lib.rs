@@ -32,7 +32,7 @@ pub mod platform;
 
 pub use bug::rtmm_bug;
 pub use config::{rtmm_config, rtmm_range, rtmm_zone};
-pub use handle::rtmm_cache;
+pub use handle::{rtmm_cache, rtmm_mempool};
 
 /// An address as C has it; the header keeps it apart from sizes.
 pub type uintptr_t = usize;

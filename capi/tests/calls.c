@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What each call promises to C: return values, alignment, NULL, size zero, overflow, and every wrong free. */
-#include <limits.h>
-
 #include "check.h"
 
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/kernel.h>
+#include <linux/mempool.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -343,7 +342,7 @@ void frees_by_the_wrong_call_are_refused(void)
 	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, iounmap(area));
 	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, 0));
 	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, 2));
-	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, UINT_MAX));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages(page, UINT32_MAX));
 	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, free_pages_exact((void *)page, PAGE_SIZE));
 	kfree(object);
 	kfree(large);
@@ -380,8 +379,8 @@ void orders_past_the_largest_give_zero(void)
 
 	CHECK(__get_free_pages(QUIET, rtmm_max_order() + 1) == 0);
 	CHECK(__get_free_pages(QUIET, 63) == 0);
-	CHECK(__get_free_pages(QUIET, UINT_MAX) == 0);
-	CHECK(alloc_pages(QUIET, UINT_MAX) == NULL);
+	CHECK(__get_free_pages(QUIET, UINT32_MAX) == 0);
+	CHECK(alloc_pages(QUIET, UINT32_MAX) == NULL);
 	CHECK_END();
 }
 
@@ -414,7 +413,7 @@ void frames_and_addresses_lead_to_each_other(void)
 	CHECK(virt_to_page(address + PAGE_SIZE) == page + 1 && nth_page(page, 1) == page + 1);
 	CHECK(pfn_to_page(page_to_pfn(page)) == page);
 	CHECK(page_to_phys(page) == (phys_addr_t)page_to_pfn(page) * PAGE_SIZE);
-	CHECK(page_address(pfn_to_page(UINT_MAX)) == NULL && page_address(NULL) == NULL);
+	CHECK(page_address(pfn_to_page(UINT32_MAX)) == NULL && page_address(NULL) == NULL);
 	CHECK(virt_to_page((void *)UINTPTR_MAX) == NULL);
 	CHECK_REFUSED(RTMM_FREE_INTERIOR, __free_pages(page + 1, 0));
 	__free_pages(page, 1);
@@ -470,7 +469,8 @@ void areas_are_freed_once_and_by_their_start(void)
 	CHECK_REFUSED(RTMM_FREE_MISALIGNED, vfree(area + 1));
 	if (rtmm_has_mmu()) {
 		CHECK_REFUSED(RTMM_FREE_INTERIOR, vfree(area - PAGE_SIZE));
-		CHECK_REFUSED(RTMM_FREE_INTERIOR, vfree(area + 2 * PAGE_SIZE));
+		/* No guard of another area, so nothing at all. */
+		CHECK_REFUSED(RTMM_FREE_DOUBLE, vfree(area + 2 * PAGE_SIZE));
 	}
 	vfree(area);
 	if (rtmm_has_mmu())
@@ -533,11 +533,6 @@ void a_cache_gives_objects_of_its_size_and_alignment(void)
 	CHECK_END();
 }
 
-static void build(void *object)
-{
-	(void)object;
-}
-
 void caches_that_make_no_sense_are_not_made(void)
 {
 	struct kmem_cache *cache;
@@ -548,10 +543,9 @@ void caches_that_make_no_sense_are_not_made(void)
 	CHECK(kmem_cache_create("\xff\xfe", 8, 0, 0, NULL) == NULL);
 	CHECK(kmem_cache_create("none", 0, 0, 0, NULL) == NULL);
 	CHECK(kmem_cache_create("odd", 8, 3, 0, NULL) == NULL);
-	CHECK(kmem_cache_create("vast", UINT_MAX, 0, 0, NULL) == NULL);
+	CHECK(kmem_cache_create("vast", UINT32_MAX, 0, 0, NULL) == NULL);
 	CHECK(kmem_cache_create("far", 8, 1u << 31, 0, NULL) == NULL);
 	CHECK(kmem_cache_create("flags", 8, 0, 1, NULL) == NULL);
-	CHECK(kmem_cache_create("built", 8, 0, 0, build) == NULL);
 	cache = kmem_cache_create("twice", 8, 0, 0, NULL);
 	CHECK(cache != NULL && kmem_cache_create("twice", 8, 0, 0, NULL) == NULL);
 	CHECK(kmem_cache_alloc(cache, GFP_DMA) == NULL);
@@ -560,6 +554,67 @@ void caches_that_make_no_sense_are_not_made(void)
 	CHECK(cache != NULL);
 	kmem_cache_destroy(cache);
 	CHECK_END();
+}
+
+static size_t built;
+
+static void build(void *object)
+{
+	/* It may allocate: no lock is held. */
+	kfree(kmalloc(16, GFP_NOWAIT));
+	*(uint32_t *)object = 0xc0ffeeu;
+	built++;
+}
+
+void a_constructor_runs_once_for_each_object_not_for_each_allocation(void)
+{
+	struct kmem_cache *cache;
+	uint32_t *object;
+	size_t before;
+	CHECK_BEGIN();
+
+	built = 0;
+	cache = kmem_cache_create("built", 24, 0, 0, build);
+	CHECK(cache != NULL && built == 0);
+	object = (uint32_t *)kmem_cache_alloc(cache, GFP_KERNEL);
+	CHECK(object != NULL && *object == 0xc0ffeeu && built > 0);
+	before = built;
+	*object = 0xfeedu;
+	kmem_cache_free(cache, object);
+	object = (uint32_t *)kmem_cache_alloc(cache, GFP_KERNEL);
+	/* As it was left, or another that was made ready with it. */
+	CHECK(object != NULL && (*object == 0xfeedu || *object == 0xc0ffeeu) && built == before);
+	/* Zeroing would undo the constructor. */
+	CHECK(kmem_cache_zalloc(cache, GFP_KERNEL) == NULL);
+	kmem_cache_free(cache, object);
+	kmem_cache_destroy(cache);
+	CHECK_END();
+}
+
+void objects_come_and_go_in_bulk(void)
+{
+	struct kmem_cache *cache = kmem_cache_create("bulk", 40, 0, 0, NULL);
+	void *objects[50];
+	size_t i, j, bugs;
+	CHECK_BEGIN();
+
+	CHECK(cache != NULL);
+	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, ARRAY_SIZE(objects), objects) == (int)ARRAY_SIZE(objects));
+	for (i = 0; i < ARRAY_SIZE(objects); i++)
+		for (j = 0; j < i; j++)
+			CHECK(objects[i] != NULL && objects[i] != objects[j]);
+	kmem_cache_free(cache, objects[7]);
+	/* The one that is free is told, the others go. */
+	bugs = check_bugs();
+	kmem_cache_free_bulk(cache, ARRAY_SIZE(objects), objects);
+	CHECK(check_bugs() == bugs + 1 && check_bug_reason() == RTMM_FREE_DOUBLE);
+	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, 4, NULL) == 0);
+	CHECK(kmem_cache_alloc_bulk(cache, (gfp_t)1 << 30, 4, objects) == 0);
+	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, 0, objects) == 0);
+	kmem_cache_free_bulk(cache, 0, objects);
+	CHECK(kmem_cache_shrink(cache) == 0);
+	CHECK_END();
+	kmem_cache_destroy(cache);
 }
 
 void objects_of_another_cache_are_refused(void)
@@ -630,6 +685,212 @@ void pointers_that_are_no_cache_are_refused(void)
 			CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, kmem_cache_destroy(garbage[i]));
 	}
 	kfree(object);
+	CHECK_END();
+}
+
+void pages_come_in_bulk_into_the_empty_entries(void)
+{
+	struct page *pages[40] = { NULL };
+	struct page *mine = alloc_page(GFP_KERNEL);
+	size_t i, j;
+	CHECK_BEGIN();
+
+	CHECK(mine != NULL);
+	pages[3] = mine;
+	CHECK(alloc_pages_bulk_array(GFP_KERNEL, ARRAY_SIZE(pages), pages) == ARRAY_SIZE(pages));
+	CHECK(pages[3] == mine);
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		for (j = 0; j < i; j++)
+			CHECK(pages[i] != NULL && pages[i] != pages[j]);
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		if (i != 3)
+			__free_page(pages[i]);
+	CHECK(alloc_pages_bulk_array(GFP_KERNEL, 5, NULL) == 0);
+	CHECK(alloc_pages_bulk_array(GFP_KERNEL, 0, pages) == 0);
+	CHECK(alloc_pages_bulk_array((gfp_t)1 << 30, 1, pages) == 0);
+	CHECK_END();
+	__free_page(mine);
+}
+
+void a_split_block_is_freed_page_by_page(void)
+{
+	struct page *block;
+	unsigned int i;
+	CHECK_BEGIN();
+
+	block = alloc_pages(GFP_KERNEL, 2);
+	CHECK(block != NULL);
+	CHECK(rtmm_split_page(page_to_pfn(block), 1) == -RTMM_EINVAL);
+	CHECK(rtmm_split_page(page_to_pfn(block), UINT32_MAX) == -RTMM_EINVAL);
+	split_page(block, 2);
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, __free_pages(block, 2));
+	for (i = 0; i < 4; i++)
+		__free_page(block + i);
+	CHECK(rtmm_split_page(page_to_pfn(block), 2) == -RTMM_EINVAL);
+	CHECK_END();
+}
+
+void a_referenced_page_outlives_its_owner_and_its_tail_does_not(void)
+{
+	struct page *block;
+	size_t before;
+	CHECK_BEGIN();
+
+	before = rtmm_nr_free_pages();
+	block = alloc_pages(GFP_KERNEL, 2);
+	CHECK(block != NULL && page_count(block) == 1);
+	CHECK(try_get_page(block) && page_count(block) == 2);
+	__free_pages(block, 2);
+	/* The first page is held; the other three are back. */
+	CHECK(page_count(block) == 1 && rtmm_nr_free_pages() == before - 1);
+	put_page(block);
+	CHECK(page_count(block) == 0 && rtmm_nr_free_pages() == before);
+
+	block = alloc_pages(GFP_KERNEL | __GFP_COMP, 2);
+	CHECK(block != NULL && try_get_page(block + 3));
+	__free_pages(block, 2);
+	CHECK(rtmm_nr_free_pages() == before - 4);
+	put_page(block + 3);
+	CHECK(rtmm_nr_free_pages() == before);
+	CHECK_END();
+}
+
+void the_last_one_to_put_a_page_frees_it(void)
+{
+	struct page *page;
+	size_t before;
+	CHECK_BEGIN();
+
+	before = rtmm_nr_free_pages();
+	page = alloc_page(GFP_KERNEL);
+	CHECK(page != NULL);
+	get_page(page);
+	put_page(page);
+	CHECK(rtmm_nr_free_pages() == before - 1);
+	put_page(page);
+	CHECK(rtmm_nr_free_pages() == before);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, put_page(page));
+
+	page = alloc_pages(GFP_KERNEL | __GFP_COMP, 3);
+	CHECK(page != NULL);
+	put_page(page);
+	CHECK(rtmm_nr_free_pages() == before);
+	CHECK_END();
+}
+
+void references_to_what_is_no_page_are_refused(void)
+{
+	struct page *page;
+	void *object;
+	int i;
+	CHECK_BEGIN();
+
+	object = kmalloc(3 * PAGE_SIZE, GFP_KERNEL);
+	page = alloc_page(GFP_KERNEL);
+	CHECK(object != NULL && page != NULL);
+	CHECK(!try_get_page(NULL) && page_count(NULL) == 0);
+	CHECK(!try_get_page(pfn_to_page(UINT32_MAX)) && !get_page_unless_zero(virt_to_page(object)));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, put_page(virt_to_page(object)));
+	CHECK_REFUSED(RTMM_FREE_FOREIGN, put_page(pfn_to_page(UINT32_MAX)));
+	for (i = 0; i < 255; i++)
+		CHECK(try_get_page(page));
+	CHECK(!try_get_page(page) && page_count(page) == 256);
+	for (i = 0; i < 256; i++)
+		put_page(page);
+	CHECK(!try_get_page(page));
+	kfree(object);
+	CHECK_END();
+}
+
+void a_pool_serves_from_its_reserve(void)
+{
+	struct kmem_cache *cache = kmem_cache_create("pooled", 72, 0, 0, NULL);
+	mempool_t *pools[3];
+	void *elements[4];
+	size_t i, j;
+	void **list = NULL;
+	void *block;
+	CHECK_BEGIN();
+
+	pools[0] = mempool_create_kmalloc_pool(4, 100);
+	pools[1] = mempool_create_slab_pool(4, cache);
+	pools[2] = mempool_create_page_pool(4, 1);
+	for (i = 0; i < ARRAY_SIZE(pools); i++)
+		CHECK(pools[i] != NULL);
+	/* Nothing is left for anybody else. */
+	while ((block = kmalloc(16, GFP_ATOMIC | __GFP_NOWARN)) != NULL) {
+		*(void **)block = (void *)list;
+		list = (void **)block;
+	}
+	for (i = 0; i < ARRAY_SIZE(pools); i++) {
+		for (j = 0; j < ARRAY_SIZE(elements); j++) {
+			elements[j] = mempool_alloc(pools[i], GFP_NOWAIT | __GFP_NOWARN);
+			CHECK(elements[j] != NULL);
+		}
+		for (j = 0; j < ARRAY_SIZE(elements); j++)
+			mempool_free(elements[j], pools[i]);
+	}
+	while (list != NULL) {
+		block = (void *)list;
+		list = (void **)*(void **)block;
+		kfree(block);
+	}
+	elements[0] = mempool_alloc(pools[2], GFP_KERNEL);
+	CHECK(virt_to_page(page_address((struct page *)elements[0])) == (struct page *)elements[0]);
+	mempool_free(elements[0], pools[2]);
+	CHECK(mempool_resize(pools[0], 8) == 0 && mempool_resize(pools[0], 1) == 0);
+	for (i = 0; i < ARRAY_SIZE(pools); i++)
+		mempool_destroy(pools[i]);
+	CHECK_END();
+	kmem_cache_destroy(cache);
+}
+
+void pools_that_make_no_sense_are_not_made(void)
+{
+	mempool_t *pool;
+	CHECK_BEGIN();
+
+	CHECK(mempool_create_kmalloc_pool(0, 64) == NULL);
+	CHECK(mempool_create_kmalloc_pool(-1, 64) == NULL);
+	CHECK(mempool_create_kmalloc_pool(65, 64) == NULL);
+	CHECK(mempool_create_kmalloc_pool(1, 0) == NULL);
+	CHECK(mempool_create_kmalloc_pool(1, SIZE_MAX) == NULL);
+	CHECK(mempool_create_page_pool(1, -1) == NULL);
+	CHECK(mempool_create_page_pool(1, 60) == NULL);
+	CHECK_REFUSED(RTMM_FREE_WRONG_CACHE, CHECK(mempool_create_slab_pool(1, NULL) == NULL));
+	mempool_destroy(NULL);
+	pool = mempool_create_kmalloc_pool(1, 64);
+	CHECK(pool != NULL);
+	CHECK(mempool_resize(pool, 0) == -RTMM_EINVAL && mempool_resize(pool, -5) == -RTMM_EINVAL);
+	CHECK(mempool_resize(pool, 65) == -RTMM_EINVAL);
+	CHECK(mempool_alloc(pool, (gfp_t)1 << 30) == NULL);
+	mempool_destroy(pool);
+	CHECK_END();
+}
+
+void wrong_frees_to_a_pool_are_refused(void)
+{
+	mempool_t *pool;
+	char *element;
+	size_t bugs;
+	CHECK_BEGIN();
+
+	pool = mempool_create_kmalloc_pool(2, 64);
+	CHECK(pool != NULL);
+	element = (char *)mempool_alloc(pool, GFP_KERNEL);
+	CHECK(element != NULL);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, mempool_free(element + 8, pool));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, mempool_free(element, (mempool_t *)(void *)element));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, mempool_free(element, (mempool_t *)UINTPTR_MAX));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, CHECK(mempool_alloc(NULL, GFP_KERNEL) == NULL));
+	mempool_free(NULL, pool);
+	bugs = check_bugs();
+	mempool_destroy(pool);
+	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_POOL_BUSY);
+	mempool_free(element, pool);
+	CHECK_REFUSED(check_bug_reason(), mempool_free(element, pool));
+	mempool_destroy(pool);
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, mempool_destroy(pool));
 	CHECK_END();
 }
 

@@ -23,6 +23,15 @@ uint32_t check_bug_reason(void);
 uint64_t check_mmio_start(void);
 size_t check_mmio_length(void);
 
+/* For setup.c: RAM to be managed, and with page tables a window of addresses for vmalloc (else 0 and 0). */
+uint64_t check_ram_start(void);
+size_t check_ram_length(void);
+uintptr_t check_window_start(void);
+uintptr_t check_window_end(void);
+/* Where the caller runs, as RTMM_CONTEXT_*; and a report that check_bugs is to count. */
+uint32_t check_context(void);
+void check_note(const struct rtmm_bug *bug);
+
 /* Runs a function where nothing may wait: in an interrupt, or with interrupts off. */
 void check_in_interrupt(void (*function)(void));
 
@@ -62,6 +71,7 @@ void check_in_interrupt(void (*function)(void));
 /* The tests. */
 #define TEST(name) void name(void);
 #include "calls.inc"
+#include "setup.inc"
 #undef TEST
 
 #endif

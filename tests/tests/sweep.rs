@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn during_an_object_from_a_cache_of_its_own() {
-        let cache = MM.kmem_cache_create("swept", 40, 8, rtmm::CacheFlags::empty()).unwrap();
+        let cache = MM.kmem_cache_create("swept", 40, 8, rtmm::CacheFlags::empty(), None).unwrap();
         let keeps_the_slab = cache.alloc(GFP_KERNEL).unwrap();
         let take = || cache.alloc(GFP_KERNEL).unwrap();
         let give = |object: NonNull<u8>| cache.free(object.as_ptr());

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::boards::Board;
+use crate::c::compilers;
 use crate::process;
-use crate::workspace::{Target, Workspace};
+use crate::workspace::{self, Target, Workspace};
 
 /// The workspace's folder.
 pub fn root() -> &'static Path {
@@ -88,12 +89,12 @@ pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
     }
 }
 
-/// Builds the suites of `rtmm-tests` for a board.
+/// Builds the suites of a package for a board.
 ///
 /// Boards run what is shipped, release code; the host adds the checks of a debug build.
-pub fn suites(board: &Board, defmt: bool) -> Result<Vec<Program>> {
+pub fn suites(board: &Board, package: &str, defmt: bool) -> Result<Vec<Program>> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--package", "rtmm-tests"]);
+    command.args(["test", "--no-run", "--package", package, "--tests"]);
     if !board.is_host() {
         command.arg("--release");
     }
@@ -101,13 +102,16 @@ pub fn suites(board: &Board, defmt: bool) -> Result<Vec<Program>> {
     build(&mut command, &["test"])
 }
 
-/// Builds one program of `rtmm-examples` for a board; `config` are cargo's `--config` values.
+/// Builds one program of the examples for a board; `config` are cargo's `--config` values.
 ///
 /// Release code everywhere: a demo shows what the manager costs.
 pub fn demo(board: &Board, name: &str, defmt: bool, config: &[&str]) -> Result<Program> {
-    let (option, kind) = Workspace::read()?.demo(name)?;
+    let (package, option, kind) = Workspace::read()?.demo(name)?;
+    if package == workspace::EXAMPLES_C {
+        compilers::provide(board)?;
+    }
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "rtmm-examples", option, name]);
+    command.args(["build", "--release", "--package", package, option, name]);
     for_board(&mut command, board, defmt);
     for value in config {
         command.args(["--config", value]);

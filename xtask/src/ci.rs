@@ -9,7 +9,7 @@ use crate::boards::{BOARDS, Board};
 use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
-use crate::workspace::Workspace;
+use crate::workspace::{EXAMPLES, EXAMPLES_C, Workspace};
 use crate::{bench, c, elf, libraries, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
@@ -50,6 +50,7 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.demo(run::Options::plain(board, SMALL_DEMO));
         round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
         round.demo(run::Options::plain(board, run::SCULL));
+        round.demo(run::Options::plain(board, run::SCULL_C));
     }
     for board in &boards {
         for machine in other_machines(board) {
@@ -149,7 +150,7 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
         for defmt in [false, true] {
             let place = format!("{}{}", board.name, with(defmt, "defmt"));
             let mut command = cargo_command();
-            command.args(["clippy", "--package", "rtmm-tests", "--lib", "--tests"]);
+            command.args(["clippy", "--package", "rtmm-tests", "--package", EXAMPLES_C, "--lib", "--tests"]);
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the suites for {place}"), command));
             if board.is_host() {
@@ -157,7 +158,7 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
             }
             let mut command = cargo_command();
             // A library's own tests need std's test crate, which a bare target has not.
-            command.args(["clippy", "--package", "rtmm-examples", "--lib", "--bins", "--examples"]);
+            command.args(["clippy", "--package", EXAMPLES, "--package", EXAMPLES_C, "--lib", "--bins", "--examples"]);
             command.args(["--package", &format!("board-{}", board.family)]);
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the board and the examples for {place}"), command));

@@ -12,6 +12,8 @@ use crate::{process, scull, tools, verdict};
 
 /// The demo that stores a file in four drivers and reads it back.
 pub const SCULL: &str = "scull";
+/// The same with drivers in C.
+pub const SCULL_C: &str = "scull-c";
 
 /// What the run command was given.
 #[derive(Debug, Clone)]
@@ -68,7 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
         icount: board.counts_instructions() && options.cpus.is_none_or(|cpus| cpus == 1),
         defmt: options.defmt,
     };
-    if options.demo != SCULL {
+    if ![SCULL, SCULL_C].contains(&options.demo.as_str()) {
         boot_and_judge(board, &program, &boot, options.seconds)?;
         return Ok(());
     }

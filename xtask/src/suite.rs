@@ -9,6 +9,7 @@ use defmt_decoder::Table;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::boards::{Board, limit};
+use crate::c::compilers;
 use crate::cargo;
 use crate::defmt::{self, Console};
 use crate::elf::{self, Case};
@@ -16,8 +17,10 @@ use crate::process;
 use crate::qemu::{self, Boot};
 use crate::totals::{Rerun, Totals};
 use crate::verdict::judge;
-use crate::workspace::Workspace;
+use crate::workspace::{EXAMPLES_C, Workspace};
 
+/// The package of the suites in Rust.
+const SUITES: &str = "rtmm-tests";
 /// Seconds a test may take when it does not say, as in embedded-test.
 const TEST_SECONDS: u64 = 60;
 /// Lines of a failed test that are shown: its last ones, where the reason stands.
@@ -58,12 +61,21 @@ struct Suite {
 
 /// Builds the suites of a board and runs the tests the options choose.
 pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
-    let suites = cargo::suites(board, options.defmt)?;
+    let mut suites = cargo::suites(board, SUITES, options.defmt)?;
     if suites.is_empty() {
-        bail!("rtmm-tests has no suite for {}", board.name);
+        bail!("{SUITES} has no suite for {}", board.name);
     }
+    // Without a C compiler for the board the others are run all the same.
+    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
+    let missing = match in_c {
+        Ok(more) => {
+            suites.extend(more);
+            None
+        }
+        Err(error) => Some(error),
+    };
     let workspace = Workspace::read()?;
-    let counted = workspace.package("rtmm-tests")?.counted_suites();
+    let counted = workspace.package(SUITES)?.counted_suites();
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for program in suites {
@@ -100,12 +112,20 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
     let reruns = failures
         .into_iter()
         .map(|name| Rerun { what: format!("{}: {name}", board.name), command: rerun(board, &name, options) });
-    Ok(Totals {
+    let mut totals = Totals {
         passed: conclusion.num_passed,
         failed: conclusion.num_failed,
         skipped: conclusion.num_ignored,
         reruns: reruns.collect(),
-    })
+    };
+    if let Some(error) = missing {
+        eprintln!("error: the suites in C on {}: {error:#}", board.name);
+        totals.fail(
+            format!("the suites in C on {}", board.name),
+            format!("cargo xtask test --board {} c_calls", board.name),
+        );
+    }
+    Ok(totals)
 }
 
 /// One guest per processor: each is one busy thread.

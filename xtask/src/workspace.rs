@@ -9,6 +9,11 @@ use serde::Deserialize;
 use crate::boards::BOARDS;
 use crate::cargo;
 
+/// The package of the example programs.
+pub const EXAMPLES: &str = "rtmm-examples";
+/// The package of the drivers and the suites in C; it needs a C compiler for the board.
+pub const EXAMPLES_C: &str = "rtmm-examples-c";
+
 /// What `cargo metadata` says, as far as it is of use here.
 #[derive(Debug, Deserialize)]
 pub struct Workspace {
@@ -112,25 +117,27 @@ impl Workspace {
     /// The suites are not among them: they run board by board, the host's two included.
     pub fn host_libraries(&self) -> Vec<&Package> {
         // librtmm.a has nothing to test before C links it.
-        const OTHERS: [&str; 2] = ["rtmm-tests", crate::c::library::PACKAGE];
+        const OTHERS: [&str; 3] = ["rtmm-tests", EXAMPLES_C, crate::c::library::PACKAGE];
         let wanted =
             |package: &&Package| !package.is_bare() && !package.is_bench() && !OTHERS.contains(&package.name.as_str());
         self.packages.iter().filter(wanted).collect()
     }
 
-    /// What selects a demo of `rtmm-examples`: `--example` or `--bin`, with the kind cargo reports for it.
-    pub fn demo(&self, name: &str) -> Result<(&'static str, &'static str)> {
+    /// What selects a demo: its package, and `--example` or `--bin` with the kind cargo reports for it.
+    pub fn demo(&self, name: &str) -> Result<(&'static str, &'static str, &'static str)> {
         let mut known = Vec::new();
-        for target in &self.package("rtmm-examples")?.targets {
-            let found = match () {
-                () if target.is("example") => ("--example", "example"),
-                () if target.is("bin") => ("--bin", "bin"),
-                () => continue,
-            };
-            if target.name == name {
-                return Ok(found);
+        for package in [EXAMPLES, EXAMPLES_C] {
+            for target in &self.package(package)?.targets {
+                let (option, kind) = match () {
+                    () if target.is("example") => ("--example", "example"),
+                    () if target.is("bin") => ("--bin", "bin"),
+                    () => continue,
+                };
+                if target.name == name {
+                    return Ok((package, option, kind));
+                }
+                known.push(target.name.as_str());
             }
-            known.push(target.name.as_str());
         }
         bail!("no demo is called {name:?}; there are {}", known.join(", "))
     }
@@ -150,7 +157,9 @@ mod tests {
         {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
          "metadata":{"suites":{"counted":["sweep"]}}},
         {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
-            {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]}]}"#;
+            {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]},
+        {"name":"rtmm-examples-c","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
+            {"name":"scull-c","kind":["example"]}]}]}"#;
 
     #[test]
     fn bare_boards_benches_and_suites_are_not_host_libraries() {
@@ -170,8 +179,9 @@ mod tests {
     #[test]
     fn demos_are_found_as_examples_or_programs() {
         let workspace = Workspace::parse(METADATA).unwrap();
-        assert_eq!(workspace.demo("scull").unwrap(), ("--example", "example"));
-        assert_eq!(workspace.demo("bench").unwrap(), ("--bin", "bin"));
+        assert_eq!(workspace.demo("scull").unwrap(), (EXAMPLES, "--example", "example"));
+        assert_eq!(workspace.demo("bench").unwrap(), (EXAMPLES, "--bin", "bin"));
+        assert_eq!(workspace.demo("scull-c").unwrap(), (EXAMPLES_C, "--example", "example"));
         let unknown = workspace.demo("lib").unwrap_err().to_string();
         assert!(unknown.contains("scull, bench"), "{unknown}");
     }

@@ -78,6 +78,12 @@ static inline void __free_pages(struct page *page, unsigned int order)
 
 #define __free_page(page) __free_pages((page), 0)
 
+/* Fills the entries that are NULL; how many entries from the start on are filled then. */
+static inline unsigned long alloc_pages_bulk_array(gfp_t flags, unsigned long count, struct page **pages)
+{
+	return (unsigned long)rtmm_alloc_pages_bulk(flags, count, (uintptr_t *)(void *)pages);
+}
+
 static inline void *alloc_pages_exact(size_t size, gfp_t flags)
 {
 	return rtmm_alloc_pages_exact(size, flags);

@@ -44,6 +44,39 @@ static inline unsigned long vmalloc_to_pfn(const void *addr)
 	return (unsigned long)rtmm_vmalloc_to_pfn(addr);
 }
 
+/* False for what is no page in use, and for the 256th reference. */
+static inline bool try_get_page(struct page *page)
+{
+	return rtmm_get_page(page_to_pfn(page));
+}
+
+static inline bool get_page_unless_zero(struct page *page)
+{
+	return rtmm_get_page(page_to_pfn(page));
+}
+
+/* For a page that is known to be in use. */
+static inline void get_page(struct page *page)
+{
+	(void)rtmm_get_page(page_to_pfn(page));
+}
+
+/* With the last reference, the owner's too, the memory goes back. */
+static inline void put_page(struct page *page)
+{
+	rtmm_put_page(page_to_pfn(page));
+}
+
+static inline int page_count(struct page *page)
+{
+	return rtmm_page_count(page_to_pfn(page));
+}
+
+static inline void split_page(struct page *page, unsigned int order)
+{
+	(void)rtmm_split_page(page_to_pfn(page), order);
+}
+
 /* The order whose block holds `size` bytes. */
 static inline unsigned int get_order(unsigned long size)
 {

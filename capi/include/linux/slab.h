@@ -74,13 +74,11 @@ static inline void kvfree(const void *object)
 
 struct kmem_cache;
 
-/* Linux's last argument, a constructor, must be NULL: there are none yet, and a cache that wants one is refused. */
+/* A constructor runs when a slab is made, as in Linux: objects are freed in the state they are to be found in. */
 static inline struct kmem_cache *kmem_cache_create(const char *name, unsigned int size, unsigned int align,
 						   slab_flags_t flags, void (*constructor)(void *))
 {
-	if (constructor != NULL)
-		return NULL;
-	return (struct kmem_cache *)rtmm_kmem_cache_create(name, size, align, flags);
+	return (struct kmem_cache *)rtmm_kmem_cache_create(name, size, align, flags, constructor);
 }
 
 static inline void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t flags)
@@ -96,6 +94,21 @@ static inline void *kmem_cache_zalloc(struct kmem_cache *cache, gfp_t flags)
 static inline void kmem_cache_free(struct kmem_cache *cache, void *object)
 {
 	rtmm_kmem_cache_free((struct rtmm_cache *)cache, object);
+}
+
+static inline int kmem_cache_alloc_bulk(struct kmem_cache *cache, gfp_t flags, size_t count, void **objects)
+{
+	return rtmm_kmem_cache_alloc_bulk((struct rtmm_cache *)cache, flags, count, objects);
+}
+
+static inline void kmem_cache_free_bulk(struct kmem_cache *cache, size_t count, void **objects)
+{
+	rtmm_kmem_cache_free_bulk((struct rtmm_cache *)cache, count, objects);
+}
+
+static inline int kmem_cache_shrink(struct kmem_cache *cache)
+{
+	return rtmm_kmem_cache_shrink((struct rtmm_cache *)cache);
 }
 
 static inline unsigned int kmem_cache_size(struct kmem_cache *cache)

@@ -36,7 +36,7 @@ fn record<'a, M: Manager + 'a>(m: M, cache: *const rtmm_cache) -> Option<&'a Rec
 /// See `rtmm_kmem_cache_create`.
 ///
 /// # Safety
-/// `name` is null or a string ended by a zero.
+/// `name` is null or a string ended by a zero; `constructor` is null or may be called with any object of the cache.
 #[track_caller]
 pub unsafe fn kmem_cache_create<M: Manager>(
     m: M,
@@ -44,6 +44,7 @@ pub unsafe fn kmem_cache_create<M: Manager>(
     size: usize,
     align: usize,
     flags: u32,
+    constructor: Option<unsafe extern "C" fn(*mut c_void)>,
 ) -> *mut rtmm_cache {
     if name.is_null() {
         return ptr::null_mut();
@@ -59,7 +60,9 @@ pub unsafe fn kmem_cache_create<M: Manager>(
         copy.copy_from_nonoverlapping(name.as_ptr(), name.len());
         core::str::from_utf8_unchecked(core::slice::from_raw_parts(copy, name.len()))
     };
-    let Ok(cache) = RawKmemCache::new_in(name, size, align, CacheFlags(flags), None, m) else {
+    // SAFETY: by the caller.
+    let cache = unsafe { RawKmemCache::with_c_constructor(name, size, align, CacheFlags(flags), constructor, m) };
+    let Ok(cache) = cache else {
         let _ = m.mm().kfree(memory.as_ptr());
         return ptr::null_mut();
     };
@@ -88,6 +91,73 @@ pub fn kmem_cache_free<M: Manager>(m: M, cache: *mut rtmm_cache, object: *const 
         Some(record) => super::report(m, object.addr(), record.cache.free(object.cast())),
         None => refused(m, cache.addr(), FreeError::WrongCache),
     }
+}
+
+/// See `rtmm_kmem_cache_alloc_bulk`.
+///
+/// # Safety
+/// `objects` is null or has room for `count` pointers.
+pub unsafe fn kmem_cache_alloc_bulk<M: Manager>(
+    m: M,
+    cache: *mut rtmm_cache,
+    flags: u32,
+    count: usize,
+    objects: *mut *mut c_void,
+) -> i32 {
+    let Some(record) = record(m, cache) else {
+        refused(m, cache.addr(), FreeError::WrongCache);
+        return 0;
+    };
+    // Linux's result is an int.
+    if objects.is_null() || !objects.is_aligned() || count > i32::MAX as usize {
+        return 0;
+    }
+    // SAFETY: by the caller; any bytes are pointers that nobody follows.
+    let objects = unsafe { core::slice::from_raw_parts_mut(objects.cast::<*mut u8>(), count) };
+    if record.cache.alloc_bulk(Gfp(flags), objects).is_ok() { count as i32 } else { 0 }
+}
+
+/// See `rtmm_kmem_cache_free_bulk`.
+///
+/// # Safety
+/// `objects` is null or good for reads of `count` pointers.
+pub unsafe fn kmem_cache_free_bulk<M: Manager>(
+    m: M,
+    cache: *mut rtmm_cache,
+    count: usize,
+    objects: *const *mut c_void,
+) {
+    let Some(record) = record(m, cache) else { return refused(m, cache.addr(), FreeError::WrongCache) };
+    if objects.is_null() || !objects.is_aligned() {
+        return;
+    }
+    // SAFETY: by the caller.
+    let mut objects = unsafe { core::slice::from_raw_parts(objects.cast::<*mut u8>(), count) };
+    // One that is refused is told, and the others are freed all the same.
+    while let Err((freed, error)) = record.cache.free_bulk(objects) {
+        let Some((wrong, rest)) = objects.get(freed..).and_then(<[_]>::split_first) else { return };
+        refused(m, wrong.addr(), error);
+        objects = rest;
+    }
+}
+
+/// See `rtmm_kmem_cache_shrink`.
+pub fn kmem_cache_shrink<M: Manager>(m: M, cache: *mut rtmm_cache) -> i32 {
+    match record(m, cache) {
+        Some(record) => {
+            record.cache.shrink();
+            0
+        }
+        None => {
+            refused(m, cache.addr(), FreeError::WrongCache);
+            crate::EINVAL
+        }
+    }
+}
+
+/// The cache behind a pointer of C, for a pool of its objects.
+pub(super) fn cache_of<'a, M: Manager + 'a>(m: M, cache: *const rtmm_cache) -> Option<&'a RawKmemCache<M>> {
+    record(m, cache).map(|record| &*record.cache)
 }
 
 /// See `rtmm_kmem_cache_size`.

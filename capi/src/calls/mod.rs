@@ -6,6 +6,7 @@ mod cache;
 mod info;
 mod io;
 mod kmalloc;
+mod mempool;
 mod pages;
 mod vmalloc;
 
@@ -13,6 +14,7 @@ pub use cache::*;
 pub use info::*;
 pub use io::*;
 pub use kmalloc::*;
+pub use mempool::*;
 pub use pages::*;
 pub use vmalloc::*;
 

@@ -2,7 +2,7 @@
 
 use super::{or_null, report};
 use core::ffi::c_void;
-use mm_core::{Backend, Gfp, Manager, Pfn};
+use mm_core::{Backend, FreeError, Gfp, Manager, Pfn, RefError};
 
 /// See `rtmm_get_free_pages`.
 #[inline]
@@ -52,13 +52,84 @@ pub fn free_pages_frame<M: Manager>(m: M, pfn: usize, order: u32) {
 /// See `rtmm_page_address`.
 #[inline]
 pub fn page_address<M: Manager>(m: M, pfn: usize) -> *mut c_void {
-    m.mm().page_address(frame(pfn)).map_or(core::ptr::null_mut(), |pointer| pointer.as_ptr().cast())
+    // Frame 0 may be RAM, but is never handed out, and is C's word for none.
+    let address = if pfn == 0 { None } else { m.mm().page_address(frame(pfn)) };
+    address.map_or(core::ptr::null_mut(), |pointer| pointer.as_ptr().cast())
 }
 
 /// See `rtmm_virt_to_pfn`.
 #[inline]
 pub fn virt_to_pfn<M: Manager>(m: M, addr: *const c_void) -> usize {
     m.mm().pfn_of(addr.cast()).map_or(0, |pfn| pfn.0 as usize)
+}
+
+/// See `rtmm_alloc_pages_bulk`.
+///
+/// # Safety
+/// `frames` is null or good for `count` numbers.
+pub unsafe fn alloc_pages_bulk<M: Manager>(m: M, flags: u32, count: usize, frames: *mut usize) -> usize {
+    if frames.is_null() || !frames.is_aligned() {
+        return 0;
+    }
+    // SAFETY: by the caller.
+    let frames = unsafe { core::slice::from_raw_parts_mut(frames, count) };
+    let mut filled = 0;
+    for chunk in frames.chunks_mut(CHUNK) {
+        let mut pages = [None; CHUNK];
+        let pages = &mut pages[..chunk.len()];
+        for (page, number) in pages.iter_mut().zip(&*chunk) {
+            *page = (*number != 0).then(|| frame(*number));
+        }
+        let got = m.mm().alloc_pages_bulk(Gfp(flags), pages).unwrap_or(0);
+        for (number, page) in chunk.iter_mut().zip(&*pages) {
+            *number = page.map_or(0, |pfn| pfn.0 as usize);
+        }
+        filled += got;
+        if got < chunk.len() {
+            break;
+        }
+    }
+    filled
+}
+
+/// Frames on the stack at a time.
+const CHUNK: usize = 32;
+
+/// See `rtmm_split_page`.
+pub fn split_page<M: Manager>(m: M, pfn: usize, order: u32) -> i32 {
+    m.mm().split_page(frame(pfn), order as usize).map_or_else(|error| -error.errno(), |()| 0)
+}
+
+/// See `rtmm_get_page`.
+pub fn get_page<M: Manager>(m: M, pfn: usize) -> bool {
+    m.mm().get_page(frame(pfn)).is_ok()
+}
+
+/// See `rtmm_put_page`.
+pub fn put_page<M: Manager>(m: M, pfn: usize) {
+    let at = ((pfn as u64) << M::Backend::PAGE_SHIFT) as usize;
+    let error = match m.mm().put_page(frame(pfn)) {
+        Ok(()) => return,
+        // Nobody but the owner has it, so this is the owner: in C the last one to put a page frees it.
+        Err(RefError::NotHeld) => {
+            let orders = 0..=M::Backend::MAX_ORDER;
+            let free = |order| m.mm().free_pages_frame(frame(pfn), order);
+            let result = orders.map(free).find(|result| !matches!(result, Err(FreeError::WrongOrder)));
+            return report(m, at, result.unwrap_or(Err(FreeError::WrongOrder)));
+        }
+        Err(RefError::NotReady) => FreeError::NotReady,
+        Err(RefError::Free) => FreeError::DoubleFree,
+        Err(RefError::Interior) => FreeError::Interior,
+        Err(RefError::Reserved) => FreeError::Reserved,
+        Err(RefError::WrongAllocator) => FreeError::WrongAllocator,
+        Err(_) => FreeError::Foreign,
+    };
+    report(m, at, Err(error));
+}
+
+/// See `rtmm_page_count`.
+pub fn page_count<M: Manager>(m: M, pfn: usize) -> i32 {
+    m.mm().page_count(frame(pfn)) as i32
 }
 
 /// A frame number of C, which may be anything. One that does not fit is no frame of any RAM, as the last one is.

@@ -12,6 +12,7 @@ use crate::manager::Mm;
 use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform};
 use crate::slab::{self, CacheState, Geometry, Given, Hooks, SlabCounts};
+use core::ffi::c_void;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -43,6 +44,26 @@ impl<M: Manager> RawKmemCache<M> {
         manager: M,
     ) -> Result<Self, MmError> {
         Self::with_hooks(name, size, align, flags, constructor.map_or(Hooks::NONE, Hooks::of_bytes), manager)
+    }
+
+    /// [`new_in`](Self::new_in) with a constructor in C, or with none.
+    ///
+    /// # Errors
+    /// As `kmem_cache_create`.
+    ///
+    /// # Safety
+    /// The constructor may be called with any memory of `size` bytes, aligned as asked, for as long as the cache lives;
+    /// it does not unwind.
+    #[track_caller]
+    pub unsafe fn with_c_constructor(
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+        constructor: Option<unsafe extern "C" fn(*mut c_void)>,
+        manager: M,
+    ) -> Result<Self, MmError> {
+        Self::with_hooks(name, size, align, flags, constructor.map_or(Hooks::NONE, Hooks::of_c), manager)
     }
 
     #[track_caller]

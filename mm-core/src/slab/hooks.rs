@@ -3,6 +3,7 @@
 use super::{Detached, Geometry, Slabs};
 use crate::backend::Backend;
 use crate::platform::Platform;
+use core::ffi::c_void;
 use core::ptr::NonNull;
 
 /// A function whose type the one that calls it knows.
@@ -29,6 +30,19 @@ impl Hooks {
             // SAFETY: put there by `of_bytes`.
             let constructor = unsafe { core::mem::transmute::<Erased, fn(NonNull<u8>)>(erased) };
             constructor(object);
+        }
+        Hooks { construct: Some((call, erased)), destroy: None }
+    }
+
+    /// Objects are what a constructor in C makes of their bytes.
+    pub fn of_c(constructor: unsafe extern "C" fn(*mut c_void)) -> Hooks {
+        // SAFETY: as above.
+        let erased = unsafe { core::mem::transmute::<unsafe extern "C" fn(*mut c_void), Erased>(constructor) };
+        unsafe fn call(object: NonNull<u8>, erased: Erased) {
+            // SAFETY: put there by `of_c`.
+            let constructor = unsafe { core::mem::transmute::<Erased, unsafe extern "C" fn(*mut c_void)>(erased) };
+            // SAFETY: who gave the constructor vouches for it; the object is nobody else's.
+            unsafe { constructor(object.as_ptr().cast()) };
         }
         Hooks { construct: Some((call, erased)), destroy: None }
     }

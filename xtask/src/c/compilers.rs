@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo;
+use crate::boards::Board;
+use crate::{cargo, tools};
 
 /// A compiler and the Debian package that brings it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,23 @@ pub const CROSS: [Compiler; 6] = [
         languages: BOTH,
     },
 ];
+
+/// Makes sure of the compiler that the drivers in C are built with for a board.
+///
+/// It is the one that the build script of `examples/c` chooses.
+pub fn provide(board: &Board) -> Result<()> {
+    let Some(target) = board.target else { return tools::provide_program("gcc", "gcc") };
+    let (package, program) = match target.split('-').next().unwrap_or_default() {
+        "x86_64" => ("gcc", "gcc"),
+        // -m32 without a C library needs nothing beside the compiler.
+        "i586" => ("gcc", "gcc"),
+        "aarch64" => ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+        arch if arch.starts_with("thumb") => ("gcc-arm-none-eabi", "arm-none-eabi-gcc"),
+        arch if arch.starts_with("riscv32") => ("gcc-riscv64-unknown-elf", "riscv64-unknown-elf-gcc"),
+        _ => bail!("no C compiler is known for {target}"),
+    };
+    tools::provide_program(package, program)
+}
 
 /// A language the headers promise to be clean in.
 pub const C99: &[&str] = &["-x", "c", "-std=c99"];

@@ -1,6 +1,6 @@
 //! `cargo xtask c`: the C interface's header, library and tests.
 
-mod compilers;
+pub mod compilers;
 pub mod header;
 pub mod library;
 pub mod programs;

@@ -50,7 +50,7 @@ pub fn test() -> Result<Totals> {
 
 fn build_and_run(compiler: &Compiler, source: &Path, archive: &Path, program: &Path) -> Result<()> {
     let mut command = compiler.command(C99);
-    command.args(["-g", "-no-pie", "-I", "capi/tests"]).arg(source).arg("capi/tests/calls.c");
+    command.args(["-g", "-no-pie", "-I", "capi/tests"]).arg(source).args(["capi/tests/calls.c", "capi/tests/setup.c"]);
     // Behind a -x the archive would be taken for C.
     command.args(["-x", "none"]).arg(archive).arg("-o").arg(program);
     compilers::run(&mut command)?;

@@ -1,0 +1,193 @@
+//! Pools. As with caches, C holds one by a pointer to a record of ours in an object of `kmalloc`.
+
+use super::cache::cache_of;
+use super::refused;
+use crate::{EINVAL, rtmm_cache, rtmm_mempool};
+use core::ffi::c_void;
+use core::mem::ManuallyDrop;
+use core::ptr::{self, NonNull};
+use mm_core::{
+    AllocError, Bug, ElementSource, FreeError, GFP_KERNEL, Gfp, KmallocSource, Manager, Mempool, PageSource, Pfn,
+    Platform,
+};
+
+/// Where a pool's elements come from.
+enum Source {
+    Kmalloc(KmallocSource),
+    /// By its pointer, so that a cache that is gone is noticed.
+    Cache(*const rtmm_cache),
+    Pages(PageSource),
+}
+
+// SAFETY: the cache is reached through its manager, which may be shared.
+unsafe impl Send for Source {}
+
+// SAFETY: each of the three gives memory of its size to one caller until it accepts it back, and judges by what its free
+// would say: kmalloc and pages by their own sources; a cache by `check_of`.
+unsafe impl<M: Manager> ElementSource<M> for Source {
+    fn bytes(&self, m: M) -> usize {
+        match self {
+            Source::Kmalloc(source) => source.bytes(m),
+            Source::Cache(cache) => cache_of(m, *cache).map_or(0, |cache| cache.object_size()),
+            Source::Pages(source) => source.bytes(m),
+        }
+    }
+
+    fn alloc(&self, m: M, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        match self {
+            Source::Kmalloc(source) => source.alloc(m, flags),
+            Source::Cache(cache) => cache_of(m, *cache).ok_or(AllocError::BadPointer)?.alloc(flags),
+            Source::Pages(source) => source.alloc(m, flags),
+        }
+    }
+
+    fn free(&self, m: M, element: NonNull<u8>) -> Result<(), FreeError> {
+        match self {
+            Source::Kmalloc(source) => source.free(m, element),
+            Source::Cache(cache) => cache_of(m, *cache).ok_or(FreeError::WrongCache)?.free(element.as_ptr()),
+            Source::Pages(source) => source.free(m, element),
+        }
+    }
+
+    fn check(&self, m: M, element: NonNull<u8>) -> Result<(), FreeError> {
+        match self {
+            Source::Kmalloc(source) => source.check(m, element),
+            Source::Cache(cache) => {
+                let cache = cache_of(m, *cache).ok_or(FreeError::WrongCache)?;
+                ElementSource::<M>::check(&mm_core::CacheSource::new(cache), m, element)
+            }
+            Source::Pages(source) => source.check(m, element),
+        }
+    }
+}
+
+/// What a `struct rtmm_mempool *` points to.
+#[repr(C)]
+struct Record<M: Manager> {
+    /// [`MARK`] mixed with the record's own address, while the pool lives.
+    mark: usize,
+    /// Elements are frames, as Linux's page pools have it.
+    pages: bool,
+    pool: ManuallyDrop<Mempool<Source, M>>,
+}
+
+/// Tells a live record from other objects of `kmalloc`.
+const MARK: usize = 0x6c6f_6f70;
+
+/// The record behind a pointer that C gave, which may be anything.
+fn record<'a, M: Manager + 'a>(m: M, pool: *const rtmm_mempool) -> Option<&'a Record<M>> {
+    let size = m.mm().ksize(pool.cast()).ok()?;
+    let record = pool.cast::<Record<M>>();
+    if size < size_of::<Record<M>>() || !record.is_aligned() {
+        return None;
+    }
+    // SAFETY: RAM of this manager, aligned and inside one object; any value is a valid `usize`.
+    let mark = unsafe { (&raw const (*record).mark).read() };
+    // SAFETY: only `create` leaves this mark at this address, in front of a live pool.
+    (mark == MARK ^ pool.addr()).then(|| unsafe { &*record })
+}
+
+fn create<M: Manager>(m: M, min: i32, source: Source) -> *mut rtmm_mempool {
+    let Ok(min) = usize::try_from(min) else { return ptr::null_mut() };
+    let Ok(memory) = m.mm().kmalloc(size_of::<Record<M>>(), GFP_KERNEL) else { return ptr::null_mut() };
+    let pages = matches!(source, Source::Pages(_));
+    let Ok(pool) = Mempool::new_in(min, source, m) else {
+        let _ = m.mm().kfree(memory.as_ptr());
+        return ptr::null_mut();
+    };
+    let record = memory.cast::<Record<M>>().as_ptr();
+    // SAFETY: the object is new, long enough and aligned: kmalloc aligns to 8 bytes at least.
+    unsafe { record.write(Record { mark: MARK ^ record.addr(), pages, pool: ManuallyDrop::new(pool) }) };
+    record.cast()
+}
+
+/// See `rtmm_mempool_create_kmalloc_pool`.
+pub fn mempool_create_kmalloc_pool<M: Manager>(m: M, min: i32, size: usize) -> *mut rtmm_mempool {
+    create(m, min, Source::Kmalloc(KmallocSource::new(size)))
+}
+
+/// See `rtmm_mempool_create_slab_pool`.
+pub fn mempool_create_slab_pool<M: Manager>(m: M, min: i32, cache: *mut rtmm_cache) -> *mut rtmm_mempool {
+    if cache_of(m, cache).is_none() {
+        refused(m, cache.addr(), FreeError::WrongCache);
+        return ptr::null_mut();
+    }
+    create(m, min, Source::Cache(cache))
+}
+
+/// See `rtmm_mempool_create_page_pool`.
+pub fn mempool_create_page_pool<M: Manager>(m: M, min: i32, order: i32) -> *mut rtmm_mempool {
+    let Ok(order) = usize::try_from(order) else { return ptr::null_mut() };
+    create(m, min, Source::Pages(PageSource::new(order)))
+}
+
+/// See `rtmm_mempool_alloc`.
+pub fn mempool_alloc<M: Manager>(m: M, pool: *mut rtmm_mempool, flags: u32) -> *mut c_void {
+    let Some(record) = record(m, pool) else {
+        refused(m, pool.addr(), FreeError::WrongAllocator);
+        return ptr::null_mut();
+    };
+    match record.pool.alloc(Gfp(flags)) {
+        Ok(element) if record.pages => {
+            let pfn = m.mm().pfn_of(element.as_ptr()).map_or(0, |pfn| pfn.0 as usize);
+            ptr::without_provenance_mut(pfn)
+        }
+        Ok(element) => element.as_ptr().cast(),
+        Err(_) => ptr::null_mut(),
+    }
+}
+
+/// See `rtmm_mempool_free`.
+pub fn mempool_free<M: Manager>(m: M, element: *mut c_void, pool: *mut rtmm_mempool) {
+    if element.is_null() {
+        return;
+    }
+    let Some(record) = record(m, pool) else { return refused(m, pool.addr(), FreeError::WrongAllocator) };
+    let memory = if record.pages {
+        let pfn = Pfn(u32::try_from(element.addr()).unwrap_or(u32::MAX));
+        let Some(memory) = m.mm().page_address(pfn) else { return refused(m, element.addr(), FreeError::Foreign) };
+        memory.as_ptr()
+    } else {
+        element.cast()
+    };
+    super::report(m, element.addr(), record.pool.free(memory));
+}
+
+/// See `rtmm_mempool_resize`.
+pub fn mempool_resize<M: Manager>(m: M, pool: *mut rtmm_mempool, min: i32) -> i32 {
+    let Some(record) = record(m, pool) else {
+        refused(m, pool.addr(), FreeError::WrongAllocator);
+        return EINVAL;
+    };
+    let Ok(min) = usize::try_from(min) else { return EINVAL };
+    record.pool.resize(min).map_or_else(|error| -error.errno(), |()| 0)
+}
+
+/// See `rtmm_mempool_destroy`.
+pub fn mempool_destroy<M: Manager>(m: M, pool: *mut rtmm_mempool) {
+    if pool.is_null() {
+        return;
+    }
+    if record(m, pool).is_none() {
+        return refused(m, pool.addr(), FreeError::WrongAllocator);
+    }
+    let record = pool.cast::<Record<M>>();
+    // SAFETY: a live record, and by Linux's contract nobody else uses a pool that is being destroyed. It is read out
+    // once: written back when elements are out, and without its mark otherwise.
+    let result = unsafe {
+        (*record).mark = 0;
+        ManuallyDrop::take(&mut (*record).pool).destroy()
+    };
+    match result {
+        Ok(()) => super::report(m, pool.addr(), m.mm().kfree(pool.cast())),
+        Err((pool, _)) => {
+            let elements = pool.counts().1;
+            // SAFETY: as above.
+            unsafe {
+                (&raw mut (*record).pool).write(ManuallyDrop::new(pool));
+                (*record).mark = MARK ^ record.addr();
+            }
+            m.mm().platform().bug(&Bug::PoolBusy { elements });
+        }
+    }
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Setting a manager up from C: what is refused, what calls do before, and that all of them work after. */
+#include "check.h"
+
+#include <linux/gfp.h>
+#include <linux/kernel.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+static char tag;
+static unsigned long depth;
+/* RTMM_CONTEXT_*, or what the program says when it is larger than any. */
+static uint32_t context_told = 1000;
+
+/*
+ * Nothing else runs between a lock and its opening in these programs, so the lock has only to see that sections nest
+ * in stack order and that no word is locked twice.
+ */
+static uintptr_t lock(void *arg, uintptr_t *word)
+{
+	CHECK(arg == &tag && *word == 0);
+	*word = 1;
+	return depth++;
+}
+
+static void unlock(void *arg, uintptr_t *word, uintptr_t state)
+{
+	CHECK(arg == &tag && *word == 1 && state == depth - 1);
+	*word = 0;
+	depth--;
+}
+
+static uint32_t context(void *arg)
+{
+	CHECK(arg == &tag);
+	return context_told == 1000 ? check_context() : context_told;
+}
+
+static void bug(void *arg, const struct rtmm_bug *report)
+{
+	void *memory;
+
+	/* No lock is held: it may allocate and free. */
+	CHECK(arg == &tag && depth == 0 && report->text != NULL);
+	memory = kmalloc(24, GFP_NOWAIT);
+	kfree(memory);
+	check_note(report);
+}
+
+static struct rtmm_range ram[RTMM_MAX_RANGES + 1], reserved[2];
+static struct rtmm_zone zones[RTMM_MAX_ZONES + 1];
+
+static struct rtmm_config good(void)
+{
+	struct rtmm_config config = RTMM_CONFIG_INIT;
+
+	config.arg = &tag;
+	config.lock = lock;
+	config.unlock = unlock;
+	config.context = context;
+	config.bug = bug;
+	/* Nothing begins or ends at a page. */
+	ram[0].start = check_ram_start() + 1;
+	ram[0].length = check_ram_length() - 2;
+	config.ram = ram;
+	config.ram_count = 1;
+	config.vmalloc_start = check_window_start();
+	config.vmalloc_end = check_window_end();
+	return config;
+}
+
+static bool is_set_up;
+
+static void set_up(void)
+{
+	struct rtmm_config config = good();
+
+	if (is_set_up)
+		return;
+	/* One byte of the sixth page. */
+	reserved[0].start = check_ram_start() + 5 * PAGE_SIZE + 1;
+	reserved[0].length = 1;
+	config.reserved = reserved;
+	config.reserved_count = 1;
+	CHECK(rtmm_init(&config) == 0);
+	is_set_up = true;
+	CHECK(rtmm_page_shift() == RTMM_PAGE_SHIFT);
+	CHECK(rtmm_nr_free_pages() > check_ram_length() / PAGE_SIZE / 2);
+	CHECK(rtmm_nr_free_pages() < check_ram_length() / PAGE_SIZE - 3);
+	CHECK(rtmm_check() == 0 && depth == 0);
+}
+
+#define REFUSED(errno_value, change)                                                                                   \
+	do {                                                                                                           \
+		struct rtmm_config config = good();                                                                    \
+		change;                                                                                                \
+		CHECK(rtmm_init(&config) == -(errno_value));                                                           \
+	} while (0)
+
+void senseless_configurations_are_refused(void)
+{
+	union {
+		struct rtmm_config config;
+		char bytes[sizeof(struct rtmm_config) + 1];
+	} crooked;
+
+	CHECK(rtmm_init(NULL) == -RTMM_EINVAL);
+	crooked.config = good();
+	CHECK(rtmm_init((struct rtmm_config *)(void *)(crooked.bytes + 1)) == -RTMM_EINVAL);
+	REFUSED(RTMM_EINVAL, config.size = 0);
+	REFUSED(RTMM_EINVAL, config.size--);
+	REFUSED(RTMM_EINVAL, config.size++);
+	REFUSED(RTMM_EINVAL, config.size = UINT32_MAX);
+	REFUSED(RTMM_EINVAL, config.version = 0);
+	REFUSED(RTMM_EINVAL, config.version = RTMM_CONFIG_VERSION + 1);
+	REFUSED(RTMM_EINVAL, config.page_shift = RTMM_PAGE_SHIFT + 1);
+	REFUSED(RTMM_EINVAL, config.page_shift = 0);
+	REFUSED(RTMM_EINVAL, config.flags = 1);
+	REFUSED(RTMM_EINVAL, config.flags = 0x80000000u);
+	REFUSED(RTMM_EINVAL, config.lock = NULL);
+	REFUSED(RTMM_EINVAL, config.unlock = NULL);
+	REFUSED(RTMM_EINVAL, config.context = NULL);
+	REFUSED(RTMM_EINVAL, config.bug = NULL);
+	REFUSED(RTMM_EINVAL, config.ram = NULL);
+	REFUSED(RTMM_EINVAL, config.ram = (struct rtmm_range *)(void *)((char *)ram + 1));
+	REFUSED(RTMM_E2BIG, config.ram_count = RTMM_MAX_RANGES + 1);
+	REFUSED(RTMM_E2BIG, config.ram_count = SIZE_MAX);
+	REFUSED(RTMM_ENOMEM, config.ram_count = 0);
+	REFUSED(RTMM_EINVAL, config.reserved_count = 1);
+	REFUSED(RTMM_E2BIG, (config.reserved = reserved, config.reserved_count = SIZE_MAX));
+	REFUSED(RTMM_EINVAL, config.zone_count = 1);
+	REFUSED(RTMM_E2BIG, (config.zones = zones, config.zone_count = RTMM_MAX_ZONES + 1));
+	REFUSED(RTMM_EINVAL, config.vmalloc_end++);
+	REFUSED(RTMM_EINVAL, config.vmalloc_start++);
+	REFUSED(RTMM_EINVAL, config.vmalloc_start = UINTPTR_MAX);
+	if (rtmm_has_mmu()) {
+		REFUSED(RTMM_EINVAL, config.vmalloc_end = config.vmalloc_start);
+		REFUSED(RTMM_EINVAL, config.vmalloc_end = config.vmalloc_start - PAGE_SIZE);
+	} else {
+		REFUSED(RTMM_EINVAL, (config.vmalloc_start = PAGE_SIZE, config.vmalloc_end = 2 * PAGE_SIZE));
+		REFUSED(RTMM_EINVAL, (config.vmalloc_start = PAGE_SIZE, config.vmalloc_end = PAGE_SIZE));
+	}
+
+	zones[0].kind = RTMM_ZONE_HIGHMEM + 1;
+	zones[0].end = UINT64_MAX;
+	REFUSED(RTMM_EINVAL, (config.zones = zones, config.zone_count = 1));
+	zones[0].kind = UINT32_MAX;
+	REFUSED(RTMM_EINVAL, (config.zones = zones, config.zone_count = 1));
+	zones[0].kind = RTMM_ZONE_NORMAL;
+	zones[0].reserved = 1;
+	REFUSED(RTMM_EINVAL, (config.zones = zones, config.zone_count = 1));
+	zones[0].reserved = 0;
+	zones[1] = zones[0];
+	REFUSED(RTMM_EINVAL, (config.zones = zones, config.zone_count = 2));
+	zones[1].kind = RTMM_ZONE_DMA;
+	zones[0].end = 4096;
+	REFUSED(RTMM_EINVAL, (config.zones = zones, config.zone_count = 2));
+
+	REFUSED(RTMM_ENOMEM, (reserved[0] = ram[0], config.reserved = reserved, config.reserved_count = 1));
+	REFUSED(RTMM_ENOMEM, (ram[0].length = PAGE_SIZE - 1));
+	REFUSED(RTMM_ENOMEM, (ram[0].start = UINT64_MAX - PAGE_SIZE, ram[0].length = UINT64_MAX));
+	/* None of them has spoiled a good one. */
+	set_up();
+}
+
+void calls_before_set_up_give_nothing(void)
+{
+	if (is_set_up)
+		return;
+	CHECK(kmalloc(64, GFP_KERNEL) == NULL);
+	CHECK(kzalloc(64, GFP_KERNEL) == NULL);
+	CHECK(krealloc(NULL, 64, GFP_KERNEL) == NULL);
+	CHECK(vmalloc(64) == NULL);
+	CHECK(__get_free_page(GFP_KERNEL) == 0);
+	CHECK(alloc_page(GFP_KERNEL) == NULL);
+	CHECK(alloc_pages_exact(64, GFP_KERNEL) == NULL);
+	CHECK(kmem_cache_create("early", 8, 0, 0, NULL) == NULL);
+	CHECK(rtmm_ioremap(check_mmio_start(), 4) == NULL);
+	CHECK(rtmm_nr_free_pages() == 0);
+	kfree(&tag);
+	vfree(&tag);
+	free_page((unsigned long)&tag);
+	rtmm_iounmap(&tag);
+	/* There is nobody yet to be told. */
+	CHECK(check_bugs() == 0);
+}
+
+void a_second_set_up_is_refused(void)
+{
+	struct rtmm_config config;
+
+	set_up();
+	config = good();
+	CHECK(rtmm_init(&config) == -RTMM_EEXIST);
+	CHECK(rtmm_init(NULL) == -RTMM_EINVAL);
+	kfree(kmalloc(10, GFP_KERNEL));
+}
+
+void a_manager_set_up_from_c_serves_every_call(void)
+{
+	set_up();
+#define TEST(name)                                                                                                     \
+	name();                                                                                                        \
+	CHECK(depth == 0);
+#include "calls.inc"
+#undef TEST
+}
+
+void a_context_that_is_none_counts_as_atomic(void)
+{
+	size_t bugs;
+
+	set_up();
+	bugs = check_bugs();
+	context_told = 77;
+	/* Told for a flag that may wait, which has not been told of from here. */
+	vfree(vzalloc(1));
+	context_told = 1000;
+	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_MAY_WAIT_IN_ATOMIC);
+}
