@@ -6,8 +6,8 @@ use crate::{change, walker, window};
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm_core::vmalloc::Mapped;
 use mm_core::{
-    Backend, CacheMode, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, TableFrames, VirtAddr,
-    VirtRange, Walk,
+    Backend, CacheMode, InManager, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, RawLock,
+    TableFrames, VirtAddr, VirtRange, Walk,
 };
 
 /// x86 page tables on machine `M`: `Hw` in a kernel, a simulated one in tests.
@@ -62,6 +62,7 @@ unsafe impl<M: Machine> Backend for X86<M> {
     const HAS_MMU: bool = true;
 
     type Areas<P: Platform> = Mapped<P, Self>;
+    type Classes<L: RawLock> = InManager<L>;
 
     #[inline(always)]
     fn direct_ptr(&self, phys: usize) -> *mut u8 {

@@ -2,7 +2,7 @@
 
 use crate::Contiguous;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
-use mm_core::{Backend, Platform};
+use mm_core::{Backend, InManager, Platform, RawLock};
 
 /// A machine whose RAM is a stretch of a process's memory, at a physical address of the caller's choice.
 ///
@@ -38,6 +38,7 @@ unsafe impl Backend for Arena {
     const HAS_MMU: bool = false;
 
     type Areas<P: Platform> = Contiguous<P, Self>;
+    type Classes<L: RawLock> = InManager<L>;
 
     #[inline(always)]
     fn direct_ptr(&self, phys: usize) -> *mut u8 {

@@ -11,7 +11,7 @@ mod contiguous;
 pub use arena::Arena;
 pub use contiguous::Contiguous;
 
-use mm_core::{Backend, Platform};
+use mm_core::{Backend, Platform, RawLock, SetAside};
 
 /// A machine without an MMU, with pages of `1 << PAGE_SHIFT` bytes and blocks of up to `1 << MAX_ORDER` pages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,7 @@ unsafe impl<const SHIFT: u32, const ORDER: usize> Backend for NoMmu<SHIFT, ORDER
     const HAS_MMU: bool = false;
 
     type Areas<P: Platform> = Contiguous<P, Self>;
+    type Classes<L: RawLock> = SetAside<L>;
 
     #[inline(always)]
     fn direct_ptr(&self, phys: usize) -> *mut u8 {

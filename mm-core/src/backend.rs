@@ -1,8 +1,9 @@
 //! The seam to the machine: page size, the direct map, page tables.
 
 use crate::addr::{PageRange, Pfn, VirtAddr, VirtRange};
-use crate::platform::Platform;
+use crate::platform::{Platform, RawLock};
 use crate::prot::{CacheMode, Prot};
+use crate::slab::ClassStates;
 use crate::vmalloc::AreaFamily;
 
 /// What the machine gives the manager.
@@ -36,6 +37,9 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
 
     /// The vmalloc family on this machine: `mm_core::vmalloc::Mapped` over page tables, or the backend's own.
     type Areas<P: Platform>: AreaFamily<P, Self>;
+    /// Where kmalloc keeps the states of its classes, one or two KiB: [`InManager`](crate::InManager) for speed,
+    /// [`SetAside`](crate::SetAside) for a small `.bss`.
+    type Classes<L: RawLock>: ClassStates<L>;
 
     /// The page size in bytes.
     const PAGE_SIZE: usize = 1 << Self::PAGE_SHIFT;

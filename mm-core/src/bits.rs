@@ -30,38 +30,59 @@ pub const fn run(start: usize, count: usize) -> Word {
     (Word::MAX >> (Word::BITS as usize - count)) << start
 }
 
-/// The members at which an aligned run of `1 << order` members starts.
-#[inline(always)]
+/// Every `1 << order`-th bit: the word of all ones divided by `1 << order` ones.
+const EVERY: [Word; WORD_SHIFT + 1] = {
+    let mut every = [1; WORD_SHIFT + 1];
+    let mut order = 0;
+    while order < WORD_SHIFT {
+        every[order] = Word::MAX / (Word::MAX >> (Word::BITS as usize - (1 << order)));
+        order += 1;
+    }
+    every
+};
+
+/// The members at which an aligned run of `1 << order` members starts; `order` is at most [`WORD_SHIFT`].
+///
+/// Written out: a loop costs half as much again for each order, and its mask a division.
+#[inline]
 pub fn fold(set: Word, order: usize) -> Word {
     let mut x = set;
-    let mut step = 1;
-    for _ in 0..order {
-        x &= x >> step;
-        step <<= 1;
+    macro_rules! orders {
+        ($($n:literal)*) => {$(
+            if $n < WORD_SHIFT {
+                if order <= $n {
+                    return x & EVERY[$n];
+                }
+                x &= x >> (1 << $n & WORD_MASK);
+            }
+        )*};
     }
-    // Every `1 << order`-th bit: the word of all ones divided by `1 << order` ones.
-    x & (Word::MAX / (Word::MAX >> (Word::BITS as usize - step)))
+    orders!(0 1 2 3 4 5);
+    x & EVERY[WORD_SHIFT]
 }
 
 /// 0 for an empty set, else one more than the order of the largest aligned run in it.
-#[inline(always)]
+#[inline]
 pub fn class(set: Word) -> usize {
     if set == 0 {
         return 0;
     }
-    let mut x = set;
-    let mut class = 1;
-    let mut step = 1;
-    while class <= WORD_SHIFT {
-        x &= x >> step;
-        step <<= 1;
-        x &= Word::MAX / (Word::MAX >> (Word::BITS as usize - step));
-        if x == 0 {
-            break;
-        }
-        class += 1;
+    if set == Word::MAX {
+        return WORD_SHIFT + 1;
     }
-    class
+    let mut x = set;
+    macro_rules! orders {
+        ($($n:literal)*) => {$(
+            if $n < WORD_SHIFT {
+                x &= x >> (1 << ($n - 1)) & EVERY[$n];
+                if x == 0 {
+                    return $n;
+                }
+            }
+        )*};
+    }
+    orders!(1 2 3 4 5);
+    WORD_SHIFT
 }
 
 /// The order of the smallest block that holds `pages`, which is at least one.

@@ -5,7 +5,6 @@ use crate::frame::{FrameKind, Region};
 use crate::manager::Mm;
 use crate::meta::MetaSize;
 use crate::platform::Platform;
-use crate::slab::ClassTable;
 use crate::vmalloc::AreaFamily;
 use core::fmt;
 
@@ -91,8 +90,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(Damage { what: "a zone's count of free frames is wrong", at: tally.free });
         }
         let mut slabs = 0;
-        for class in 0..ClassTable::<B>::TABLE.count {
-            slabs += self.class(class).check()?;
+        for class in self.classes() {
+            slabs += class.check()?;
         }
         let mut index = 0;
         while let Some(result) = self.with_cache(index, |control| self.cache_slabs(control).check()) {

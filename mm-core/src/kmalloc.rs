@@ -10,7 +10,7 @@ use crate::lock::Guard;
 use crate::manager::Mm;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{self, CacheState, ClassTable, Given, MAX_CLASSES, Slab};
+use crate::slab::{self, CacheState, ClassStates, ClassTable, Given, MAX_CLASSES, Slab, Slabs};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -45,7 +45,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         flags: Gfp,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
-        let mut state = self.classes[class % MAX_CLASSES].lock();
+        // SAFETY: the class of a size in the table.
+        let Some(state) = (unsafe { self.classes.get(class) }) else {
+            rarely();
+            return Err(self.memory.admit(flags, caller).err().unwrap_or(AllocError::NotReady));
+        };
+        let mut state = state.lock();
         let size = ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES].size as usize;
         let Some(object) = state.take(size) else {
             rarely();
@@ -65,7 +70,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         flags: Gfp,
         caller: &'static Location<'static>,
     ) -> Packed {
-        let slabs = self.class(class);
+        // SAFETY: the class of a state that was locked.
+        let slabs = unsafe { self.locked_class(class) };
         // SAFETY: `kmalloc_class` locked this state, and left its section to this function.
         let mut state = unsafe { slabs.state.resume(token) };
         let Some(object) = slabs.advance(&mut state) else {
@@ -77,11 +83,28 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
     }
 
+    /// The cache of a class whose lock is held.
+    ///
+    /// # Safety
+    /// It is, so that there is one.
+    #[inline(always)]
+    unsafe fn locked_class(&self, class: usize) -> Slabs<'_, P, B> {
+        // SAFETY: there is a state, since it is locked, and it is the class's.
+        unsafe {
+            let state = self.classes.get(class);
+            core::hint::assert_unchecked(state.is_some());
+            self.class_of(class, state.unwrap_unchecked())
+        }
+    }
+
     /// A class has no free object.
     #[cold]
     #[inline(never)]
     fn kmalloc_grow(&self, class: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
-        Packed::new(self.memory.admit(flags, caller).and_then(|flags| self.class(class).alloc_slab(flags, None)))
+        Packed::new(self.memory.admit(flags, caller).and_then(|flags| {
+            let slabs = self.class(class).ok_or(AllocError::NotReady)?;
+            slabs.alloc_slab(flags, None)
+        }))
     }
 
     /// Special flags, zero, and sizes above the largest class.
@@ -184,7 +207,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub(crate) fn is_live(&self, addr: usize) -> bool {
         match self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
             Some((_, frame)) if frame.head().is(FrameKind::Slab) => {
-                self.class(frame.head().class()).is_live(frame, frame.head(), addr)
+                let head = frame.head();
+                self.class(head.class()).is_some_and(|slabs| slabs.is_live(frame, head, addr))
             }
             other => other.is_some(),
         }
@@ -254,14 +278,20 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 unsafe { lock.release(token) };
                 return None;
             }
-            // SAFETY: the section opened above excludes all others.
-            return Some((unsafe { self.classes[head.class() % MAX_CLASSES].resume(token) }, head));
+            // SAFETY: only slabs of classes are so marked; the section opened above excludes all others.
+            return unsafe {
+                let state = self.classes.get(head.class());
+                // Where there is a slab, its class has a state.
+                core::hint::assert_unchecked(state.is_some());
+                state.map(|state| (state.resume(token), head))
+            };
         }
         let seen = frame.head();
         if !seen.is(FrameKind::Slab) {
             return None;
         }
-        let state = self.classes[seen.class() % MAX_CLASSES].lock();
+        // SAFETY: only slabs of classes are so marked.
+        let state = unsafe { self.classes.get(seen.class()) }?.lock();
         // The slab may have gone, or become another's, before the lock was taken.
         (frame.head() == seen).then_some((state, seen))
     }
@@ -269,8 +299,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
     #[inline(never)]
     fn kfree_edge(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, w: usize) -> Result<(), FreeError> {
-        // SAFETY: live, and the lock of its class is held.
-        let slabs = self.class(unsafe { Slab::owner(slab) });
+        // SAFETY: the slab is live, and the lock of its class is held.
+        let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
         // SAFETY: the caller locked this state, and left its section to this function.
         let state = unsafe { slabs.state.resume(token) };
         slabs.settle(state, slab, w);

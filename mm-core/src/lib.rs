@@ -90,7 +90,7 @@ pub use pages::{Frames, Pages, RefError};
 pub use platform::{Bug, Context, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use reclaim::{ShrinkRequest, Shrinker, ShrinkerId};
-pub use slab::SlabCounts;
+pub use slab::{ClassStates, InManager, SetAside, SlabCounts};
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
 pub use vmalloc::{AreaHit, AreaInfo, AreaKind, IoMapping, Place, VmArea};
 pub use wait::{AllocPages, GetFreePages, Kmalloc};

@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::reclaim::{Shrinkers, Turn};
-use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassStates, ClassTable, Hooks, MAX_CLASSES, Slabs};
 use crate::vmalloc::AreaFamily;
 use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
@@ -45,7 +45,7 @@ impl<'a> Config<'a> {
 /// `FreeError::NotReady`.
 pub struct Mm<P: Platform, B: Backend> {
     pub(crate) memory: Memory<P, B>,
-    pub(crate) classes: [Locked<P::Lock, CacheState>; MAX_CLASSES],
+    pub(crate) classes: B::Classes<P::Lock>,
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
     pub(crate) shrinkers: Shrinkers<P::Lock>,
@@ -61,7 +61,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         Mm {
             memory: Memory::new(platform, backend),
-            classes: [const { Locked::new(CacheState::new()) }; MAX_CLASSES],
+            classes: B::Classes::NEW,
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
             shrinkers: Shrinkers::new(),
@@ -128,8 +128,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let list_bytes = (plan.len() * size_of::<Region>()).next_multiple_of(8);
         let tables: usize = plan.iter().map(|&(start, len, _)| sizes(start, len)).map(|(r, b)| r + b).sum();
-        let list = boot_alloc(&self.memory, ram, list_bytes + tables)?.cast::<Region>();
+        let classes = ClassTable::<B>::TABLE.count;
+        let class_bytes = B::Classes::<P::Lock>::bytes(classes).next_multiple_of(8);
+        let list = boot_alloc(&self.memory, ram, list_bytes + class_bytes + tables)?.cast::<Region>();
         let mut at = list.cast::<u8>().wrapping_add(list_bytes);
+        // SAFETY: room for them, behind a list that is as long as a multiple of 8.
+        unsafe { self.classes.place(at, classes) };
+        at = at.wrapping_add(class_bytes);
         for (i, &(start, len, zone)) in plan.iter().enumerate() {
             let (records, storage) = sizes(start, len);
             let frames = at.cast::<Frame>();
@@ -194,18 +199,33 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// The cache of a kmalloc class.
+    /// The caches of all kmalloc classes; of none before `init`.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = Slabs<'_, P, B>> {
+        (0..ClassTable::<B>::TABLE.count).map_while(|class| self.class(class))
+    }
+
+    /// The cache of a kmalloc class; `None` for a number that is none, and before `init`.
     #[inline(always)]
-    pub(crate) fn class(&self, class: usize) -> Slabs<'_, P, B> {
-        Slabs {
-            mm: self,
-            memory: &self.memory,
-            geometry: &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES],
-            state: &self.classes[class % MAX_CLASSES],
-            kind: FrameKind::Slab,
-            owner: class as u8,
-            hooks: &Hooks::NONE,
-        }
+    pub(crate) fn class(&self, class: usize) -> Option<Slabs<'_, P, B>> {
+        // SAFETY: just compared.
+        let state = (class < ClassTable::<B>::TABLE.count).then(|| unsafe { self.classes.get(class) })??;
+        // SAFETY: there is a state, and so a class.
+        Some(unsafe { self.class_of(class, state) })
+    }
+
+    /// The cache of a kmalloc class whose state is at hand.
+    ///
+    /// # Safety
+    /// The state is that of the class.
+    #[inline(always)]
+    pub(crate) unsafe fn class_of<'a>(
+        &'a self,
+        class: usize,
+        state: &'a Locked<P::Lock, CacheState>,
+    ) -> Slabs<'a, P, B> {
+        let geometry = &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES];
+        let (memory, owner) = (&self.memory, class as u8);
+        Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks: &Hooks::NONE }
     }
 
     /// Gives back everything caches hold: kept slabs, kept descriptor pages, kept page tables.
@@ -213,9 +233,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.areas.drain(&self.memory);
-        for class in 0..ClassTable::<B>::TABLE.count {
-            self.class(class).drain();
-        }
+        self.classes().for_each(|class| class.drain());
         self.drain_caches();
         self.memory.meta_drain();
     }

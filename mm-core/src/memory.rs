@@ -182,14 +182,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     ///
     /// # Errors
     /// `NotReady`, `ZeroSize`, `TooBig`, `NoMemory`, `NoContig`.
-    #[inline(always)]
+    #[inline]
     pub fn take_block(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
         self.fault_point(FaultClass::Page)?;
         self.take_block_now(pages, flags, kind, link)
     }
 
     /// [`take_block`](Self::take_block) behind a fault point of the caller's own.
-    #[inline(always)]
+    #[inline]
     pub fn take_block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
         if pages.wrapping_sub(1) >= 1 << B::MAX_ORDER {
             return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
@@ -242,7 +242,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     ///
     /// # Errors
     /// Every [`FreeError`] that fits; nothing was changed.
-    #[inline(always)]
+    #[inline]
     pub fn free_block(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
         let Some((region, frame)) = self.frames.find(pfn) else {
             return Err(self.foreign());

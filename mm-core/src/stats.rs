@@ -159,7 +159,8 @@ impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
     pub fn class(&self, size: usize) -> Option<(usize, SlabCounts)> {
         let table = ClassTable::<B>::TABLE;
         let index = *table.of.get(size.div_ceil(8)).filter(|_| size != 0 && size <= table.largest)? as usize;
-        Some((table.geometry[index].size as usize, self.0.class(index).counts()))
+        let counts = self.0.class(index).map(|class| class.counts()).unwrap_or_default();
+        Some((table.geometry[index].size as usize, counts))
     }
 
     /// The `index`-th cache.
@@ -169,7 +170,7 @@ impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
 
     /// Objects in the hands of callers: of kmalloc's classes, and of the caches.
     pub fn active(&self) -> (usize, usize) {
-        let kmalloc = (0..ClassTable::<B>::TABLE.count).map(|class| self.0.class(class).counts().active).sum();
+        let kmalloc = self.0.classes().map(|class| class.counts().active).sum();
         let caches = (0..).map_while(|index| self.cache(index)).map(|cache| cache.counts.active).sum();
         (kmalloc, caches)
     }
@@ -182,9 +183,8 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
             let SlabCounts { active, objects, slabs } = counts;
             writeln!(f, "{name:<18} {active:>12} {objects:>10} {size:>9} {per_slab:>12} {pages:>14} : {slabs}")
         };
-        for index in 0..ClassTable::<B>::TABLE.count {
-            let geometry = &ClassTable::<B>::TABLE.geometry[index];
-            let counts = self.0.class(index).counts();
+        for class in self.0.classes() {
+            let (geometry, counts) = (class.geometry, class.counts());
             if counts.slabs != 0 {
                 let mut name = heapless::String::<24>::new();
                 let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", geometry.size));

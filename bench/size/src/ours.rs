@@ -10,7 +10,7 @@ use cortex_m::register::primask;
 use rtmm::backend::NoMmu;
 use rtmm::{
     Backend as _, BootMap, Bug, Config, Context, CriticalSectionLock, GFP_ATOMIC, GFP_KERNEL, Mm, Platform, RamMap,
-    VirtRange, ZoneKind, ZoneSpec,
+    Tuning, VirtRange, ZoneKind, ZoneSpec,
 };
 
 use crate::Subject;
@@ -54,7 +54,7 @@ unsafe fn setup(arena: Range<usize>) {
     let Ok(mut ram) = ram else { return };
     let middle = (arena.start + arena.len() / 4) as u64;
     let zones = [ZoneSpec { kind: ZoneKind::Dma, end: middle }, ZoneSpec { kind: ZoneKind::Normal, end: 1 << 32 }];
-    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 } };
+    let config = Config { zones: &zones, vmalloc: VirtRange { start: 0, end: 0 }, tuning: Tuning::DEFAULT };
     // SAFETY: the caller hands over the arena.
     if unsafe { mm().init(&mut ram, &config) }.is_ok() {
         UP.store(true, Ordering::Relaxed);

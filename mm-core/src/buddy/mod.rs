@@ -48,6 +48,8 @@ pub struct Buddy {
     groups: *mut Group,
     roots: *mut Root,
     word_count: usize,
+    /// With one root there is no top: a region of up to a GiB (64-bit, 4 KiB pages) is spared a level.
+    root_count: usize,
     /// The word single frames come from, hidden from the tree; `NO_WORD` for none.
     open: usize,
     /// That word, or one without a frame, and the frame of its bit 0.
@@ -110,6 +112,7 @@ impl Buddy {
                 groups,
                 roots,
                 word_count: l.words,
+                root_count: l.roots,
                 open: NO_WORD,
                 open_word: (&raw const USED_UP).cast_mut(),
                 open_first: 0,
@@ -192,6 +195,7 @@ impl Buddy {
     }
 
     /// Shows the open word to the tree again.
+    #[cold]
     fn close(&mut self) {
         let i = self.open;
         self.set_open(NO_WORD);
@@ -201,7 +205,12 @@ impl Buddy {
 
     /// The lowest root with a free block of `order`.
     #[inline(always)]
-    fn first(&self, order: usize) -> Option<usize> {
+    fn first(&mut self, order: usize) -> Option<usize> {
+        if self.root_count == 1 {
+            let root = self.root(0);
+            let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+            return (groups != 0).then_some(0);
+        }
         let roots = self.top[order];
         if roots == 0 { None } else { Some(lowest(roots)) }
     }
@@ -212,13 +221,13 @@ impl Buddy {
         if order > self.max_order {
             return None;
         }
-        let r = match self.first(order) {
-            Some(r) => r,
-            None if self.open != NO_WORD => {
-                self.close();
-                self.first(order)?
+        let Some(r) = self.first(order) else {
+            if self.open == NO_WORD {
+                return None;
             }
-            None => return None,
+            // With the open word in view there may be one.
+            self.close();
+            return self.take_block(pages);
         };
         let root = self.root(r);
         let g = (r << B)
@@ -326,7 +335,7 @@ impl Buddy {
     }
 
     /// Stores a word that is not the open one, and tells the tree.
-    #[inline(always)]
+    #[inline]
     fn put(&mut self, i: usize, word: Word) {
         *self.word(i) = word;
         let class = class(word);
@@ -339,15 +348,10 @@ impl Buddy {
     #[inline(never)]
     fn reclass(&mut self, i: usize, new: usize) {
         let old = core::mem::replace(self.class_of(i), new as u8) as usize;
-        let (g, bit) = (i >> B, 1 << (i & WORD_MASK));
+        let g = i >> B;
         let group = self.group(g);
-        for k in new..old {
-            group.has[k] &= !bit;
-        }
-        for k in old..new {
-            group.has[k] |= bit;
-        }
-        self.regroup(g);
+        let class = shift(&mut group.has, group.class, 1 << (i & WORD_MASK), old, new);
+        self.regroup(g, class);
     }
 
     /// Makes `count` whole words from `i` all free (`Word::MAX`) or all taken (0). The open word is none of them,
@@ -366,45 +370,69 @@ impl Buddy {
                 *self.class_of(j) = class as u8;
             }
             let bits = run(i & WORD_MASK, n);
-            for has in &mut self.group(g).has {
+            let group = self.group(g);
+            for has in &mut group.has {
                 *has = if word == 0 { *has & !bits } else { *has | bits };
             }
-            self.regroup(g);
+            let class = node_class(&group.has);
+            self.regroup(g, class);
             i += n;
         }
     }
 
-    /// A group's sets changed: tells the root and the top if its largest free block did.
+    /// A group's largest free block is of class `new`: tells the root, and the top if the root's changed.
     #[inline(always)]
-    fn regroup(&mut self, g: usize) {
-        let group = self.group(g);
-        let new = node_class(&group.has);
-        let old = core::mem::replace(&mut group.class, new);
+    fn regroup(&mut self, g: usize, new: usize) {
+        let old = core::mem::replace(&mut self.group(g).class, new);
         if old == new {
             return;
         }
-        let (r, bit) = (g >> B, 1 << (g & WORD_MASK));
+        let r = g >> B;
         let root = self.root(r);
-        for k in new..old {
-            root.has[k] &= !bit;
-        }
-        for k in old..new {
-            root.has[k] |= bit;
-        }
-        let new = node_class(&root.has).min(MAX_ORDER_LIMIT + 1);
-        let old = core::mem::replace(&mut root.class, new);
-        let bit = 1 << r;
-        for k in new..old {
-            self.top[k] &= !bit;
-        }
-        for k in old..new {
-            self.top[k] |= bit;
+        let was = root.class;
+        let class = shift(&mut root.has, was, 1 << (g & WORD_MASK), old, new);
+        root.class = class;
+        if self.root_count != 1 {
+            let (was, class) = (was.min(MAX_ORDER_LIMIT + 1), class.min(MAX_ORDER_LIMIT + 1));
+            mark(&mut self.top, 1 << r, was, class);
         }
     }
 }
 
-/// The class of a node: by its whole children if it has one, else by the highest order any child has.
+/// Takes members out of the sets from `new` to `old`, or puts them into those from `old` to `new`.
 #[inline(always)]
+fn mark<const N: usize>(has: &mut [Word; N], bits: Word, old: usize, new: usize) {
+    if new < old {
+        has.get_mut(new..old).unwrap_or_default().iter_mut().for_each(|set| *set &= !bits);
+    } else {
+        has.get_mut(old..new).unwrap_or_default().iter_mut().for_each(|set| *set |= bits);
+    }
+}
+
+/// A child of a node of class `was` went from class `old` to `new`: moves it in the node's sets, and returns the node's
+/// class. It is looked for only as far as it can have changed.
+#[inline]
+fn shift<const N: usize>(has: &mut [Word; N], was: usize, bit: Word, old: usize, new: usize) -> usize {
+    mark(has, bit, old, new);
+    if new >= N || old >= N {
+        return node_class(has);
+    }
+    if new > old {
+        return was.max(new);
+    }
+    if old < was {
+        return was;
+    }
+    // No child is above the one that fell.
+    let mut k = old;
+    while k > 0 && has[k - 1] == 0 {
+        k -= 1;
+    }
+    k
+}
+
+/// The class of a node: by its whole children if it has one, else by the highest order any child has.
+#[inline]
 fn node_class<const N: usize>(has: &[Word; N]) -> usize {
     if has[N - 1] != 0 {
         return N - 1 + class(has[N - 1]);

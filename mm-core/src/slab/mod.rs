@@ -10,12 +10,14 @@ mod geometry;
 mod hooks;
 mod scan;
 mod short;
+mod states;
 
 pub use bulk::BATCH;
 pub use cache::{CacheState, Detached, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
 pub use hooks::Hooks;
 pub use scan::SlabCounts;
+pub use states::{ClassStates, InManager, SetAside};
 
 use crate::bits::Word;
 use crate::meta::MetaSize;

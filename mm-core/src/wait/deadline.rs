@@ -52,7 +52,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let flags = self.memory.admit(flags, Location::caller())?;
         match self.kmalloc_place(size, flags)? {
             (flags, Some(class)) => {
-                let slabs = self.class(class);
+                let slabs = self.class(class).ok_or(AllocError::NotReady)?;
                 let object = slabs.alloc_until(flags, until)?;
                 if flags.contains(Gfp::ZERO) {
                     // SAFETY: the object is ours and as long as its class.

@@ -239,7 +239,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As `kmalloc`.
     pub fn kmalloc_async(&self, size: usize, flags: Gfp) -> Kmalloc<'_, P, B> {
         Kmalloc(match self.kmalloc_place(size, flags) {
-            Ok((flags, Some(class))) => KmallocFuture::Object(ObjectFuture::new(self.class(class), flags)),
+            Ok((flags, Some(class))) => match self.class(class) {
+                Some(slabs) => KmallocFuture::Object(ObjectFuture::new(slabs, flags)),
+                None => KmallocFuture::Refused(AllocError::NotReady),
+            },
             Ok((flags, None)) => {
                 let pages = size.div_ceil(B::PAGE_SIZE);
                 KmallocFuture::Block(BlockFuture::new(self, Block { pages, flags, kind: FrameKind::Large, link: NIL }))

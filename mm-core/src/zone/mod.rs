@@ -129,13 +129,14 @@ impl ZoneState {
     }
 
     /// Takes the lowest block of `pages` frames of this zone if it leaves `limit` of them, and marks its first frame.
-    #[inline(always)]
+    #[inline]
     pub fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
         // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
         if self.free.saturating_sub(limit) < pages {
             return None;
         }
-        for region in frames.regions().get(self.first..self.first + self.count).unwrap_or_default() {
+        // SAFETY: a zone with free frames has its regions, which were published before they got frames.
+        for region in unsafe { frames.run(self.first, self.count) } {
             // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
             let Some(pfn) = (unsafe { region.buddy() }).take(pages) else { continue };
             // SAFETY: the buddy hands out frames of its region only.
