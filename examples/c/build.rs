@@ -22,7 +22,7 @@ fn main() {
     choose(&mut build);
     // The drivers have the board's page size as a constant; programs compare it with the manager's.
     if std::env::var_os("CARGO_FEATURE_BOARD_LM3S6965EVB").is_some() {
-        build.define("RTMM_PAGE_SHIFT", "10");
+        build.define("RTMM_PAGE_SHIFT", "9");
     }
     build.std("c99").warnings(true).extra_warnings(true).warnings_into_errors(true).flag("-Wpedantic");
     build.opt_level(2).includes(INCLUDES).files(SOURCES).compile("rtmm_examples_c");
