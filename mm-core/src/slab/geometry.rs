@@ -11,6 +11,9 @@ pub const MAX_CLASSES: usize = 64;
 /// Largest class in bytes; larger requests take whole pages.
 const LARGEST_CLASS: usize = 4096;
 
+/// Pages of a slab of a cache of its own.
+const MAX_CACHE_PAGES: usize = 4;
+
 /// How finely sizes are told apart, and how much memory a class takes at a time.
 struct Grain {
     /// Classes from 64 bytes up: this many per doubling.
@@ -75,7 +78,7 @@ impl Geometry {
     /// Up to four pages, whichever wastes least; one object per slab when it is larger. `size` is a multiple of
     /// `align`, `align` a power of two of at least 8.
     pub const fn for_cache(size: usize, align: usize, page_size: usize) -> Geometry {
-        let (pages, slots) = best(size, page_size, Grain::of(page_size).pages, if size < 64 { MAX_SLOTS } else { 64 });
+        let (pages, slots) = best(size, page_size, MAX_CACHE_PAGES, if size < 64 { MAX_SLOTS } else { 64 });
         if slots == 0 {
             return Geometry::cut(size, size.div_ceil(page_size), 1, page_size);
         }
