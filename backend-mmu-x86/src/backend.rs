@@ -54,6 +54,12 @@ pub(crate) fn last_frame(bits: u32) -> u32 {
     (u32::MAX >> 44u32.saturating_sub(bits).min(31)).min(u32::MAX - 1)
 }
 
+impl<M: Machine + Default> Default for X86<M> {
+    fn default() -> Self {
+        X86::new(M::default())
+    }
+}
+
 // SAFETY: `Machine` promises the same of the direct map, and of its windows what `with_frame` gives.
 unsafe impl<M: Machine> Backend for X86<M> {
     const PAGE_SHIFT: u32 = 12;

@@ -32,7 +32,7 @@
 /* A `struct rtmm_config` with nothing in it but what it is. */
 #define RTMM_CONFIG_INIT \
   { sizeof(struct rtmm_config), RTMM_CONFIG_VERSION, RTMM_PAGE_SHIFT, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-    NULL, 0, NULL, 0, NULL, 0, 0, 0 }
+    NULL, NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0 }
 
 /**
  * `__GFP_DMA`: only memory below the DMA limit.
@@ -380,6 +380,28 @@ struct rtmm_config {
    * and without an MMU.
    */
   void (*flush_remote)(void *arg, size_t start, size_t end);
+  /**
+   * The time in nanoseconds since some start; it never runs back. This and the next three are all given, or all
+   * null: then nothing ever waits for memory.
+   */
+  uint64_t (*now)(void *arg);
+  /**
+   * A name of the calling task, by which `wake` finds it.
+   */
+  size_t (*current)(void *arg);
+  /**
+   * Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task last
+   * returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
+   */
+  void (*wait)(void *arg, uint64_t until);
+  /**
+   * Wakes the task that `current` named so, from any context. It may have gone on or ended: then this does nothing.
+   */
+  void (*wake)(void *arg, size_t task);
+  /**
+   * How long a call that may wait waits at most, in nanoseconds; 0 for the default of 1 second.
+   */
+  uint64_t max_wait;
   /**
    * The RAM to manage, in any order; overlaps count once.
    */

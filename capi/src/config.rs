@@ -1,10 +1,11 @@
 //! What a kernel in C hands to `rtmm_init`, and how it is judged.
 
-use crate::platform::Callbacks;
+use crate::platform::{Callbacks, Waiting};
 use crate::{E2BIG, EINVAL, rtmm_bug, uintptr_t};
 use core::ffi::c_void;
+use core::time::Duration;
 use heapless::Vec;
-use mm_core::{Backend, BootMap, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use mm_core::{Backend, BootMap, RamMap, Tuning, VirtRange, ZoneKind, ZoneSpec};
 
 /// The version of `struct rtmm_config` that this header describes.
 pub const RTMM_CONFIG_VERSION: u32 = 1;
@@ -81,6 +82,18 @@ pub struct rtmm_config {
     /// Flushes a range of addresses from the TLBs of the other CPUs and returns when all have. May be null on one CPU,
     /// and without an MMU.
     pub flush_remote: Option<unsafe extern "C" fn(arg: *mut c_void, start: uintptr_t, end: uintptr_t)>,
+    /// The time in nanoseconds since some start; it never runs back. This and the next three are all given, or all
+    /// null: then nothing ever waits for memory.
+    pub now: Option<unsafe extern "C" fn(arg: *mut c_void) -> u64>,
+    /// A name of the calling task, by which `wake` finds it.
+    pub current: Option<unsafe extern "C" fn(arg: *mut c_void) -> uintptr_t>,
+    /// Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task last
+    /// returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
+    pub wait: Option<unsafe extern "C" fn(arg: *mut c_void, until: u64)>,
+    /// Wakes the task that `current` named so, from any context. It may have gone on or ended: then this does nothing.
+    pub wake: Option<unsafe extern "C" fn(arg: *mut c_void, task: uintptr_t)>,
+    /// How long a call that may wait waits at most, in nanoseconds; 0 for the default of 1 second.
+    pub max_wait: u64,
     /// The RAM to manage, in any order; overlaps count once.
     pub ram: *const rtmm_range,
     /// How many, at most `RTMM_MAX_RANGES`.
@@ -105,6 +118,7 @@ pub struct Setup {
     pub(crate) ram: RamMap,
     pub(crate) zones: Vec<ZoneSpec, RTMM_MAX_ZONES>,
     pub(crate) window: VirtRange,
+    pub(crate) max_wait: Duration,
 }
 
 /// Judges a configuration for backend `B`. Nothing is kept and nothing of the RAM is touched.
@@ -138,6 +152,11 @@ pub unsafe fn judge<B: Backend>(config: *const rtmm_config) -> Result<Setup, i32
         bug: config.bug.ok_or(EINVAL)?,
         cpu: config.cpu,
         flush_remote: config.flush_remote,
+        waiting: match (config.now, config.current, config.wait, config.wake) {
+            (Some(now), Some(current), Some(wait), Some(wake)) => Some(Waiting { now, current, wait, wake }),
+            (None, None, None, None) => None,
+            _ => return Err(EINVAL),
+        },
     };
     // SAFETY: by the caller.
     let (ram, reserved, zones) = unsafe {
@@ -147,7 +166,12 @@ pub unsafe fn judge<B: Backend>(config: *const rtmm_config) -> Result<Setup, i32
             list(config.zones, config.zone_count, RTMM_MAX_ZONES)?,
         )
     };
+    let max_wait = match config.max_wait {
+        0 => Tuning::DEFAULT.max_wait,
+        given => Duration::from_nanos(given),
+    };
     Ok(Setup {
+        max_wait,
         callbacks,
         zones: judge_zones(zones)?,
         window: judge_window::<B>(&config)?,

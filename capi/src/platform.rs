@@ -10,6 +10,7 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use mm_core::{Backend, Bug, Config, Context, Mm, Platform, RawLock, VirtRange};
 
 /// The callbacks of a judged configuration.
@@ -22,6 +23,16 @@ pub struct Callbacks {
     pub(crate) bug: unsafe extern "C" fn(*mut c_void, *const rtmm_bug),
     pub(crate) cpu: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub(crate) flush_remote: Option<unsafe extern "C" fn(*mut c_void, usize, usize)>,
+    pub(crate) waiting: Option<Waiting>,
+}
+
+/// The callbacks of a kernel whose tasks can sleep.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    pub(crate) now: unsafe extern "C" fn(*mut c_void) -> u64,
+    pub(crate) current: unsafe extern "C" fn(*mut c_void) -> usize,
+    pub(crate) wait: unsafe extern "C" fn(*mut c_void, u64),
+    pub(crate) wake: unsafe extern "C" fn(*mut c_void, usize),
 }
 
 struct Slot {
@@ -102,14 +113,43 @@ pub struct CallbackPlatform;
 impl Platform for CallbackPlatform {
     type Lock = CallbackLock;
 
+    const CAN_WAIT: bool = true;
+
     #[inline]
     fn context(&self) -> Context {
+        let Some(hooks) = callbacks() else { return Context::Boot };
         // SAFETY: as the kernel promised.
-        match callbacks().map(|hooks| unsafe { (hooks.context)(hooks.arg) }) {
-            None | Some(RTMM_CONTEXT_BOOT) => Context::Boot,
-            Some(RTMM_CONTEXT_TASK) => Context::Task,
+        match unsafe { (hooks.context)(hooks.arg) } {
+            RTMM_CONTEXT_BOOT => Context::Boot,
+            // Without the callbacks a task is as one at start-up: it does not wait, and that is no mistake of its own.
+            RTMM_CONTEXT_TASK if hooks.waiting.is_none() => Context::Boot,
+            RTMM_CONTEXT_TASK => Context::Task,
             // What is not known to be a task must not wait.
-            Some(_) => Context::Atomic,
+            _ => Context::Atomic,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        // SAFETY: as the kernel promised.
+        waiting().map_or(Duration::ZERO, |(arg, hooks)| Duration::from_nanos(unsafe { (hooks.now)(arg) }))
+    }
+
+    fn current(&self) -> usize {
+        // SAFETY: as the kernel promised.
+        waiting().map_or(0, |(arg, hooks)| unsafe { (hooks.current)(arg) })
+    }
+
+    fn wait(&self, until: Duration) {
+        if let Some((arg, hooks)) = waiting() {
+            // SAFETY: as the kernel promised.
+            unsafe { (hooks.wait)(arg, u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)) }
+        }
+    }
+
+    fn wake(&self, task: usize) {
+        if let Some((arg, hooks)) = waiting() {
+            // SAFETY: as the kernel promised.
+            unsafe { (hooks.wake)(arg, task) }
         }
     }
 
@@ -133,6 +173,12 @@ impl Platform for CallbackPlatform {
             unsafe { flush(*arg, range.start, range.end) }
         }
     }
+}
+
+/// The callbacks of waiting, when there are any.
+fn waiting() -> Option<(*mut c_void, &'static Waiting)> {
+    let hooks = callbacks()?;
+    hooks.waiting.as_ref().map(|waiting| (hooks.arg, waiting))
 }
 
 fn tell(bug: &rtmm_bug) {
@@ -169,7 +215,8 @@ impl Setup {
     /// # Safety
     /// As [`Mm::init`].
     pub unsafe fn hand_over<P: Platform, B: Backend>(&mut self, mm: &Mm<P, B>) -> Result<(), i32> {
-        let config = Config::new(&self.zones, self.window);
+        let mut config = Config::new(&self.zones, self.window);
+        config.tuning.max_wait = self.max_wait;
         // SAFETY: by the caller.
         unsafe { mm.init(&mut self.ram, &config) }.map_err(|error| -error.errno())
     }

@@ -37,6 +37,15 @@ unsafe extern "C" fn context(_: *mut c_void) -> u32 {
 }
 unsafe extern "C" fn bug(_: *mut c_void, _: *const rtmm_bug) {}
 
+unsafe extern "C" fn now(_: *mut c_void) -> u64 {
+    0
+}
+unsafe extern "C" fn current(_: *mut c_void) -> usize {
+    0
+}
+unsafe extern "C" fn wait(_: *mut c_void, _: u64) {}
+unsafe extern "C" fn wake(_: *mut c_void, _: usize) {}
+
 /// A number near one that means something, or any.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
@@ -117,6 +126,11 @@ proptest! {
             bug: right[7].then_some(bug),
             cpu: None,
             flush_remote: None,
+            now: (numbers[0] > 1).then_some(now),
+            current: (numbers[0] > 1).then_some(current),
+            wait: (numbers[0] > 1).then_some(wait),
+            wake: (numbers[1] > 0 && numbers[0] > 1).then_some(wake),
+            max_wait: numbers[2],
             ram: pointer(&ram.0, ram.1),
             ram_count: count(ram.0.len(), ram.2, 32),
             reserved: pointer(&reserved.0, reserved.1),
@@ -139,6 +153,7 @@ proptest! {
         };
         // Whatever was judged sound has none of these wrong.
         prop_assert!(right[4] && right[5] && right[6] && right[7] && right[10]);
+        prop_assert!(config.now.is_some() == config.wake.is_some());
         prop_assert!(config.flags == 0 && config.vmalloc_start == 0 && config.vmalloc_end == 0);
 
         let layout = std::alloc::Layout::from_size_align(RAM as usize, BLOCK).unwrap();

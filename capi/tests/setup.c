@@ -47,6 +47,39 @@ static void bug(void *arg, const struct rtmm_bug *report)
 	check_note(report);
 }
 
+/* What the program's only other task would do while this one sleeps. */
+static void (*while_asleep)(void);
+static uint64_t time_now;
+static unsigned int sleeps, wakes;
+
+static uint64_t now(void *arg)
+{
+	CHECK(arg == &tag);
+	return time_now;
+}
+
+static uintptr_t current(void *arg)
+{
+	CHECK(arg == &tag);
+	return 42;
+}
+
+static void wait_until(void *arg, uint64_t until)
+{
+	CHECK(arg == &tag && depth == 0 && until > time_now);
+	sleeps++;
+	if (while_asleep != NULL)
+		while_asleep();
+	else
+		time_now = until;
+}
+
+static void wake(void *arg, uintptr_t task)
+{
+	CHECK(arg == &tag && depth == 0 && task == 42);
+	wakes++;
+}
+
 static struct rtmm_range ram[RTMM_MAX_RANGES + 1], reserved[2];
 static struct rtmm_zone zones[RTMM_MAX_ZONES + 1];
 
@@ -59,6 +92,11 @@ static struct rtmm_config good(void)
 	config.unlock = unlock;
 	config.context = context;
 	config.bug = bug;
+	config.now = now;
+	config.current = current;
+	config.wait = wait_until;
+	config.wake = wake;
+	config.max_wait = 1000;
 	/* Nothing begins or ends at a page. */
 	ram[0].start = check_ram_start() + 1;
 	ram[0].length = check_ram_length() - 2;
@@ -121,6 +159,10 @@ void senseless_configurations_are_refused(void)
 	REFUSED(RTMM_EINVAL, config.unlock = NULL);
 	REFUSED(RTMM_EINVAL, config.context = NULL);
 	REFUSED(RTMM_EINVAL, config.bug = NULL);
+	REFUSED(RTMM_EINVAL, config.now = NULL);
+	REFUSED(RTMM_EINVAL, config.current = NULL);
+	REFUSED(RTMM_EINVAL, config.wait = NULL);
+	REFUSED(RTMM_EINVAL, config.wake = NULL);
 	REFUSED(RTMM_EINVAL, config.ram = NULL);
 	REFUSED(RTMM_EINVAL, config.ram = (struct rtmm_range *)(void *)((char *)ram + 1));
 	REFUSED(RTMM_E2BIG, config.ram_count = RTMM_MAX_RANGES + 1);
@@ -217,4 +259,59 @@ void a_context_that_is_none_counts_as_atomic(void)
 	vfree(vzalloc(1));
 	context_told = 1000;
 	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_MAY_WAIT_IN_ATOMIC);
+}
+
+static void **hoard;
+
+/* Each page's first word leads to the one before. */
+static void take_everything(void)
+{
+	void *page;
+
+	while ((page = (void *)__get_free_page(GFP_ATOMIC | __GFP_NOWARN)) != NULL) {
+		*(void **)page = (void *)hoard;
+		hoard = (void **)page;
+	}
+	CHECK(hoard != NULL);
+}
+
+static void give_everything(void)
+{
+	while (hoard != NULL) {
+		unsigned long page = (unsigned long)hoard;
+
+		hoard = (void **)*hoard;
+		free_page(page);
+	}
+}
+
+void a_task_waits_until_memory_comes_back(void)
+{
+	unsigned long page;
+
+	set_up();
+	take_everything();
+	sleeps = wakes = 0;
+	while_asleep = give_everything;
+	page = __get_free_page(GFP_KERNEL);
+	while_asleep = NULL;
+	CHECK(page != 0 && sleeps == 1 && wakes == 1 && hoard == NULL);
+	free_page(page);
+	CHECK(rtmm_check() == 0);
+}
+
+void a_task_gives_up_when_its_time_is_over(void)
+{
+	uint64_t start;
+
+	set_up();
+	take_everything();
+	sleeps = wakes = 0;
+	start = time_now;
+	CHECK(__get_free_page(GFP_KERNEL | __GFP_NOWARN) == 0);
+	CHECK(sleeps == 1 && time_now == start + 1000);
+	/* One that may not wait does not. */
+	CHECK(__get_free_page(GFP_NOWAIT | __GFP_NOWARN) == 0 && sleeps == 1);
+	give_everything();
+	CHECK(rtmm_check() == 0);
 }

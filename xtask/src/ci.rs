@@ -40,6 +40,9 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.command(&what, &mut command);
     }
     oldest(&mut round, &workspace);
+    let mut command = cargo_command();
+    command.args(["test", "--quiet", "--lib"]).args(bench::HOST_PACKAGES.iter().flat_map(|name| ["--package", name]));
+    round.command("tests of the bench", &mut command);
     round.part("libraries", "cargo xtask test --libraries", || libraries::run(&Options::default()));
     round.part("the C interface", "cargo xtask c test", c::programs::test);
     for board in &boards {
@@ -65,7 +68,7 @@ pub fn ci(long: bool) -> Result<Totals> {
             }
             round.demo(run::Options { defmt: true, ..run::Options::plain(board, run::SCULL) });
         }
-        round.part("bench", "cargo xtask bench", || bench::bench(None, None).map(|()| passed()));
+        round.part("bench", "cargo xtask bench", || bench::check().map(|()| passed()));
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
         round.command("long tests", cargo_command().args(long_tests));
         miri(&mut round);
@@ -164,6 +167,14 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
             commands.push((format!("clippy of the board and the examples for {place}"), command));
         }
     }
+    for board in BOARDS.iter().filter(|board| board.counts_instructions()) {
+        let mut command = cargo_command();
+        bench::clippy(&mut command, board);
+        commands.push((format!("clippy of the bench for {}", board.name), command));
+    }
+    let mut command = cargo_command();
+    command.args(["clippy", "--all-targets"]).args(bench::HOST_PACKAGES.iter().flat_map(|name| ["--package", name]));
+    commands.push(("clippy of the bench for this machine".to_owned(), command));
     let mut command = cargo_command();
     command.args(["clippy", "--package", size::PACKAGE, "--features", size::SETUP, "--bins", "--target", size::TARGET]);
     commands.push(("clippy of the smallest programs".to_owned(), command));

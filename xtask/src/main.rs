@@ -48,14 +48,17 @@ enum Do {
     Test(TestLine),
     /// List the boards
     Boards,
-    /// Print exact instruction counts, from every board that counts
+    /// Print exact instruction counts, beside other allocators' and the goals, and renew docs/bench
     Bench {
-        /// Measure on this board only
+        /// Measure on this board, or the host, only
         #[arg(long)]
         board: Option<String>,
         /// Write the figures to this file as a JSON list
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// From now on hold figures against these
+        #[arg(long)]
+        renew: bool,
     },
     /// Print what the smallest programs take on a Cortex-M3, beside the same programs on other allocators
     Size {
@@ -187,7 +190,7 @@ fn act(command: Do) -> Result<ExitCode> {
         })?,
         Do::Test(line) => return Ok(close(&test(line).unwrap_or_else(nothing_done))),
         Do::Boards => boards::print(),
-        Do::Bench { board, json } => bench::bench(board.as_deref(), json)?,
+        Do::Bench { board, json, renew } => bench::bench(&bench::Options { board, json, renew })?,
         Do::Size { demo, json } => size::size(demo.as_deref(), json)?,
         Do::C(C::Header { check }) => c::header::write(check)?,
         Do::C(C::Library { board }) => c::library(&board)?,

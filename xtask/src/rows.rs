@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
+use crate::bench::more_is_better;
+
 /// One figure, with what it should be and what others reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
@@ -33,28 +35,32 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether the goal is missed.
-    pub fn is_over(&self) -> bool {
+    /// Whether there is a goal and the figure does not reach it.
+    pub fn misses_goal(&self) -> bool {
         let (Some(goal), Some(value)) = (self.goal.as_ref().and_then(Number::as_f64), self.value.as_f64()) else {
             return false;
         };
-        value > goal
+        if more_is_better(&self.id) { value < goal } else { value > goal }
     }
 }
 
 /// The table, one line per row.
 pub fn table(rows: &[Row]) -> String {
-    let head = ["id", "board", "unit", "value", "worst", "goal", ""].map(str::to_owned);
+    let head = ["id", "board", "unit", "value", "worst", "goal", "peer", ""].map(str::to_owned);
     let cell = |number: &Option<Number>| number.as_ref().map_or("-".to_owned(), Number::to_string);
     let mut cells = vec![head];
     for row in rows {
-        let note = if row.is_over() { "over the goal" } else { "" };
+        let note = if row.misses_goal() { "misses the goal" } else { "" };
         let value = row.value.to_string();
         let (worst, goal) = (cell(&row.worst), cell(&row.goal));
-        cells.push([row.id.clone(), row.board.clone(), row.unit.clone(), value, worst, goal, note.to_owned()]);
+        let peer = match (&row.peer, &row.peer_value) {
+            (Some(peer), Some(value)) => format!("{peer} {value}"),
+            _ => String::new(),
+        };
+        cells.push([row.id.clone(), row.board.clone(), row.unit.clone(), value, worst, goal, peer, note.to_owned()]);
     }
     let widths: Vec<usize> =
-        (0..7).map(|column| cells.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+        (0..8).map(|column| cells.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in &cells {
         let padded = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
@@ -95,8 +101,8 @@ mod tests {
     fn columns_line_up_and_missed_goals_are_marked() {
         let text = table(&[row("kmalloc_64", 75, Some(60)), row("page_0", 7, None)]);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "id          board        unit          value  worst  goal");
-        assert_eq!(lines[1], "kmalloc_64  qemu-x86_64  instructions     75    443    60  over the goal");
+        assert_eq!(lines[0], "id          board        unit          value  worst  goal  peer");
+        assert_eq!(lines[1], "kmalloc_64  qemu-x86_64  instructions     75    443    60        misses the goal");
         assert_eq!(lines[2], "page_0      qemu-x86_64  instructions      7    443     -");
     }
 

@@ -234,7 +234,7 @@ mod tests {
         let rows =
             as_rows(&sizes, &[Fill { name: "rtmm_kmalloc".into(), size: 64, objects: 100, used: 6500 }]).unwrap();
         let find = |id: &str| rows.iter().find(|row| row.id == id).unwrap();
-        assert!(!find("size_kmalloc").is_over() && find("size_nommu").is_over());
+        assert!(!find("size_kmalloc").misses_goal() && find("size_nommu").misses_goal());
         assert_eq!(find("size_kmalloc").peer.as_deref(), Some("rlsf"));
         assert_eq!(
             (find("size_kmalloc_ram").value.as_u64(), find("size_kmalloc_setup").value.as_u64()),

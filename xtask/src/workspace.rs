@@ -1,7 +1,7 @@
 //! Which packages there are, and which of them are for the host.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -17,6 +17,7 @@ pub const EXAMPLES_C: &str = "rtmm-examples-c";
 /// What `cargo metadata` says, as far as it is of use here.
 #[derive(Debug, Deserialize)]
 pub struct Workspace {
+    workspace_root: PathBuf,
     packages: Vec<Package>,
 }
 
@@ -88,8 +89,8 @@ impl Package {
     }
 
     /// Whether it is in `bench/`: programs beside the project, with the peers they measure.
-    fn is_bench(&self) -> bool {
-        self.manifest_path.parent().is_some_and(|folder| folder.ancestors().any(|place| place.ends_with("bench")))
+    fn is_bench(&self, root: &Path) -> bool {
+        self.manifest_path.starts_with(root.join("bench"))
     }
 }
 
@@ -118,8 +119,9 @@ impl Workspace {
     pub fn host_libraries(&self) -> Vec<&Package> {
         // librtmm.a has nothing to test before C links it.
         const OTHERS: [&str; 3] = ["rtmm-tests", EXAMPLES_C, crate::c::library::PACKAGE];
-        let wanted =
-            |package: &&Package| !package.is_bare() && !package.is_bench() && !OTHERS.contains(&package.name.as_str());
+        let wanted = |package: &&Package| {
+            !package.is_bare() && !package.is_bench(&self.workspace_root) && !OTHERS.contains(&package.name.as_str())
+        };
         self.packages.iter().filter(wanted).collect()
     }
 
@@ -147,7 +149,7 @@ impl Workspace {
 mod tests {
     use super::*;
 
-    const METADATA: &str = r#"{"packages":[
+    const METADATA: &str = r#"{"workspace_root":"/r","packages":[
         {"name":"mm-core","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
         {"name":"board-host","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
         {"name":"board-virt-aarch64","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},

@@ -1,8 +1,9 @@
 //! The made-up machine's physical address space, and where the process sees it.
 
-use rtmm::{BootMap, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{BootMap, MmError, PhysAddr, RamMap, Tuning, VirtRange, ZoneKind, ZoneSpec};
 use std::io::Error;
 use std::ptr;
+use std::time::Duration;
 
 /// Where the process sees the machine's first byte. A fixed address, which systems leave free, keeps runs alike.
 ///
@@ -33,6 +34,9 @@ pub(crate) const ZONES: &[ZoneSpec] = &[
     ZoneSpec { kind: ZoneKind::Dma32, end: ORIGIN + (4 << 30) },
     ZoneSpec { kind: ZoneKind::Normal, end: u64::MAX },
 ];
+
+/// Suites use up memory again and again, so nobody waits long for more.
+pub(crate) const TUNING: Tuning = Tuning { max_wait: Duration::from_millis(30), ..Tuning::DEFAULT };
 
 /// Where the process sees the machine's memory, holes included.
 pub(crate) const fn direct_map() -> VirtRange {

@@ -33,6 +33,7 @@ mod mmu;
 #[cfg(not(feature = "mmu"))]
 mod nommu;
 mod platform;
+mod task;
 
 pub use bugs::{bugs, last_bug};
 pub use console::{ExitCode, args, exit, expect_fault, write_line};

@@ -34,8 +34,9 @@ pub fn init() {
     // SAFETY: these tables map no code or data of this program, and it does not run by them.
     unsafe { kernel::activate(machine, root) }.expect("the machine has what the tables need");
     fault::install();
+    let config = Config { zones: layout::ZONES, vmalloc: WINDOW, tuning: layout::TUNING };
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
-    unsafe { MM.init(&mut ram, &Config::new(layout::ZONES, WINDOW)) }.expect("the manager comes up");
+    unsafe { MM.init(&mut ram, &config) }.expect("the manager comes up");
     BoardPlatform.boot_is_over();
 }
 

@@ -25,7 +25,8 @@ pub fn init() {
     unsafe { MM.backend().place(ptr::with_exposed_provenance_mut(layout::BASE), layout::BASE) };
     let mut ram = layout::boot_map(Backend::PAGE_SHIFT, Backend::PHYS_BITS).expect("the boot map is sound");
     fault::install();
-    let config = Config::new(layout::ZONES, VirtRange { start: 0, end: 0 });
+    let vmalloc = VirtRange { start: 0, end: 0 };
+    let config = Config { zones: layout::ZONES, vmalloc, tuning: layout::TUNING };
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &config) }.expect("the manager comes up");
     BoardPlatform.boot_is_over();

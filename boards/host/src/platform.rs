@@ -1,8 +1,9 @@
-//! What the manager needs of the process: the lock and the context.
+//! What the manager needs of the process: the lock, the context, and sleep.
 
-use crate::{bugs, interrupt};
+use crate::{bugs, interrupt, task};
 use rtmm::{Bug, Context, CriticalSectionLock, Platform};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// True once the manager is up.
 static UP: AtomicBool = AtomicBool::new(false);
@@ -20,6 +21,7 @@ impl BoardPlatform {
 
 impl Platform for BoardPlatform {
     type Lock = CriticalSectionLock;
+    const CAN_WAIT: bool = true;
 
     fn context(&self) -> Context {
         if !UP.load(Ordering::Relaxed) {
@@ -33,5 +35,21 @@ impl Platform for BoardPlatform {
 
     fn bug(&self, bug: &Bug) {
         bugs::record_bug(bug);
+    }
+
+    fn now(&self) -> Duration {
+        task::now()
+    }
+
+    fn current(&self) -> usize {
+        task::current()
+    }
+
+    fn wait(&self, until: Duration) {
+        task::wait(until);
+    }
+
+    fn wake(&self, task: usize) {
+        task::wake(task);
     }
 }

@@ -203,6 +203,14 @@ impl Buddy {
         self.reclass(i, class);
     }
 
+    /// The order of the largest free block.
+    pub fn largest(&mut self) -> Option<usize> {
+        if self.open != NO_WORD {
+            self.close();
+        }
+        (0..=self.max_order).rev().find(|&order| self.top[order] != 0)
+    }
+
     /// The lowest root with a free block of `order`.
     #[inline(always)]
     fn first(&mut self, order: usize) -> Option<usize> {

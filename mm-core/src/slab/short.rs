@@ -54,7 +54,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     fn reclaim(&self, flags: Gfp, error: AllocError) -> Result<NonNull<u8>, crate::reclaim::Failed> {
-        self.mm.reclaim(flags, self.geometry.pages as usize, error, || match self.free_object() {
+        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || match self.free_object() {
             Some(object) => Ok(object),
             None => self.grow(flags),
         })

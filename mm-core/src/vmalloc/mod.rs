@@ -25,6 +25,7 @@ use crate::error::{AllocError, FreeError, MmError};
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::manager::Mm;
 use crate::memory::Memory;
+use crate::meta::MetaSize;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use core::panic::Location;
@@ -237,6 +238,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match failed.waits {
             true => {
                 request.until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                // A page for its record comes first: one that was given back is kept for who asks next.
+                let record = self.memory.meta_take(MetaSize::Large, flags, request.until)?;
+                self.memory.meta_give(record, MetaSize::Large);
                 self.areas.vmalloc(&self.memory, &request)
             }
             false => Err(failed.error),

@@ -5,6 +5,7 @@ mod watermark;
 pub use watermark::{Depth, Marks, Tuning};
 
 mod batch;
+mod query;
 
 pub use batch::BATCH;
 
@@ -289,11 +290,16 @@ impl<L: RawLock> Zones<L> {
             let Some(kind) = zone.kind else { break };
             let _ = zones.push((kind, zone.managed));
         }
-        // The highest with frames that a request for Normal may use. Without any, not every zone is listed, and the last
-        // has no frames.
-        let usable = |index: &usize| self.zones[*index].lock().managed != 0;
-        let reach = (self.entry(ZoneKind::Normal) + 1) % (usize::from(NO_ZONE) + 1);
-        let normal = (0..reach).rev().find(usable).unwrap_or(MAX_ZONES - 1);
+        // A PC with little memory lists zones without a frame: requests need not begin there.
+        for entry in &self.entry {
+            let mut index = usize::from(entry.load(Relaxed));
+            while index != 0 && index < MAX_ZONES && self.zones[index].lock().managed == 0 {
+                index -= 1;
+            }
+            entry.store(index as u8, Relaxed);
+        }
+        // Without a zone for Normal not every zone is listed, and the last has no frames.
+        let normal = self.entry(ZoneKind::Normal).min(MAX_ZONES - 1);
         self.normal.store(Self::offset(normal), Relaxed);
         for (zone, marks) in self.zones.iter().zip(watermark::marks(&zones, page_shift, tuning)) {
             let mut zone = zone.lock();

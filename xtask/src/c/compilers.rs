@@ -1,6 +1,7 @@
 //! The C compilers: which there are, and how they are called.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
@@ -108,16 +109,23 @@ impl Compiler {
     pub fn check(&self, language: &[&str], header: &Path) -> Result<()> {
         let mut command = self.command(language);
         command.args(["-fsyntax-only", "-include"]).arg(header).arg("capi/tests/alone.c");
-        run(&mut command)
+        run(&mut command).map(drop)
     }
 }
 
-/// Runs a command and fails with all it said.
-pub fn run(command: &mut Command) -> Result<()> {
+impl fmt::Display for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program)?;
+        self.args.iter().take(1).try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+/// Runs a command; what it printed, or an error with all it said.
+pub fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("cannot start {program}"))?;
     let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-    let said = [output.stdout, output.stderr].concat();
+    let said = [&output.stdout[..], &output.stderr].concat();
     ensure!(
         output.status.success(),
         "{program} {} ended with {}:\n{}",
@@ -125,5 +133,5 @@ pub fn run(command: &mut Command) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&said)
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

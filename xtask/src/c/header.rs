@@ -46,7 +46,7 @@ const AFTER_INCLUDES: &str = "
 /* A `struct rtmm_config` with nothing in it but what it is. */
 #define RTMM_CONFIG_INIT \\
   { sizeof(struct rtmm_config), RTMM_CONFIG_VERSION, RTMM_PAGE_SHIFT, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \\
-    NULL, 0, NULL, 0, NULL, 0, 0, 0 }";
+    NULL, NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0 }";
 
 /// The committed file.
 pub fn path() -> PathBuf {

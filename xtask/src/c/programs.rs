@@ -1,8 +1,9 @@
 //! The C interface seen from C, on this machine: headers without a warning, programs that do as they promise.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::compilers::{self, C99, CROSS, Compiler, HOST};
 use super::library;
@@ -10,6 +11,17 @@ use crate::boards::Board;
 use crate::cargo;
 use crate::tools;
 use crate::totals::Totals;
+
+/// What is compiled by every compiler: the drivers, and the tests that run on the boards.
+const SOURCES: [&str; 5] = [
+    "examples/c/scull/device.c",
+    "examples/c/scull/memory.c",
+    "examples/c/support/printk.c",
+    "capi/tests/calls.c",
+    "capi/tests/setup.c",
+];
+/// The header that needs a C library.
+const HOSTED: &str = "rtmm_process.h";
 
 /// Runs everything, on the compilers there are; one that cannot be had counts as failed.
 pub fn test() -> Result<Totals> {
@@ -27,11 +39,19 @@ pub fn test() -> Result<Totals> {
         .copied()
         .collect();
     for compiler in &ready {
-        for header in headers()? {
+        let alone = |header: &PathBuf| HOST.contains(compiler) || !header.ends_with(HOSTED);
+        for header in headers()?.into_iter().filter(alone) {
             for language in compiler.languages {
-                let what = format!("{} {} {}", compiler.program, language[2], header.display());
+                let what = format!("{compiler} {} {}", language[2], header.display());
                 count(&mut totals, &what, compiler.check(language, &header));
             }
+        }
+    }
+    for compiler in &ready {
+        for source in SOURCES {
+            let mut command = compiler.command(C99);
+            command.args(["-fsyntax-only", "-I", "capi/tests", "-I", "examples/c/scull", source]);
+            count(&mut totals, &format!("{compiler} {source}"), compilers::run(&mut command).map(drop));
         }
     }
     let archive = library::build(Board::named("host")?)?;
@@ -40,21 +60,78 @@ pub fn test() -> Result<Totals> {
     for compiler in ready.iter().filter(|compiler| HOST.contains(compiler)) {
         for source in sources("capi/tests/host")? {
             let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let program = out.join(format!("{name}-{}", compiler.program));
-            let what = format!("{name} by {}", compiler.program);
-            count(&mut totals, &what, build_and_run(compiler, &source, &archive, &program));
+            let sources = [&source, Path::new("capi/tests/calls.c"), Path::new("capi/tests/setup.c")];
+            let place = Place { archive: &archive, out: &out };
+            let result = place
+                .link(compiler, &sources, &name)
+                .and_then(|program| compilers::run(&mut Command::new(program)).map(drop));
+            count(&mut totals, &format!("{name} by {compiler}"), result);
         }
+    }
+    for compiler in ready.iter().filter(|compiler| HOST.contains(compiler)) {
+        let place = Place { archive: &archive, out: &out };
+        count(&mut totals, &format!("README.md by {compiler}"), readme(compiler, &place));
+        count(&mut totals, &format!("docs/from-linux.md by {compiler}"), guide(compiler, &place));
+        count(&mut totals, &format!("scull by {compiler}"), scull(compiler, &place));
     }
     Ok(totals)
 }
 
-fn build_and_run(compiler: &Compiler, source: &Path, archive: &Path, program: &Path) -> Result<()> {
+/// What every program is made from, and where it goes.
+struct Place<'a> {
+    archive: &'a Path,
+    out: &'a Path,
+}
+
+impl Place<'_> {
+    /// Compiles and links a program.
+    fn link(&self, compiler: &Compiler, sources: &[&Path], name: &str) -> Result<PathBuf> {
+        let program = self.out.join(format!("{name}-{}", compiler.program));
+        let mut command = compiler.command(C99);
+        command.args(["-g", "-no-pie", "-I", "capi/tests", "-I", "examples/c/scull"]).args(sources);
+        // Behind a -x the archive would be taken for C.
+        command.args(["-x", "none"]).arg(self.archive).arg("-o").arg(&program);
+        compilers::run(&mut command)?;
+        Ok(program)
+    }
+}
+
+/// The program in the README does what it says.
+fn readme(compiler: &Compiler, place: &Place<'_>) -> Result<()> {
+    let source = place.out.join("five.c");
+    std::fs::write(&source, snippets("README.md")?)?;
+    let program = place.link(compiler, &[&source], "five")?;
+    let said = compilers::run(&mut Command::new(program))?;
+    ensure!(said == "five lines of C\n", "it said {said:?}");
+    Ok(())
+}
+
+/// The snippets of the guide, taken together, are a file of C.
+fn guide(compiler: &Compiler, place: &Place<'_>) -> Result<()> {
+    let source = place.out.join("from-linux.c");
+    std::fs::write(&source, snippets("docs/from-linux.md")?)?;
     let mut command = compiler.command(C99);
-    command.args(["-g", "-no-pie", "-I", "capi/tests"]).arg(source).args(["capi/tests/calls.c", "capi/tests/setup.c"]);
-    // Behind a -x the archive would be taken for C.
-    command.args(["-x", "none"]).arg(archive).arg("-o").arg(program);
-    compilers::run(&mut command)?;
-    compilers::run(&mut std::process::Command::new(program))
+    command.arg("-fsyntax-only").arg(&source);
+    compilers::run(&mut command).map(drop)
+}
+
+/// The drivers over the library store this program itself, as they do a file on a board.
+fn scull(compiler: &Compiler, place: &Place<'_>) -> Result<()> {
+    let sources = ["examples/c/host/scull.c", "examples/c/scull/device.c", "examples/c/scull/memory.c"].map(Path::new);
+    let program = place.link(compiler, &sources, "scull")?;
+    let said = compilers::run(Command::new(&program).arg(&program))?;
+    let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+    println!("{}", crate::scull::check(&lines, &std::fs::read(&program)?)?);
+    Ok(())
+}
+
+/// The blocks of C in a text, one behind the other.
+fn snippets(file: &str) -> Result<String> {
+    let text = std::fs::read_to_string(cargo::root().join(file)).with_context(|| file.to_owned())?;
+    let blocks = text.split("\n```c\n").skip(1).filter_map(|rest| rest.split_once("\n```"));
+    let found: Vec<&str> = blocks.map(|(block, _)| block).collect();
+    ensure!(!found.is_empty(), "{file} holds no C");
+    Ok(found.join("\n\n") + "\n")
 }
 
 fn count(totals: &mut Totals, what: &str, result: Result<()>) {

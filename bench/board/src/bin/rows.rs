@@ -1,0 +1,41 @@
+//! Counts the instructions of the manager's calls on a board, one row per figure.
+//!
+//! For a board under QEMU's `-icount`, where the counter repeats exactly. Prints one `BENCH {json}` line per row. What
+//! is measured is a running system: the board's own manager, with its lock and every check.
+#![no_std]
+#![no_main]
+
+#[path = "rows/areas.rs"]
+mod areas;
+#[path = "rows/masked.rs"]
+mod masked;
+#[path = "rows/objects.rs"]
+mod objects;
+#[path = "rows/pages.rs"]
+mod pages;
+
+use bench_board::Counter;
+use bench_board::board::{self, ExitCode, say};
+
+board::entry!(main);
+
+fn main() {
+    let Some(counter) = Counter::new() else {
+        say!("{} counts no instructions: run the bench on a board", board::NAME);
+        board::exit(ExitCode::Pass);
+    };
+    say!("counter: {} ticks per 1000 instructions", counter.calibration().ticks_per_thousand());
+    let steps: [(&str, fn(Counter) -> Option<()>); 4] = [
+        ("objects", objects::rows),
+        ("pages", pages::rows),
+        ("areas", areas::rows),
+        ("masked stretches", masked::rows),
+    ];
+    for (name, rows) in steps {
+        if rows(counter).is_none() {
+            say!("FAILED: {}: an allocation or a free was refused", name);
+            board::exit(ExitCode::Fail);
+        }
+    }
+    board::exit(ExitCode::Pass);
+}

@@ -1,0 +1,52 @@
+//! "Would this fit?": answers that take nothing.
+
+use super::MAX_ZONES;
+use super::ZoneKind;
+use crate::backend::Backend;
+use crate::gfp::Gfp;
+use crate::manager::Mm;
+use crate::platform::Platform;
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// The largest order of which a request with these flags would find a block now; `None` when not even a page.
+    ///
+    /// It counts what the watermarks leave to such requests, without reclaim. Out of date when it returns, unless
+    /// nobody else allocates.
+    ///
+    /// Context: any. Cost: one zone lock at a time, O(orders) for each run of RAM.
+    pub fn largest_block(&self, flags: Gfp) -> Option<usize> {
+        let kind = ZoneKind::of(flags);
+        let mut index = self.memory.zones.entry(kind);
+        let mut largest = None;
+        while index < MAX_ZONES {
+            let zone = self.memory.zones.zone(index).lock();
+            let spare = zone.free.saturating_sub(zone.limit_at(kind, flags.depth()));
+            if spare != 0 {
+                let regions = &self.memory.frames.regions()[zone.first..zone.first + zone.count];
+                for region in regions {
+                    // SAFETY: the zone's lock is held, and this is the only reference.
+                    let order = unsafe { region.buddy() }.largest();
+                    largest = largest.max(order.map(|order| order.min(spare.ilog2() as usize)));
+                }
+            }
+            drop(zone);
+            index = index.wrapping_sub(1);
+        }
+        largest
+    }
+
+    /// How much of the free memory is of no use to requests of `order`, because its blocks are smaller: from 0, none, to
+    /// 1000, all, as Linux's `unusable_free_index` has it. 0 when nothing is free.
+    ///
+    /// Context: any. Cost: a diagnostic; walks the bitmaps, each zone under its lock, and is not bounded.
+    pub fn unusable_index(&self, order: usize) -> u32 {
+        let info = self.zoneinfo();
+        let free: usize = info.zones().iter().map(|zone| zone.free).sum();
+        let fits = |zone: &crate::ZoneInfo| -> usize {
+            zone.blocks.iter().enumerate().skip(order).map(|(order, blocks)| blocks << order).sum()
+        };
+        let usable: usize = info.zones().iter().map(fits).sum();
+        // Frames have numbers of 32 bits, so the product fits.
+        ((free - usable.min(free)) as u64 * 1000).checked_div(free as u64).unwrap_or(0) as u32
+    }
+}

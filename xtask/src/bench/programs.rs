@@ -1,0 +1,88 @@
+//! Building and running the programs that measure.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::lines::{self, Told};
+use crate::boards::{Board, Ram, limit};
+use crate::cargo::{self, cargo as cargo_command};
+use crate::defmt::Console;
+use crate::process::{self, Stream};
+use crate::qemu::Boot;
+use crate::{run, verdict};
+
+/// The package of boards' programs.
+const PACKAGE: &str = "bench-board";
+/// The package of the host's program.
+const HOST: &str = "bench-host";
+/// A board's own figures.
+pub const ROWS: &str = "rows";
+/// All allocators on the workloads; also the feature that it needs.
+pub const COMPARE: &str = "compare";
+/// Seconds for one program: counting instructions keeps the emulator to one thread and a slow clock.
+const SECONDS: u64 = 600;
+/// Seconds for the host's: stepping is slow.
+const HOST_SECONDS: u64 = 3600;
+/// RAM for 64-bit boards, so that there is a GiB of frames to fragment.
+const ROOMY: &str = "2G";
+
+/// Adds the arguments that select one of the boards' programs.
+pub fn select(command: &mut Command, board: &Board, name: &str) {
+    let mut features: Vec<String> = board.features(false).split(',').map(|f| format!("rtmm-examples/{f}")).collect();
+    if name == COMPARE {
+        features.push(COMPARE.to_owned());
+    }
+    command.args(["--package", PACKAGE, "--bin", name, "--no-default-features", "--features", &features.join(",")]);
+    if let Some(target) = board.target {
+        command.args(["--target", target]);
+    }
+}
+
+/// Builds and boots one of the boards' programs.
+pub fn on_board(board: &'static Board, name: &str) -> Result<Told> {
+    let mut command = cargo_command();
+    command.args(["build", "--release"]);
+    select(&mut command, board, name);
+    let built = cargo::build(&mut command, &["bin"])?;
+    let program = built.into_iter().find(|program| program.name == name).context("cargo built no such program")?;
+    let is_roomy = board.target.is_some_and(|target| target.starts_with("x86_64") || target.starts_with("aarch64"));
+    let ram = board.qemu.filter(|qemu| is_roomy && matches!(qemu.ram, Ram::Default(_))).map(|_| ROOMY.to_owned());
+    let boot = Boot { icount: board.counts_instructions(), ram, ..Boot::default() };
+    let (exit, said) = run::boot_echoing(board, &program.path, &boot, SECONDS, name == ROWS)?;
+    if let Some(complaint) = verdict::complaint(exit, board.codes, !board.is_host()) {
+        bail!("it ended with {complaint}\n{}", said.join("\n"));
+    }
+    lines::read(&said, board.name)
+}
+
+/// Builds and runs the host's program, with the peers that want a C++ compiler where there is one.
+pub fn on_host() -> Result<Told> {
+    let path = match build_host(&["--features", "compiled"]) {
+        Ok(path) => path,
+        Err(error) => {
+            eprintln!("    {error:#}; going on without mimalloc and snmalloc");
+            build_host(&[])?
+        }
+    };
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null());
+    let mut console = Console::new(None, false);
+    let exit = process::run(&mut command, limit(HOST_SECONDS), |stream, bytes| match stream {
+        Stream::Out => console.take(stream, bytes),
+        // Its progress.
+        Stream::Err => drop(std::io::Write::write_all(&mut std::io::stderr(), bytes)),
+    })?;
+    let said = console.finish();
+    if exit != process::Exit::Code(0) {
+        bail!("it ended with {exit}");
+    }
+    lines::read(&said, "host")
+}
+
+fn build_host(features: &[&str]) -> Result<std::path::PathBuf> {
+    let mut command = cargo_command();
+    command.args(["build", "--release", "--package", HOST]).args(features);
+    let built = cargo::build(&mut command, &["bin"])?;
+    Ok(built.into_iter().find(|program| program.name == HOST).context("cargo built no such program")?.path)
+}
