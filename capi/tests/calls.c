@@ -690,7 +690,7 @@ void pointers_that_are_no_cache_are_refused(void)
 
 void pages_come_in_bulk_into_the_empty_entries(void)
 {
-	struct page *pages[8] = { NULL };
+	struct page *pages[40] = { NULL };
 	struct page *mine = alloc_page(GFP_KERNEL);
 	size_t i, j;
 	CHECK_BEGIN();

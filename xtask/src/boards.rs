@@ -175,25 +175,6 @@ pub const BOARDS: &[Board] = &[
         codes: PLAIN_EXIT,
         about: "32-bit RISC-V under QEMU, machine mode, no MMU",
     },
-    Board {
-        name: "lm3s6965evb",
-        family: "lm3s6965evb",
-        target: Some("thumbv7m-none-eabi"),
-        extra: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-arm",
-            package: "qemu-system-arm",
-            machines: &["lm3s6965evb"],
-            args: &[],
-            ram: Ram::Fixed("64K"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            // The processor's 12.5 MHz timer then ticks 1.6 times per instruction.
-            icount: &["-icount", "shift=7,sleep=off"],
-        }),
-        codes: PLAIN_EXIT,
-        about: "Cortex-M3 under QEMU, 64 KiB of RAM in small pages",
-    },
 ];
 
 /// The board of `cargo xtask run`.
