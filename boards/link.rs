@@ -6,9 +6,12 @@
 fn link_args(kind: &str, defmt: bool) {
     println!("cargo::rerun-if-changed=build.rs");
     let env = |name: &str| std::env::var(name).unwrap_or_default();
+    // Its target is named after an operating system; the board has none.
+    let bare_i586 = std::env::var_os("CARGO_FEATURE_BOARD_QEMU_I586").is_some();
     let mut scripts = match (env("CARGO_CFG_TARGET_OS").as_str(), env("CARGO_CFG_TARGET_ARCH").as_str()) {
         ("none", "arm") => vec!["link.x"],
         ("none", "riscv32") => vec!["memory.x", "link.x"],
+        _ if bare_i586 => vec!["board.x"],
         ("none", _) => vec!["board.x"],
         _ => {
             if defmt {

@@ -73,7 +73,11 @@ unsafe impl Machine for Hw {
         let flags: usize;
         // SAFETY: ring 0. The flags go over the stack and back; masking interrupts keeps others from running.
         unsafe {
-            asm!("pushf", "pop {}", out(reg) flags, options(preserves_flags));
+            // Of a whole word: the plain name is one of 16 bits in 32-bit mode.
+            #[cfg(target_pointer_width = "64")]
+            asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags));
+            #[cfg(target_pointer_width = "32")]
+            asm!("pushfd", "pop {}", out(reg) flags, options(preserves_flags));
             irq::disable();
         }
         let result = f();

@@ -6,14 +6,14 @@ use mm_core::{Backend, InManager, Platform, RawLock};
 
 /// A machine whose RAM is a stretch of a process's memory, at a physical address of the caller's choice.
 ///
-/// Pages are 4 KiB. `ioremap` gives the physical address itself, where a process has nothing.
+/// Pages are 4 KiB, blocks up to `1 << MAX_ORDER` of them. `ioremap` gives the physical address itself, where a process has nothing.
 #[derive(Debug, Default)]
-pub struct Arena {
+pub struct Arena<const MAX_ORDER: usize = 10> {
     base: AtomicPtr<u8>,
     phys: AtomicUsize,
 }
 
-impl Arena {
+impl<const MAX_ORDER: usize> Arena<MAX_ORDER> {
     /// An arena that is placed later.
     pub const fn new() -> Self {
         Arena { base: AtomicPtr::new(core::ptr::null_mut()), phys: AtomicUsize::new(0) }
@@ -22,9 +22,9 @@ impl Arena {
     /// Puts physical address `phys` at `base`. Before the manager's `init`, once.
     ///
     /// # Safety
-    /// `base` and `phys` are equal modulo the size of the largest block (4 MiB), or modulo the largest block that fits
-    /// the RAM: alignment is that of physical addresses. `base` is valid for reads and writes for as much RAM as the manager will be told of, for as long as the
-    /// manager lives, and nothing else uses it.
+    /// `base` and `phys` are equal modulo the size of the largest block (4 MiB for order 10), or modulo the largest block
+    /// that fits the RAM: alignment is that of physical addresses. `base` is valid for reads and writes for as much RAM
+    /// as the manager will be told of, for as long as the manager lives, and nothing else uses it.
     pub unsafe fn place(&self, base: *mut u8, phys: usize) {
         self.phys.store(phys, Relaxed);
         self.base.store(base, Relaxed);
@@ -32,8 +32,9 @@ impl Arena {
 }
 
 // SAFETY: by the contract of `place`, the RAM is valid at its offset from the base, with the base's provenance.
-unsafe impl Backend for Arena {
+unsafe impl<const ORDER: usize> Backend for Arena<ORDER> {
     const PAGE_SHIFT: u32 = 12;
+    const MAX_ORDER: usize = ORDER;
     const PHYS_BITS: u32 = if usize::BITS == 64 { 44 } else { 32 };
     const HAS_MMU: bool = false;
 

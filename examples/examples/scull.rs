@@ -10,7 +10,7 @@ use rtmm::Backend as _;
 use rtmm_examples::board::{self, Backend, ExitCode, GuestFile, MM, say};
 use rtmm_examples::measure::{self, Calibration};
 use rtmm_examples::scull::{Cached, Device, Kmalloc, Paged, Store, Virtual};
-use rtmm_examples::tables;
+use rtmm_examples::{highmem, tables};
 
 /// Bytes that go through the stack at once; no divisor of any quantum, so that short counts happen.
 const BOUNCE: usize = 1536;
@@ -39,7 +39,7 @@ fn store_everywhere() -> Result<(), &'static str> {
     tables::show(format_args!("before"), LINES);
 
     // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page.
-    let room = before / 4 * 3 * Backend::PAGE_SIZE;
+    let room = (before / 4 * 3).saturating_mul(Backend::PAGE_SIZE);
     let length = file.len().min(room);
     if length < file.len() {
         say!("FILE-CUT {}", length);
@@ -50,6 +50,9 @@ fn store_everywhere() -> Result<(), &'static str> {
     job.run(Device::new(Cached::new(&MM).map_err(|_| "the cache scullc could not be made")?, 500))?;
     job.run(Device::new(Paged::new(&MM, 0), 500))?;
     job.run(Device::new(Virtual::new(&MM, 4), 500))?;
+    if highmem::exists() {
+        highmem::show()?;
+    }
 
     tables::show(format_args!("after"), LINES);
     job.nothing_lost()?;

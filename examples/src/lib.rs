@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod highmem;
 pub mod measure;
 pub mod scull;
 pub mod tables;
@@ -15,6 +16,8 @@ pub mod vmalloc_rows;
 pub use board_lm3s6965evb as board;
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
+#[cfg(feature = "board-qemu-i586")]
+pub use board_qemu_i586 as board;
 #[cfg(feature = "board-qemu-x86_64")]
 pub use board_qemu_x86_64 as board;
 #[cfg(feature = "board-virt-aarch64")]
@@ -22,5 +25,6 @@ pub use board_virt_aarch64 as board;
 #[cfg(feature = "board-virt-rv32")]
 pub use board_virt_rv32 as board;
 
-#[cfg(all(feature = "board-host", not(target_os = "none")))]
+// The default, where no real board is chosen.
+#[cfg(all(feature = "board-host", not(target_os = "none"), not(feature = "board-qemu-i586")))]
 pub use board_host as board;

@@ -8,7 +8,7 @@ use core::arch::asm;
 fn known_loop(rounds: u32) {
     // SAFETY: counts a register down to zero, touches nothing else.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
         asm!("2: sub {0:e}, 1", "jnz 2b", inout(reg) rounds => _, options(nomem, nostack));
         #[cfg(target_arch = "aarch64")]
         asm!("2: subs {0:w}, {0:w}, #1", "b.ne 2b", inout(reg) rounds => _, options(nomem, nostack));

@@ -93,6 +93,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         for class in self.classes() {
             slabs += class.check()?;
         }
+        for (_, class) in self.dma_classes() {
+            slabs += class.check()?;
+        }
         let mut index = 0;
         while let Some(result) = self.with_cache(index, |control| self.cache_slabs(control).check()) {
             slabs += result?;
@@ -177,7 +180,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     let size = MetaSize::ALL[head.class() % MetaSize::ALL.len()];
                     tally.descriptors += self.memory.meta_used(pfn, size);
                 }
-                FrameKind::Slab | FrameKind::CacheSlab => {
+                FrameKind::Slab | FrameKind::DmaSlab | FrameKind::CacheSlab => {
                     tally.slab_heads += usize::from(head.count() == 0);
                     // A slab of one large object marks its first frame only.
                     if head.is(FrameKind::CacheSlab) {

@@ -19,8 +19,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// The object is aligned to the largest power of two that divides `size` (a power of two to itself) and to 8
     /// bytes at least. Its contents are undefined unless the flags hold `ZERO`. Sizes up to a page come from slabs of
-    /// their class, larger ones from exactly as many pages. `DMA` and `DMA32` requests take whole pages; `HIGHMEM` is
-    /// ignored, since the memory must have an address.
+    /// their class, larger ones from exactly as many pages. `DMA` and `DMA32` requests are served from slabs of their own
+    /// in whole cache lines, which they share with nothing; `HIGHMEM` is ignored, since the memory must have an address.
     ///
     /// Context: any; a task when the flags hold `WAIT`. Cost: some ten instructions while the class has a free
     /// object; a new slab adds a block of pages.
@@ -120,7 +120,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::ZeroSize);
         }
         let table = ClassTable::<B>::TABLE;
-        if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+        if flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+            return self.kmalloc_dma(size, flags);
+        }
+        if size > table.largest {
             let pages = size.div_ceil(B::PAGE_SIZE);
             let pfn = self.take_block(pages, flags, FrameKind::Large, NIL)?;
             return Ok(self.block_ptr(pfn));
@@ -210,6 +213,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 let head = frame.head();
                 self.class(head.class()).is_some_and(|slabs| slabs.is_live(frame, head, addr))
             }
+            Some((_, frame)) if frame.head().is(FrameKind::DmaSlab) => self.is_live_dma(frame, addr),
             other => other.is_some(),
         }
     }
@@ -230,7 +234,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let head = frame.head();
         match head.kind() {
-            FrameKind::Slab => {
+            FrameKind::Slab | FrameKind::DmaSlab => {
                 let g = &ClassTable::<B>::TABLE.geometry[head.class() % crate::slab::MAX_CLASSES];
                 let offset = addr & (B::PAGE_SIZE - 1) | (head.count() as usize) << B::PAGE_SHIFT;
                 g.slot(offset).map(|_| g.size as usize).ok_or(FreeError::Interior)
@@ -318,6 +322,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else {
             return self.kfree_block(addr);
         };
+        if frame.head().is(FrameKind::DmaSlab) {
+            return self.kfree_dma(frame, addr);
+        }
         let Some((state, _)) = self.open_class(frame) else { return self.kfree_block(addr) };
         // SAFETY: as in `kfree`.
         match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {

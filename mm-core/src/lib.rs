@@ -38,6 +38,8 @@ mod buddy;
 mod cache;
 mod check;
 mod copies;
+mod debug;
+mod dma;
 mod error;
 mod fault;
 mod frame;
@@ -68,10 +70,12 @@ pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames,
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
+pub use debug::{Holdings, Leak, LeakGuard};
+pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;
 #[cfg(feature = "fault-injection")]
-pub use fault::FaultInjector;
+pub use fault::{FaultAttr, FaultInjector};
 pub use frame::FrameKind;
 pub use gfp::{GFP_ATOMIC, GFP_DMA, GFP_DMA32, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, GFP_USER, Gfp};
 #[doc(hidden)]
@@ -87,7 +91,7 @@ pub use memory::Memory;
 pub use mempool::{CacheSource, ElementSource, KmallocSource, Mempool, PageSource};
 pub use meta::NIL;
 pub use pages::{Frames, Pages, RefError};
-pub use platform::{Bug, Context, Platform, RawLock};
+pub use platform::{Bug, Context, Overwritten, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use reclaim::{ShrinkRequest, Shrinker, ShrinkerId};
 pub use slab::{ClassStates, InManager, SetAside, SlabCounts};

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::boot::RamMap;
 use crate::buddy::{Buddy, MAX_ORDER_LIMIT};
 use crate::cache::CacheList;
+use crate::dma::DmaClasses;
 use crate::error::MmError;
 use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::lock::Locked;
@@ -46,6 +47,7 @@ impl<'a> Config<'a> {
 pub struct Mm<P: Platform, B: Backend> {
     pub(crate) memory: Memory<P, B>,
     pub(crate) classes: B::Classes<P::Lock>,
+    pub(crate) dma: DmaClasses<P>,
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
     pub(crate) shrinkers: Shrinkers<P::Lock>,
@@ -62,6 +64,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Mm {
             memory: Memory::new(platform, backend),
             classes: B::Classes::NEW,
+            dma: DmaClasses::new(),
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
             shrinkers: Shrinkers::new(),
@@ -108,6 +111,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
         self.place_regions(ram, &plan)?;
         self.areas.init(&self.memory, ram, config.vmalloc)?;
+        self.dma.init(&self.memory, ram, config.zones)?;
         self.memory.zones.set_kinds(config.zones);
         self.release_free(ram);
         if self.memory.count_managed() == 0 {
@@ -234,6 +238,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn drain(&self) {
         self.areas.drain(&self.memory);
         self.classes().for_each(|class| class.drain());
+        self.dma_classes().for_each(|(_, class)| class.drain());
         self.drain_caches();
         self.memory.meta_drain();
     }

@@ -85,6 +85,21 @@ pub enum Bug {
         /// How many elements are out.
         elements: usize,
     },
+    /// A byte beside an object, or in a free one, was overwritten. The object is nobody's any more and never handed out
+    /// again.
+    ObjectDamaged {
+        /// The name of its cache.
+        cache: &'static str,
+        /// The object's address.
+        object: usize,
+        /// The lowest byte that is not as it was left.
+        at: usize,
+        /// What that byte was part of.
+        what: Overwritten,
+        /// The call that found it.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        caller: &'static Location<'static>,
+    },
     /// The manager's own data contradicts itself.
     Damage {
         /// Which rule is broken.
@@ -99,6 +114,25 @@ pub enum Bug {
     },
 }
 
+/// What an overwritten byte was part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Overwritten {
+    /// The red zone before or behind an object: it, or a neighbour, was written past its end or before its start.
+    RedZone,
+    /// The poison in a free object: it was written after it was freed.
+    Poison,
+}
+
+impl fmt::Display for Overwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Overwritten::RedZone => "red zone",
+            Overwritten::Poison => "poison",
+        })
+    }
+}
+
 impl fmt::Display for Bug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,6 +140,9 @@ impl fmt::Display for Bug {
             Bug::MayWaitInAtomic { caller } => write!(f, "may-wait flag in atomic context at {caller}"),
             Bug::CacheBusy { objects } => write!(f, "cache dropped with {objects} live objects"),
             Bug::PoolBusy { elements } => write!(f, "memory pool dropped with {elements} elements out"),
+            Bug::ObjectDamaged { cache, object, at, what, caller } => {
+                write!(f, "{what} overwritten at {at:#x}, object {object:#x} of cache {cache}, found at {caller}")
+            }
             Bug::Damage { what, at } => write!(f, "damaged metadata at {at:#x}: {what}"),
             Bug::NoAcknowledgement { cpu } => write!(f, "cpu {cpu} did not acknowledge a TLB shootdown"),
         }

@@ -170,7 +170,8 @@ impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
 
     /// Objects in the hands of callers: of kmalloc's classes, and of the caches.
     pub fn active(&self) -> (usize, usize) {
-        let kmalloc = self.0.classes().map(|class| class.counts().active).sum();
+        let all = self.0.classes().chain(self.0.dma_classes().map(|(_, slabs)| slabs));
+        let kmalloc = all.map(|slabs| slabs.counts().active).sum();
         let caches = (0..).map_while(|index| self.cache(index)).map(|cache| cache.counts.active).sum();
         (kmalloc, caches)
     }
@@ -188,6 +189,15 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
             if counts.slabs != 0 {
                 let mut name = heapless::String::<24>::new();
                 let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", geometry.size));
+                line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
+            }
+        }
+        for (kind, slabs) in self.0.dma_classes() {
+            let (geometry, counts) = (slabs.geometry, slabs.counts());
+            if counts.slabs != 0 {
+                let prefix = if kind == ZoneKind::Dma { "dma" } else { "dma32" };
+                let mut name = heapless::String::<24>::new();
+                let _ = fmt::Write::write_fmt(&mut name, format_args!("{prefix}-kmalloc-{}", geometry.size));
                 line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
             }
         }
@@ -247,7 +257,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             reserved: bytes(&[FrameKind::Reserved]),
             free: (self.memory.free_pages() as u64) << B::PAGE_SHIFT,
             available: (self.memory.zones.available() as u64) << B::PAGE_SHIFT,
-            slab: bytes(&[FrameKind::Slab, FrameKind::CacheSlab]),
+            slab: bytes(&[FrameKind::Slab, FrameKind::DmaSlab, FrameKind::CacheSlab]),
             descriptors: bytes(&[FrameKind::Meta]),
             page_tables: bytes(&[FrameKind::Table, FrameKind::Held]),
             vmalloc: bytes(&[FrameKind::Mapped, FrameKind::Pending]),

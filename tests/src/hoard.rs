@@ -1,31 +1,31 @@
 //! Taking all memory that can be had, and breaking it up into single pages.
 
 use crate::board::MM;
-use core::ptr::{self, NonNull};
-use rtmm::{Backend, GFP_ATOMIC, GFP_DMA, GFP_DMA32, Gfp};
+use rtmm::{Backend, GFP_ATOMIC, GFP_DMA, GFP_DMA32, Gfp, Pfn};
 
-/// Blocks of pages, chained through their first words so that their number needs no other memory.
+/// Blocks of pages, with a kernel address or without, chained through their first words so that their number needs no
+/// other memory.
 #[derive(Debug)]
 #[must_use = "the pages stay taken"]
 pub struct Hoard {
-    first: *mut Link,
+    first: Option<Pfn>,
     count: usize,
 }
 
-#[derive(Debug)]
+/// What stands at the beginning of each block.
+#[derive(Clone, Copy, Debug)]
 struct Link {
-    next: *mut Link,
+    next: Option<Pfn>,
     order: usize,
 }
 
 impl Hoard {
-    const EMPTY: Hoard = Hoard { first: ptr::null_mut(), count: 0 };
+    const EMPTY: Hoard = Hoard { first: None, count: 0 };
 
     /// Takes single pages until there are none, the atomic reserve and what lower zones keep included.
     pub fn of_everything() -> Hoard {
         let mut hoard = Hoard::of(GFP_ATOMIC | Gfp::NOWARN);
-        hoard.take(GFP_ATOMIC | GFP_DMA32 | Gfp::NOWARN, 0);
-        hoard.take(GFP_ATOMIC | GFP_DMA | Gfp::NOWARN, 0);
+        hoard.take_special(0);
         hoard
     }
 
@@ -36,39 +36,65 @@ impl Hoard {
         hoard
     }
 
+    /// Takes blocks with `flags` that begin below frame `end`, until one does not, which is given back.
+    ///
+    /// # Panics
+    /// When there is none past it.
+    pub fn of_blocks_below(end: Pfn, flags: Gfp, order: usize) -> Hoard {
+        let mut hoard = Hoard::EMPTY;
+        loop {
+            let block = MM.alloc_pages(flags, order).expect("a block past that frame");
+            if block >= end {
+                MM.free_pages_frame(block, order).expect("the block is ours");
+                return hoard;
+            }
+            hoard.push(block, order);
+        }
+    }
+
+    /// What ordinary requests leave: memory without a kernel address, and what zones keep for those who need them.
+    fn take_special(&mut self, order: usize) {
+        for kind in [Gfp::HIGHMEM, GFP_DMA32, GFP_DMA] {
+            self.take(GFP_ATOMIC | kind | Gfp::NOWARN, order);
+        }
+    }
+
     /// Takes blocks until there are none.
     fn take(&mut self, flags: Gfp, order: usize) {
-        while let Ok(block) = MM.get_free_pages(flags, order) {
+        while let Ok(block) = MM.alloc_pages(flags, order) {
             self.push(block, order);
         }
     }
 
-    fn push(&mut self, block: NonNull<u8>, order: usize) {
-        let link = block.cast::<Link>();
+    fn push(&mut self, block: Pfn, order: usize) {
+        let link = Link { next: self.first, order };
         // SAFETY: the block is ours; a page holds a link and is aligned for it.
-        unsafe { link.write(Link { next: self.first, order }) };
-        self.first = link.as_ptr();
+        unsafe { MM.backend().with_frame(block, |page| page.cast::<Link>().write(link)) };
+        self.first = Some(block);
         self.count += 1 << order;
     }
 
-    fn pop(&mut self) -> Option<(NonNull<u8>, usize)> {
-        let link = NonNull::new(self.first)?;
+    fn link(block: Pfn) -> Link {
         // SAFETY: the link was written by `push`, and the page is still ours.
-        let Link { next, order } = unsafe { link.read() };
+        unsafe { MM.backend().with_frame(block, |page| page.cast::<Link>().read()) }
+    }
+
+    fn pop(&mut self) -> Option<(Pfn, usize)> {
+        let block = self.first?;
+        let Link { next, order } = Hoard::link(block);
         self.first = next;
         self.count -= 1 << order;
-        Some((link.cast(), order))
+        Some((block, order))
     }
 
     /// True when `test` holds for the first frame number of every block.
     pub fn all(&self, mut test: impl FnMut(usize) -> bool) -> bool {
-        let mut link = self.first;
-        while !link.is_null() {
-            if !test(MM.backend().direct_frame(link.addr())) {
+        let mut next = self.first;
+        while let Some(block) = next {
+            if !test(block.0 as usize) {
                 return false;
             }
-            // SAFETY: the link was written by `push`, and the page is still ours.
-            link = unsafe { link.read() }.next;
+            next = Hoard::link(block).next;
         }
         true
     }
@@ -82,8 +108,8 @@ impl Hoard {
     pub fn free_every_second(mut self) -> Hoard {
         let mut kept = Hoard::EMPTY;
         while let Some((block, order)) = self.pop() {
-            if order == 0 && MM.backend().direct_frame(block.addr().get()) % 2 == 0 {
-                MM.free_page(block.as_ptr()).expect("the page is ours");
+            if order == 0 && block.0 % 2 == 0 {
+                MM.free_pages_frame(block, 0).expect("the page is ours");
             } else {
                 kept.push(block, order);
             }
@@ -94,7 +120,7 @@ impl Hoard {
     /// Gives every page back.
     pub fn free(mut self) {
         while let Some((block, order)) = self.pop() {
-            MM.free_pages(block.as_ptr(), order).expect("the block is ours");
+            MM.free_pages_frame(block, order).expect("the block is ours");
         }
     }
 }
@@ -105,7 +131,6 @@ pub fn fragment() -> Hoard {
     let mut hoard = Hoard::of_everything().free_every_second();
     MM.drain();
     hoard.take(GFP_ATOMIC | Gfp::NOWARN, 1);
-    hoard.take(GFP_ATOMIC | GFP_DMA32 | Gfp::NOWARN, 1);
-    hoard.take(GFP_ATOMIC | GFP_DMA | Gfp::NOWARN, 1);
+    hoard.take_special(1);
     hoard
 }

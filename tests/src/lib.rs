@@ -10,6 +10,8 @@ pub use board_host as board;
 pub use board_lm3s6965evb as board;
 #[cfg(feature = "board-mps2-an385")]
 pub use board_mps2_an385 as board;
+#[cfg(feature = "board-qemu-i586")]
+pub use board_qemu_i586 as board;
 #[cfg(feature = "board-qemu-x86_64")]
 pub use board_qemu_x86_64 as board;
 #[cfg(feature = "board-virt-aarch64")]

@@ -13,7 +13,7 @@ mod tests {
     use oorandom::Rand32;
     use rtmm::{AllocError, CacheFlags, FreeError, GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp, KBox, MmError};
     use rtmm_tests::board::{self, Kernel, MM};
-    use rtmm_tests::{Bytes, LARGEST, MANY, NothingLost, PAGE};
+    use rtmm_tests::{Bytes, LARGEST, MANY, MAX_ORDER, NothingLost, PAGE};
 
     #[init]
     fn init() -> NothingLost {
@@ -243,6 +243,21 @@ mod tests {
         let layout = Layout::from_size_align(24, 2 * LARGEST).unwrap();
         // SAFETY: the layout has a size.
         assert!(unsafe { Kernel.alloc(layout) }.is_null());
+    }
+
+    #[test]
+    fn the_largest_block_is_an_object_where_memory_has_one() {
+        let whole = MM.buddyinfo().largest();
+        match Bytes::kmalloc(LARGEST, GFP_KERNEL | Gfp::NOWARN) {
+            Ok(object) => {
+                assert_eq!(object.addr() % LARGEST, 0);
+                assert_eq!(MM.kfree(object.ptr().wrapping_add(LARGEST / 2)), Err(FreeError::Interior));
+                object.free().unwrap();
+            }
+            // A small board has no such block, or needs it as a reserve.
+            Err(_) => assert!(whole < Some(MAX_ORDER) || MM.free_page_count() < 2 << MAX_ORDER),
+        }
+        assert_eq!(MM.kmalloc(LARGEST + 1, GFP_KERNEL), Err(AllocError::TooBig));
     }
 
     #[test]

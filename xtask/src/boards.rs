@@ -44,7 +44,23 @@ pub struct Qemu {
     pub door: Door,
     /// The arguments that make the instruction counter exact.
     pub icount: &'static [&'static str],
+    /// A suite that is run once more, on another amount of RAM.
+    pub again: Option<Again>,
 }
+
+/// A further run of one suite.
+#[derive(Debug, Clone, Copy)]
+pub struct Again {
+    /// The suite.
+    pub suite: &'static str,
+    /// RAM, as QEMU's `-m`.
+    pub ram: &'static str,
+    /// The word that tells the guest.
+    pub word: &'static str,
+}
+
+/// Frames that 32 address bits do not reach.
+const PAST_4G: Option<Again> = Some(Again { suite: "far_frames", ram: "5G", word: "past-4g" });
 
 /// RAM of a machine, in the syntax of `-m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,9 +130,30 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            again: PAST_4G,
         }),
         codes: DEBUG_EXIT,
         about: "x86-64 under QEMU, real page tables",
+    },
+    Board {
+        name: "qemu-i586",
+        family: "qemu-i586",
+        target: Some("i586-unknown-linux-gnu"),
+        extra: &["mmu"],
+        qemu: Some(Qemu {
+            program: "qemu-system-i386",
+            package: "qemu-system-x86",
+            machines: &["microvm", "q35", "pc"],
+            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+            // Well past the 896 MiB that have a kernel address.
+            ram: Ram::Default("2G"),
+            max_cpus: 1,
+            door: Door::Pvh,
+            icount: &["-icount", "shift=0,sleep=off"],
+            again: PAST_4G,
+        }),
+        codes: DEBUG_EXIT,
+        about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
     },
     Board {
         name: "mps2-an385",
@@ -133,6 +170,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
@@ -152,9 +190,30 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // An instruction then takes as long as a tick of the timer.
             icount: &["-icount", "shift=4,sleep=off"],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-A53 under QEMU, its MMU left off",
+    },
+    Board {
+        name: "virt-aarch64-order13",
+        family: "virt-aarch64",
+        target: Some("aarch64-unknown-none"),
+        extra: &["max-order-13"],
+        qemu: Some(Qemu {
+            program: "qemu-system-aarch64",
+            package: "qemu-system-arm",
+            machines: &["virt"],
+            args: &["-cpu", "cortex-a53"],
+            ram: Ram::Default("256M"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            // The same code is measured on the row above.
+            icount: &[],
+            again: None,
+        }),
+        codes: PLAIN_EXIT,
+        about: "virt-aarch64 with blocks of up to 32 MiB",
     },
     Board {
         name: "virt-rv32",
@@ -171,6 +230,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // An instruction is then as long as ten ticks of the timer.
             icount: &["-icount", "shift=10,sleep=off"],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "32-bit RISC-V under QEMU, machine mode, no MMU",

@@ -113,6 +113,10 @@ impl Round {
             again.push_str(" --defmt");
         }
         self.part(&format!("suites on {}", board.name), &again, || suite::run(board, options));
+        if let Some(more) = options.again(board) {
+            let ram = more.ram.as_deref().unwrap_or_default();
+            self.part(&format!("suites on {} with {ram}", board.name), &again, || suite::run(board, &more));
+        }
     }
 
     fn demo(&mut self, options: run::Options) {

@@ -160,6 +160,12 @@ struct TestLine {
     /// QEMU's machine, where the board boots on several
     #[arg(long, requires = "board")]
     machine: Option<String>,
+    /// RAM, as QEMU's -m; without it, what a board's row says, and one suite again with more
+    #[arg(long, requires = "board")]
+    mem: Option<String>,
+    /// A further word for the guest, as the message of a failed test names it
+    #[arg(long)]
+    word: Vec<String>,
     /// Print what each test says
     #[arg(long)]
     verbose: bool,
@@ -211,6 +217,9 @@ fn test(line: TestLine) -> Result<Totals> {
         jobs: line.jobs,
         defmt: line.defmt,
         machine: line.machine,
+        ram: line.mem,
+        suite: None,
+        words: line.word,
         verbose: line.verbose,
     };
     let mut totals = Totals::default();
@@ -231,16 +240,19 @@ fn test(line: TestLine) -> Result<Totals> {
     }
     let mut summary = Vec::new();
     for board in boards {
-        println!("\n== suites on {}", board.name);
-        match suite::run(board, &options) {
-            Ok(found) => {
-                summary.push(format!("{:<13} {found}", board.name));
-                totals.add(found);
-            }
-            Err(error) => {
-                summary.push(format!("{:<13} could not be run", board.name));
-                let again = format!("cargo xtask test --board {}", board.name);
-                broken(&mut totals, &format!("suites on {}", board.name), &again, &error);
+        for options in [Some(options.clone()), options.again(board)].into_iter().flatten() {
+            let name = options.ram.as_ref().map_or(board.name.to_owned(), |ram| format!("{} {ram}", board.name));
+            println!("\n== suites on {name}");
+            match suite::run(board, &options) {
+                Ok(found) => {
+                    summary.push(format!("{name:<14} {found}"));
+                    totals.add(found);
+                }
+                Err(error) => {
+                    summary.push(format!("{name:<14} could not be run"));
+                    let again = format!("cargo xtask test --board {}", board.name);
+                    broken(&mut totals, &format!("suites on {name}"), &again, &error);
+                }
             }
         }
     }

@@ -45,8 +45,27 @@ pub struct Options {
     pub defmt: bool,
     /// The machine, when not the board's default.
     pub machine: Option<String>,
+    /// RAM, when not the board's default.
+    pub ram: Option<String>,
+    /// Only the suite of this name.
+    pub suite: Option<String>,
+    /// More words for the guest.
+    pub words: Vec<String>,
     /// Print what each test says.
     pub verbose: bool,
+}
+
+impl Options {
+    /// These options for the further run that a board asks for, unless they choose the RAM themselves.
+    pub fn again(&self, board: &Board) -> Option<Options> {
+        let again = board.qemu.and_then(|qemu| qemu.again).filter(|_| self.ram.is_none())?;
+        Some(Options {
+            ram: Some(again.ram.to_owned()),
+            suite: Some(again.suite.to_owned()),
+            words: vec![again.word.to_owned()],
+            ..self.clone()
+        })
+    }
 }
 
 /// A built suite and what is read from it.
@@ -78,7 +97,8 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
     let counted = workspace.package(SUITES)?.counted_suites();
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
-    for program in suites {
+    for program in suites.into_iter().filter(|program| options.suite.as_ref().is_none_or(|name| *name == program.name))
+    {
         let counted = counted.contains(&program.name);
         let suite = Arc::new(load(board, program, options.defmt, counted)?);
         for case in &suite.cases {
@@ -163,12 +183,13 @@ fn listed(path: &std::path::Path) -> Result<Vec<Case>> {
 
 /// Boots once and judges one test; the error is what is printed about it.
 fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) -> Result<(), String> {
-    let args = match case.address {
+    let mut args = match case.address {
         Some(address) => vec!["run_addr".to_owned(), address.to_string()],
         None => vec!["run".to_owned(), case.name.clone()],
     };
-    let (machine, defmt) = (options.machine.clone(), options.defmt);
-    let boot = Boot { args, machine, defmt, icount: suite.counted, ..Boot::default() };
+    args.extend(options.words.iter().cloned());
+    let (machine, ram, defmt) = (options.machine.clone(), options.ram.clone(), options.defmt);
+    let boot = Boot { args, machine, ram, defmt, icount: suite.counted, ..Boot::default() };
     let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
     let mut console = Console::new(suite.table.as_ref(), false);
     let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));
@@ -195,6 +216,12 @@ fn rerun(board: &Board, name: &str, options: &Options) -> String {
     if let Some(machine) = &options.machine {
         line.push_str(&format!(" --machine {machine}"));
     }
+    if let Some(ram) = &options.ram {
+        line.push_str(&format!(" --mem {ram}"));
+    }
+    for word in &options.words {
+        line.push_str(&format!(" --word {word}"));
+    }
     if options.defmt {
         line.push_str(" --defmt");
     }
@@ -215,5 +242,9 @@ mod tests {
         let options = Options { defmt: true, machine: Some("q35".into()), jobs: Some(1), ..Options::default() };
         let expected = "cargo xtask test --board qemu-x86_64 --machine q35 --defmt --exact slab::tests::a";
         assert_eq!(rerun(board, "slab::tests::a", &options), expected);
+        let again = Options::default().again(board).unwrap();
+        let expected = "cargo xtask test --board qemu-x86_64 --mem 5G --word past-4g --exact far_frames::tests::a";
+        assert_eq!(rerun(board, "far_frames::tests::a", &again), expected);
+        assert!(again.again(board).is_none() && Options::default().again(Board::named("host").unwrap()).is_none());
     }
 }

@@ -93,10 +93,10 @@ fn draw(path: &Path, title: &str, unit: &str, axis: &Axis, lines: Vec<Line>, top
         .x_desc(axis.name)
         .axis_desc_style(text(14))
         .draw()?;
-    let mut others = LINES.iter().cycle();
-    for (i, (name, points)) in lines.iter().enumerate() {
+    // The first is rtmm's, drawn last so that it lies on top.
+    for (i, (name, points)) in lines.iter().enumerate().rev() {
         let is_own = i == 0;
-        let colour = if is_own { OWN } else { *others.next().context("colours")? };
+        let colour = if is_own { OWN } else { LINES[(i - 1) % LINES.len()] };
         let width = if is_own { 3 } else { 2 };
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(width)))?;
         if points.len() < 20 {

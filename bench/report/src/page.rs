@@ -24,8 +24,13 @@ pub fn write(data: &Data, path: &Path) -> Result<()> {
     goals(&mut page, data)?;
     heaps(&mut page, data)?;
     pages(&mut page, data)?;
-    usage(&mut page, data)?;
-    wall(&mut page, data)?;
+    // A part that was not measured yet has no section.
+    if data.of("arena").next().is_some() {
+        usage(&mut page, data)?;
+    }
+    if data.of("wall").next().is_some() {
+        wall(&mut page, data)?;
+    }
     notes(&mut page, data)?;
     std::fs::write(path, page).with_context(|| path.display().to_string())
 }
@@ -121,9 +126,12 @@ fn heaps(page: &mut String, data: &Data) -> Result<()> {
 
 fn pages(page: &mut String, data: &Data) -> Result<()> {
     page.push_str(
-        "## Pages\n\n![pages](pages.svg)\n\n![large blocks](large-blocks.svg)\n\nOf 1 GiB. P1: one page, again and again; P2: batches of \
+        "## Pages\n\n![pages](pages.svg)\n\nOf 1 GiB. P1: one page, again and again; P2: batches of \
          1024, freed shuffled; P3: blocks of 1 to 512 pages replaced at random, 1024 live.\n\n",
     );
+    if data.of("page-use").next().is_some() {
+        page.push_str("![large blocks](large-blocks.svg)\n\n");
+    }
     grid(page, data, "pages", &["P1", "P2", "P3"])
 }
 
@@ -213,7 +221,10 @@ fn notes(page: &mut String, data: &Data) -> Result<()> {
     let on_host: Vec<String> = data.peers("heap").into_iter().filter(|peer| is_of_host(data, peer)).collect();
     let board = data.cells("heap").into_iter().find(|cell| cell.board != "host").map(|cell| cell.board);
     if let Some(board) = board {
-        writeln!(page, "- Counted in full on {board}, by its counter: every allocator but {}.", on_host.join(" and "))?;
+        match &on_host[..] {
+            [] => writeln!(page, "- Counted in full on {board}, by its counter.")?,
+            but => writeln!(page, "- Counted in full on {board}, by its counter: all but {}.", but.join(" and "))?,
+        }
     }
     let fewest = data.cells("heap").iter().filter(|cell| cell.board == "host").map(|cell| cell.figures.calls).min();
     if let (Some(about), Some(fewest)) = (data.of("about").next(), fewest) {

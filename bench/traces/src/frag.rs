@@ -45,9 +45,11 @@ pub fn frag<C: Calls<Request = Bytes>>(
 ) -> Frag {
     let mut rng = SplitMix64::new(SEED);
     let (mut count, mut live, mut made) = (0, 0, 0u64);
+    let mut next = every;
     let mut tell = |made: u64, live: usize| {
-        if made.is_multiple_of(every) {
+        if made >= next {
             watch(FragUse { calls: made, live });
+            next = made + every;
         }
     };
     while count < slots.len() {

@@ -4,38 +4,21 @@
 //! this package's build script puts on the linker's path, and defines its entry by [`entry!`] or by the test harness.
 #![no_std]
 
-mod boot_cell;
-#[doc(hidden)]
-pub mod console;
-mod exit;
-mod fault;
-mod fw;
-mod image;
 mod memory;
 mod mm;
-mod place;
-mod platform;
 mod start;
 pub mod timer;
 mod traps;
 
-pub use exit::{ExitCode, exit};
-pub use fault::expect_fault;
-pub use fw::{GuestFile, args, file};
+pub use board_x86_qemu::{
+    BoardPlatform, ExitCode, GuestFile, args, bugs, exit, expect_fault, file, instructions, last_bug, mmio, say,
+};
 pub use memory::init;
 pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
-pub use platform::{BoardPlatform, bugs, instructions, last_bug};
 pub use traps::in_interrupt;
-
-use rtmm::PhysAddr;
 
 /// The board's name, as on the command line of the task runner.
 pub const NAME: &str = "qemu-x86_64";
-
-/// A device's registers that `ioremap` may map: the I/O APIC, which all three machines have at its usual address.
-pub fn mmio() -> (PhysAddr, usize) {
-    (PhysAddr(0xfec0_0000), 4096)
-}
 
 /// Makes `main`, a `fn()`, the program: the manager is brought up before, and the machine ends with a pass after.
 #[macro_export]

@@ -1,15 +1,22 @@
 //! The kernel's address space, and the hand-over of RAM to the manager.
 
 use crate::mm::MM;
-use crate::{fw, image, platform};
+use board_x86_qemu::{Image, Layout, Loader, boot_map, start_tasks};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rtmm::backend::{Hw, Machine, kernel};
-use rtmm::{BootMap, Config, MmError, Pfn, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{Backend, Config, MmError, Pfn, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
-/// Where physical address 0 appears in the direct map, before and after [`init`].
-pub(crate) const DIRECT_MAP: usize = 0xffff_8880_0000_0000;
-/// One past the room for the direct map: 64 TiB of it, as on Linux.
-pub(crate) const DIRECT_MAP_END: usize = 0xffff_c880_0000_0000;
+/// The program; its base is `KERNEL_BASE` in `board.x`.
+const IMAGE: Image = Image { base: 0xffff_ffff_8000_0000 };
+/// What fault reports know of the address space. The direct map has room for 64 TiB, as on Linux.
+pub(crate) static LAYOUT: Layout = Layout {
+    image: IMAGE,
+    direct: VirtRange { start: Hw::DIRECT_MAP, end: 0xffff_c880_0000_0000 },
+    windows: VirtRange { start: 0, end: 0 },
+    find_area: |addr| MM.find_area(addr),
+};
+/// How what the loader left is reached. The boot tables have the direct map where the final ones have it.
+pub(crate) const LOADER: Loader = Loader { direct_map: Hw::DIRECT_MAP, reach: BOOT_REACH, copy };
 /// Where vmalloc puts its areas. It starts as on Linux; 64 GiB are a few times the RAM of such machines, and cost the
 /// manager 384 KiB.
 const VMALLOC: VirtRange = VirtRange { start: 0xffff_c900_0000_0000, end: 0xffff_c910_0000_0000 };
@@ -33,32 +40,26 @@ pub fn init() {
     static DONE: AtomicBool = AtomicBool::new(false);
     assert!(!DONE.swap(true, Relaxed), "the board is up already");
 
-    let mut ram = boot_map().expect("the firmware's memory map is usable");
+    let mut ram = boot_map(&IMAGE, Hw.phys_bits()).expect("the firmware's memory map is usable");
     let root = tables(&mut ram).expect("the kernel's tables can be built");
     // SAFETY: the tables have the whole image, which holds the stack and the descriptor tables, where it is now; the
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &Config::new(&ZONES, VMALLOC)) }.expect("the manager takes over the RAM");
-    platform::start_tasks();
+    start_tasks();
 }
 
-/// RAM as the firmware lists it, minus what is in use already.
+/// Copies bytes of one page of RAM.
 ///
-/// The start info, the command line and the memory map were copied out, so their pages are free again.
-fn boot_map() -> Result<RamMap, MmError> {
-    let firmware = fw::firmware();
-    let mut map: BootMap = BootMap::new();
-    for &(start, size) in &firmware.ram {
-        map.add_ram(start, size)?;
+/// # Safety
+/// As [`Loader::copy`] says.
+unsafe fn copy(phys: u64, into: &mut [u8]) {
+    let (pfn, offset) = (Pfn((phys >> PAGE_SHIFT) as u32), phys as usize & ((1 << PAGE_SHIFT) - 1));
+    // SAFETY: a frame of RAM, and the bytes lie in its page.
+    unsafe {
+        MM.backend().with_frame(pfn, |page| page.add(offset).copy_to_nonoverlapping(into.as_mut_ptr(), into.len()))
     }
-    // The first MiB is the firmware's, and other CPUs start in its page 8.
-    map.reserve(0, 1 << 20)?;
-    map.reserve(image::frames().start, image::frames().len())?;
-    if let Some(module) = firmware.module {
-        map.reserve(module.start, module.len())?;
-    }
-    map.finish(PAGE_SHIFT, Hw.phys_bits())
 }
 
 /// Builds the final tables: the image with a protection for each part, the direct map of RAM, and nothing else.
@@ -66,5 +67,5 @@ fn tables(ram: &mut RamMap) -> Result<Pfn, MmError> {
     let all = ram.clone();
     let mut take = || ram.alloc_top(1 << PAGE_SHIFT, 1, BOOT_REACH).map(|page| Pfn((page.start >> PAGE_SHIFT) as u32));
     // SAFETY: `alloc_top` gives each page once, free RAM that the boot tables reach.
-    unsafe { kernel::build(&Hw, &image::segments(), all.spans(), VMALLOC, &mut take) }
+    unsafe { kernel::build(&Hw, &IMAGE.segments(), all.spans(), VMALLOC, &mut take) }
 }

@@ -1,6 +1,6 @@
 //! The global manager.
 
-use crate::platform::BoardPlatform;
+use board_x86_qemu::BoardPlatform;
 use rtmm::backend::{Hw, X86};
 
 /// Page tables of this CPU.

@@ -1,6 +1,8 @@
 //! The first Rust code: reads what the loader left, sets up traps, and calls the program's `main`.
 
-use crate::{console, fw, traps};
+use crate::memory::LOADER;
+use crate::traps;
+use board_x86_qemu::{init_console, read_start_info};
 use core::arch::global_asm;
 
 /// Bytes of the kernel's stack, above its guard page. Formatting and full scans in debug builds are the deepest
@@ -21,10 +23,10 @@ unsafe extern "C" {
 
 /// Called once by `boot.s`, on the boot tables and the kernel's stack, with interrupts off.
 extern "C" fn start(start_info: usize) -> ! {
-    console::init();
+    init_console();
     // SAFETY: this is the one call, before anything else runs; traps come right after.
     unsafe { traps::init() };
     // SAFETY: the boot tables map the first 4 GiB, where the loader put all it hands over, and this is the one call.
-    unsafe { fw::init(start_info) };
+    unsafe { read_start_info(start_info, LOADER) };
     main()
 }

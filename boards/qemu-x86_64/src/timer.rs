@@ -1,75 +1,15 @@
 //! A timer whose interrupt comes after a given number of instructions: the local APIC's.
 
 use crate::mm::MM;
-use crate::traps::{SPURIOUS_VECTOR, TIMER_VECTOR};
-use core::cell::Cell;
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
-use critical_section::Mutex;
-use rtmm::PhysAddr;
-use x86::msr::{IA32_APIC_BASE, rdmsr};
+use board_x86_qemu::timer;
 
-/// Offsets of registers (Intel SDM volume 3, table 10-1).
-const EOI: usize = 0xb0;
-const SPURIOUS: usize = 0xf0;
-const LVT_TIMER: usize = 0x320;
-const INITIAL_COUNT: usize = 0x380;
-const DIVIDE: usize = 0x3e0;
-/// In the spurious-interrupt register: the APIC is on.
-const SOFTWARE_ENABLE: u32 = 1 << 8;
-/// In the divide register: count every cycle of the bus.
-const EVERY_CYCLE: u32 = 0b1011;
-/// The registers' page in IA32_APIC_BASE.
-const BASE: u64 = 0x000f_ffff_ffff_f000;
-
-type Handler = fn(usize);
-
-/// The mapped registers; null before the first [`start`].
-static REGISTERS: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-static HANDLER: Mutex<Cell<Option<Handler>>> = Mutex::new(Cell::new(None));
-
-fn write(register: usize, value: u32) {
-    let registers = REGISTERS.load(Relaxed);
-    assert!(!registers.is_null(), "the timer was not started");
-    // SAFETY: a register of the mapped page, which only this file uses.
-    unsafe { registers.add(register).cast::<u32>().write_volatile(value) };
-}
+pub use board_x86_qemu::timer::{cancel, fire_after};
 
 /// Makes `handler` what the timer's interrupt runs; it is given the address of the interrupted instruction. The first
 /// call maps the APIC's registers, for good.
 ///
 /// # Panics
 /// When the manager cannot map them.
-pub fn start(handler: Handler) {
-    critical_section::with(|section| HANDLER.borrow(section).set(Some(handler)));
-    if REGISTERS.load(Relaxed).is_null() {
-        // SAFETY: every x86-64 has the register, and reading it has no effect.
-        let base = PhysAddr(unsafe { rdmsr(IA32_APIC_BASE) } & BASE);
-        let page = MM.ioremap(base, 4096).expect("the APIC's registers can be mapped");
-        REGISTERS.store(page.as_ptr(), Relaxed);
-    }
-    write(SPURIOUS, SOFTWARE_ENABLE | SPURIOUS_VECTOR as u32);
-    write(DIVIDE, EVERY_CYCLE);
-    // One shot: bits 17 and 18 are zero.
-    write(LVT_TIMER, TIMER_VECTOR as u32);
-}
-
-/// Raises the interrupt once, `instructions` (at least 1) after this call's last store: exact to an instruction under
-/// `-icount shift=0,sleep=off`; without it, after 1 ns for each.
-pub fn fire_after(instructions: u32) {
-    // QEMU's APIC counts at 1 GHz.
-    write(INITIAL_COUNT, instructions);
-}
-
-/// Stops the timer; an interrupt that is pending already still comes.
-pub fn cancel() {
-    write(INITIAL_COUNT, 0);
-}
-
-/// In the interrupt: acknowledges it and runs the handler.
-pub(crate) fn fired(pc: usize) {
-    write(EOI, 0);
-    if let Some(handler) = critical_section::with(|section| HANDLER.borrow(section).get()) {
-        handler(pc);
-    }
+pub fn start(handler: timer::Handler) {
+    timer::start(handler, |base| MM.ioremap(base, 4096).expect("the APIC's registers can be mapped").as_ptr());
 }

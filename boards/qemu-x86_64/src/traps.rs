@@ -3,12 +3,11 @@
 //! Exceptions end the program with a report. Page faults, double faults and NMIs run on stacks of their own, so that a
 //! stack that has run into its guard page can still be reported.
 
-use crate::boot_cell::BootCell;
-use crate::{fault, timer};
+use crate::memory::LAYOUT;
+use board_x86_qemu::{BootCell, SPURIOUS_VECTOR, TIMER_VECTOR, Trap, in_interrupt_handler, report, timer};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use x86::Ring;
 use x86::bits64::segmentation::{Descriptor64, load_cs};
 use x86::bits64::task::TaskStateSegment;
@@ -24,9 +23,6 @@ use x86::task::load_tr;
 const EXCEPTIONS: usize = 32;
 /// The interrupt that [`in_interrupt`] raises.
 const SOFTWARE_VECTOR: usize = 0x40;
-/// The local APIC's timer, and what it sends when a request is gone before it is taken; its low four bits must be ones.
-pub(crate) const TIMER_VECTOR: usize = 0x41;
-pub(crate) const SPURIOUS_VECTOR: usize = 0x4f;
 /// Vectors the table has room for.
 const VECTORS: usize = SPURIOUS_VECTOR + 1;
 /// Exceptions that push an error code (Intel SDM volume 3, table 6-1; AMD APM volume 2, section 8.4): 8, 10 to 14, 17,
@@ -51,22 +47,19 @@ const CODE: SegmentSelector = SegmentSelector::new(1, Ring::Ring0);
 const DATA: SegmentSelector = SegmentSelector::new(2, Ring::Ring0);
 const TASK: SegmentSelector = SegmentSelector::new(3, Ring::Ring0);
 
-/// How many interrupt handlers are running.
-static DEPTH: AtomicUsize = AtomicUsize::new(0);
-
 /// What a stub leaves on the stack.
 #[repr(C)]
-pub(crate) struct Frame {
+struct Frame {
     registers: [u64; 15],
     vector: u64,
     /// The error code, or 0.
-    pub(crate) error: u64,
+    error: u64,
     /// Where the trap was taken.
-    pub(crate) rip: u64,
+    rip: u64,
     cs: u64,
     rflags: u64,
     /// The stack pointer at that moment.
-    pub(crate) rsp: u64,
+    rsp: u64,
     ss: u64,
 }
 
@@ -74,11 +67,6 @@ impl Frame {
     /// RDI, by the order in which `common` pushes.
     fn rdi(&self) -> u64 {
         self.registers[9]
-    }
-
-    /// Which exception or interrupt this is.
-    pub(crate) fn vector(&self) -> u8 {
-        self.vector as u8
     }
 }
 
@@ -142,21 +130,17 @@ unsafe extern "C" fn common() {
 
 extern "C" fn trap(frame: &Frame) {
     let vector = frame.vector as usize;
-    if !matches!(vector, SOFTWARE_VECTOR | TIMER_VECTOR | SPURIOUS_VECTOR) {
-        fault::report(frame)
-    }
-    DEPTH.fetch_add(1, Relaxed);
     match vector {
-        SOFTWARE_VECTOR => {
-            // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
-            let handler: fn() = unsafe { transmute::<usize, fn()>(frame.rdi() as usize) };
-            handler();
-        }
-        TIMER_VECTOR => timer::fired(frame.rip as usize),
+        // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
+        SOFTWARE_VECTOR => in_interrupt_handler(unsafe { transmute::<usize, fn()>(frame.rdi() as usize) }),
+        TIMER_VECTOR => in_interrupt_handler(|| timer::fired(frame.rip as usize)),
         // Nothing asked for it, and it wants no acknowledgement.
-        _ => {}
+        SPURIOUS_VECTOR => {}
+        _ => {
+            let [error, ip, sp] = [frame.error, frame.rip, frame.rsp].map(|word| word as usize);
+            report(Trap { vector: vector as u8, error, ip, sp }, &LAYOUT)
+        }
     }
-    DEPTH.fetch_sub(1, Relaxed);
 }
 
 /// Raises a software interrupt and runs `f` in its handler, with interrupts off. Returns when the handler has.
@@ -164,11 +148,6 @@ pub fn in_interrupt(f: fn()) {
     // SAFETY: the handler saves every general register and calls `f`, an ordinary function; this target's code uses no
     // other registers.
     unsafe { asm!("int {vector}", vector = const SOFTWARE_VECTOR, in("rdi") f) };
-}
-
-/// True inside an interrupt handler.
-pub(crate) fn in_handler() -> bool {
-    DEPTH.load(Relaxed) != 0
 }
 
 macro_rules! exception_stubs {

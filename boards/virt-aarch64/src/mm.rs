@@ -8,7 +8,11 @@ use rtmm::backend::NoMmu;
 pub type BoardPlatform = SingleCore<Core>;
 
 /// Contiguous memory, with addresses that are physical ones.
+#[cfg(not(feature = "max-order-13"))]
 pub type Backend = NoMmu;
+/// Contiguous memory, with addresses that are physical ones, in blocks of up to 32 MiB.
+#[cfg(feature = "max-order-13")]
+pub type Backend = NoMmu<12, 13>;
 
 rtmm::global_mm! {
     /// The board's memory manager; [`init`](crate::init) brings it up.

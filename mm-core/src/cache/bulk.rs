@@ -22,6 +22,21 @@ impl<M: Manager> RawKmemCache<M> {
         let (pages, zero) = self.admit(flags, Location::caller())?;
         let slabs = self.manager.mm().cache_slabs(self.control());
         let mut taken = 0;
+        #[cfg(feature = "slab-debug")]
+        if self.control().hooks.guarded.is_some() {
+            // Each is looked at by itself.
+            for at in 0..objects.len() {
+                match self.alloc(flags) {
+                    Ok(object) => objects[at] = object.as_ptr(),
+                    Err(error) => {
+                        self.take_back(&objects[..at]);
+                        objects.fill(core::ptr::null_mut());
+                        return Err(error);
+                    }
+                }
+            }
+            return Ok(());
+        }
         while taken < objects.len() {
             let at_hand = slabs.take_batch(&mut objects[taken..]);
             taken += at_hand;
@@ -55,6 +70,10 @@ impl<M: Manager> RawKmemCache<M> {
     pub fn free_bulk(&self, objects: &[*mut u8]) -> Result<(), (usize, FreeError)> {
         let slabs = self.manager.mm().cache_slabs(self.control());
         let mut given = 0;
+        #[cfg(feature = "slab-debug")]
+        if self.control().hooks.guarded.is_some() {
+            return (0..objects.len()).try_for_each(|i| self.free(objects[i]).map_err(|error| (i, error)));
+        }
         while given < objects.len() {
             match slabs.give_batch(&objects[given..]) {
                 Ok(n) => given += n,

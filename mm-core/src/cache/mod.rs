@@ -1,6 +1,8 @@
 //! Caches: objects of one size in slabs of their own.
 
 mod bulk;
+#[cfg(feature = "slab-debug")]
+mod guarded;
 mod raw;
 mod sheaf;
 mod typed;
@@ -31,6 +33,12 @@ bitflags::bitflags! {
         const HWCACHE_ALIGN = 1 << 13;
         /// `SLAB_CACHE_DMA`: objects lie below the DMA limit.
         const CACHE_DMA = 1 << 14;
+        /// `SLAB_RED_ZONE`: 64 bytes on both sides of each object are watched.
+        #[cfg(feature = "slab-debug")]
+        const RED_ZONE = 1 << 10;
+        /// `SLAB_POISON`: free objects are filled with 0x6b, and must be so when they are taken. Not with a constructor.
+        #[cfg(feature = "slab-debug")]
+        const POISON = 1 << 11;
     }
 }
 

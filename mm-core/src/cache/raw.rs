@@ -11,7 +11,9 @@ use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::meta::{MetaSize, UNIT};
 use crate::platform::{Bug, Platform};
-use crate::slab::{self, CacheState, Geometry, Given, Hooks, SlabCounts};
+#[cfg(not(feature = "slab-debug"))]
+use crate::slab::Geometry;
+use crate::slab::{self, CacheState, Given, Hooks, SlabCounts};
 use core::ffi::c_void;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -89,7 +91,10 @@ impl<M: Manager> RawKmemCache<M> {
         }
         let align = align.max(line);
         let slot = size.checked_next_multiple_of(align).filter(|s| *s <= largest).ok_or(AllocError::TooBig)?;
+        #[cfg(not(feature = "slab-debug"))]
         let geometry = Geometry::for_cache(slot, align, M::Backend::PAGE_SIZE);
+        #[cfg(feature = "slab-debug")]
+        let (geometry, hooks) = super::guarded::cut::<M::Backend>((size, slot, align), flags, hooks)?;
         let mm = manager.mm();
         const {
             let size = MetaSize::Control.bytes();
@@ -181,6 +186,8 @@ impl<M: Manager> RawKmemCache<M> {
             }
             None => mm.cache_slow(control, state.suspend(), flags).result()?,
         };
+        #[cfg(feature = "slab-debug")]
+        let object = if control.hooks.guarded.is_some() { self.sound(object, flags)? } else { object };
         if zero {
             // SAFETY: the object is ours and that long.
             unsafe { object.write_bytes(0, control.object_size) };
@@ -211,8 +218,13 @@ impl<M: Manager> RawKmemCache<M> {
     /// `WrongCache` for an object of another cache, `WrongAllocator` for other memory, `DoubleFree`, `Interior`,
     /// `Foreign`, `Reserved`; nothing was changed.
     #[inline]
+    #[cfg_attr(feature = "slab-debug", track_caller)]
     pub fn free(&self, ptr: *const u8) -> Result<(), FreeError> {
         let (mm, addr) = (self.manager.mm(), ptr.addr());
+        #[cfg(feature = "slab-debug")]
+        if let Some(guarded) = &self.control().hooks.guarded {
+            return self.free_guarded(guarded, addr);
+        }
         if let Some((_, frame)) = mm.memory.frames.find(mm.memory.backend.direct_frame(addr)) {
             let control = self.control();
             let state = control.state.lock();

@@ -283,9 +283,12 @@ impl FrameMap {
             FrameKind::Tail => FreeError::Interior,
             FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Held => FreeError::Reserved,
             FrameKind::Pending | FrameKind::Deferred => FreeError::DoubleFree,
-            FrameKind::Pages | FrameKind::Large | FrameKind::Slab | FrameKind::CacheSlab | FrameKind::Mapped => {
-                FreeError::WrongAllocator
-            }
+            FrameKind::Pages
+            | FrameKind::Large
+            | FrameKind::Slab
+            | FrameKind::DmaSlab
+            | FrameKind::CacheSlab
+            | FrameKind::Mapped => FreeError::WrongAllocator,
         }
     }
 }

@@ -39,11 +39,13 @@ pub enum FrameKind {
     Held = 10,
     /// Head of a block of pages that was freed while others held references on it: it goes back with the last one.
     Deferred = 11,
+    /// A frame of a kmalloc slab for devices; the record names its descriptor.
+    DmaSlab = 12,
 }
 
 impl FrameKind {
     /// How many there are.
-    pub(crate) const COUNT: usize = FrameKind::Deferred as usize + 1;
+    pub(crate) const COUNT: usize = FrameKind::DmaSlab as usize + 1;
 
     #[inline(always)]
     fn from_bits(bits: u32) -> FrameKind {
@@ -59,6 +61,7 @@ impl FrameKind {
             9 => FrameKind::Pending,
             10 => FrameKind::Held,
             11 => FrameKind::Deferred,
+            12 => FrameKind::DmaSlab,
             // An unknown value is damage; treating it as reserved keeps every free of it refused.
             _ => FrameKind::Reserved,
         }

@@ -235,7 +235,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 place: UNLISTED,
             });
         }
-        if self.hooks.has_constructor() {
+        if self.hooks.prepares() {
             let unfinished = self.until_constructed(self.detached(id, pfn.0, &Hooks::NONE));
             // SAFETY: nobody else has the slab yet.
             unsafe { self.hooks.construct_all(g, self.first_slot(pfn).as_ptr()) };

@@ -89,6 +89,28 @@ impl Geometry {
         g
     }
 
+    /// The cut for objects of `size` bytes aligned to `align`, with `zone` bytes before the first and behind each.
+    #[cfg(feature = "slab-debug")]
+    pub const fn for_guarded(size: usize, align: usize, zone: usize, page_size: usize) -> Geometry {
+        let (slot, lead) = ((size + zone).next_multiple_of(align), zone.next_multiple_of(align));
+        let (mut pages, mut best) = (0, (0, 0));
+        while pages < MAX_PAGES {
+            pages += 1;
+            let fit = (pages * page_size).saturating_sub(lead) / slot;
+            let slots = if fit > 64 { 64 } else { fit };
+            // More of it used: slots / pages > best slots / best pages.
+            if slots != 0 && (best.0 == 0 || slots * best.1 > best.0 * pages) {
+                best = (slots, pages);
+            }
+        }
+        if best.0 == 0 {
+            best = (1, (lead + slot).div_ceil(page_size));
+        }
+        let mut g = Geometry::cut(slot, best.1, best.0, page_size);
+        g.slack -= g.slack % align as u32;
+        g
+    }
+
     /// The full set of bits of word `i`.
     #[inline(always)]
     pub const fn full(&self, i: usize) -> Word {

@@ -16,11 +16,19 @@ type Call = unsafe fn(NonNull<u8>, Erased);
 pub struct Hooks {
     construct: Option<(Call, Erased)>,
     destroy: Option<unsafe fn(NonNull<u8>)>,
+    /// What is watched.
+    #[cfg(feature = "slab-debug")]
+    pub guarded: Option<super::Guarded>,
 }
 
 impl Hooks {
     /// Objects are bytes.
-    pub const NONE: Hooks = Hooks { construct: None, destroy: None };
+    pub const NONE: Hooks = Hooks {
+        construct: None,
+        destroy: None,
+        #[cfg(feature = "slab-debug")]
+        guarded: None,
+    };
 
     /// Objects are what `constructor` makes of their bytes.
     pub fn of_bytes(constructor: fn(NonNull<u8>)) -> Hooks {
@@ -31,7 +39,9 @@ impl Hooks {
             let constructor = unsafe { core::mem::transmute::<Erased, fn(NonNull<u8>)>(erased) };
             constructor(object);
         }
-        Hooks { construct: Some((call, erased)), destroy: None }
+        let mut hooks = Hooks::NONE;
+        hooks.construct = Some((call, erased));
+        hooks
     }
 
     /// Objects are what a constructor in C makes of their bytes.
@@ -44,7 +54,9 @@ impl Hooks {
             // SAFETY: who gave the constructor vouches for it; the object is nobody else's.
             unsafe { constructor(object.as_ptr().cast()) };
         }
-        Hooks { construct: Some((call, erased)), destroy: None }
+        let mut hooks = Hooks::NONE;
+        hooks.construct = Some((call, erased));
+        hooks
     }
 
     /// Objects are values that `constructor` returns.
@@ -64,7 +76,10 @@ impl Hooks {
         }
         let destroy: Option<unsafe fn(NonNull<u8>)> =
             if core::mem::needs_drop::<T>() { Some(destroy::<T>) } else { None };
-        Hooks { construct: Some((call::<T>, erased)), destroy }
+        let mut hooks = Hooks::NONE;
+        hooks.construct = Some((call::<T>, erased));
+        hooks.destroy = destroy;
+        hooks
     }
 
     /// True when objects keep a state from one owner to the next.
@@ -72,11 +87,25 @@ impl Hooks {
         self.construct.is_some()
     }
 
+    /// True when something is done to the objects of a new slab.
+    pub fn prepares(&self) -> bool {
+        #[cfg(feature = "slab-debug")]
+        if self.guarded.is_some() {
+            return true;
+        }
+        self.has_constructor()
+    }
+
     /// Constructs the objects of a slab that `first` begins.
     ///
     /// # Safety
     /// The memory of the slab is the caller's alone.
     pub unsafe fn construct_all(&self, geometry: &Geometry, first: *mut u8) {
+        #[cfg(feature = "slab-debug")]
+        if let Some(guarded) = &self.guarded {
+            // SAFETY: by the caller's word; a guarded cache is cut with room for the zones.
+            unsafe { guarded.fill(first, geometry.size as usize, geometry.slots as usize) };
+        }
         let Some((call, constructor)) = self.construct else { return };
         let mut made = Made { hooks: *self, first, size: geometry.size as usize, count: 0 };
         while made.count < geometry.slots as usize {

@@ -7,6 +7,8 @@
 mod bulk;
 mod cache;
 mod geometry;
+#[cfg(feature = "slab-debug")]
+mod guard;
 mod hooks;
 mod scan;
 mod short;
@@ -15,6 +17,8 @@ mod states;
 pub use bulk::BATCH;
 pub use cache::{CacheState, Detached, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
+#[cfg(feature = "slab-debug")]
+pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
 pub use hooks::Hooks;
 pub use scan::SlabCounts;
 pub use states::{ClassStates, InManager, SetAside};

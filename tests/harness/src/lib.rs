@@ -6,7 +6,7 @@
 //! | target | behind the attributes | one test is run by | its result |
 //! |---|---|---|---|
 //! | bare metal with semihosting | `embedded-test` itself | command line `run_addr ADDRESS` | exit 0, or 134 |
-//! | `x86_64-unknown-none` | the same macros, this crate's `export` | command line `run_addr ADDRESS` | through the board |
+//! | a bare x86 machine | the same macros, this crate's `export` | command line `run_addr ADDRESS` | through the board |
 //! | the host | the same macros, this crate's `export` | arguments `run NAME` | exit 0, or SIGABRT |
 //!
 //! On bare metal the tests are found in the ELF section `.embedded_test`, each a symbol whose name is JSON and whose
@@ -30,29 +30,29 @@
 //! A test whose name starts with `fault_` may end in a hardware fault: it prints `EXPECT-FAULT: text` first, and the
 //! board's fault handler prints a line `FAULT: ...` and exits with 101. The test passes when that line holds `text`,
 //! or, where the fault does not exist, when nothing was announced and the test returned.
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(feature = "host"), no_std)]
 
-#[cfg(all(target_os = "none", not(target_arch = "x86_64")))]
+#[cfg(not(any(feature = "host", feature = "x86")))]
 pub use real::*;
 
-#[cfg(not(all(target_os = "none", not(target_arch = "x86_64"))))]
+#[cfg(any(feature = "host", feature = "x86"))]
 mod outcome;
-#[cfg(not(all(target_os = "none", not(target_arch = "x86_64"))))]
+#[cfg(any(feature = "host", feature = "x86"))]
 pub use embedded_test_macros::{setup, tests};
-#[cfg(not(all(target_os = "none", not(target_arch = "x86_64"))))]
+#[cfg(any(feature = "host", feature = "x86"))]
 pub use outcome::TestOutcome;
 
 /// What the macros' output names; not for suites.
 #[doc(hidden)]
-#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+#[cfg(all(feature = "x86", not(feature = "host")))]
 #[path = "x86.rs"]
 pub mod export;
 
 /// What the macros' output names; not for suites.
 #[doc(hidden)]
-#[cfg(not(target_os = "none"))]
+#[cfg(feature = "host")]
 #[path = "host.rs"]
 pub mod export;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(feature = "host")]
 mod children;

@@ -5,7 +5,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
 /// Alignment that pointers share with physical addresses: as much as the largest block of pages has. Miri allocates
 /// what is only for alignment too, so there it is what small tests need.
-const ALIGN: usize = if cfg!(miri) { 1 << 16 } else { 1 << 22 };
+const ALIGN: usize = if cfg!(miri) { 1 << 16 } else { 1 << 25 };
 
 /// RAM at given physical addresses, zeroed, and nothing between.
 ///

@@ -47,6 +47,16 @@ impl Rig<Arena> {
     /// # Panics
     /// If the RAM is too small to manage.
     pub fn nommu(phys: u64, len: u64) -> Self {
+        Self::arena(phys, len)
+    }
+}
+
+impl<const MAX_ORDER: usize> Rig<Arena<MAX_ORDER>> {
+    /// A manager without an MMU, with blocks of any largest order, on `len` bytes of RAM at `phys`.
+    ///
+    /// # Panics
+    /// If the RAM is too small to manage.
+    pub fn arena(phys: u64, len: u64) -> Self {
         let ram = Ram::new(&[PhysRange { start: phys, end: phys + len }]);
         let (platform, arena) = (TestPlatform::new(), Arena::new());
         // SAFETY: the rig keeps the RAM longer than the manager.

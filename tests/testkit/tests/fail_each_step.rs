@@ -46,8 +46,15 @@ fn kmalloc_and_its_kin<B: Backend>(mm: &TestMm<B>) {
     });
     if mm.get_free_page(GFP_DMA).map(|p| mm.free_page(p.as_ptr()).unwrap()).is_ok() {
         fail_each(mm, "kmalloc below the DMA limit", |plan| {
-            let p = exact(plan, || plan.mm.kmalloc(64, GFP_KERNEL | GFP_DMA))?;
+            let p = plan.during(|| plan.mm.kmalloc(64, GFP_KERNEL | GFP_DMA))?;
             Ok(plan.mm.kfree(p.as_ptr())?)
+        });
+        fail_each(mm, "pages below the DMA limit", |plan| {
+            let p = exact(plan, || plan.mm.kmalloc(3 * PAGE, GFP_KERNEL | GFP_DMA))?;
+            Ok(plan.mm.kfree(p.as_ptr())?)
+        });
+        fail_each(mm, "pages for a device", |plan| {
+            Ok(plan.during(|| DmaPages::new_in(5000, GFP_KERNEL | GFP_DMA, plan.mm)).map(drop)?)
         });
     }
 }

@@ -29,7 +29,7 @@ pub trait Reach: Backend {
     }
 }
 
-impl Reach for Arena {
+impl<const MAX_ORDER: usize> Reach for Arena<MAX_ORDER> {
     fn write(&self, at: *mut u8, bytes: &[u8]) {
         // SAFETY: the caller owns that much memory there.
         unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
@@ -225,7 +225,7 @@ impl<'a, B: Reach> World<'a, B> {
             self.mm.backend().read(at, &mut bytes);
             assert!(bytes == vec![0; len], "{kind:?} of {size} is not zeroed");
         }
-        let in_slab = kmalloc && len <= PAGE && !flags.intersects(GFP_DMA | GFP_DMA32);
+        let in_slab = kmalloc && len <= PAGE;
         let whole = !in_slab && !matches!(kind, Kind::Object(_));
         self.tag = self.tag.wrapping_add(1);
         let thing = Live { kind, at, len, phys: 0, whole, tag: self.tag };

@@ -12,7 +12,7 @@ const COM1: u16 = 0x3f8;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
 /// 115200 baud, 8N1, no interrupts.
-pub(crate) fn init() {
+pub fn init() {
     for (register, value) in [(1, 0x00), (3, 0x80), (0, 0x01), (1, 0x00), (3, 0x03), (2, 0xc7), (4, 0x03)] {
         // SAFETY: the registers of a serial port; writing them touches no memory.
         unsafe { outb(COM1 + register, value) };
@@ -20,7 +20,7 @@ pub(crate) fn init() {
 }
 
 /// The serial port as a text sink.
-pub(crate) struct Serial;
+struct Serial;
 
 impl Serial {
     fn put(&mut self, byte: u8) {
@@ -50,7 +50,7 @@ pub fn line(text: fmt::Arguments<'_>) {
 
 /// One line on the serial port in every build: faults, panics, and what the runner must see before them. A defmt frame
 /// may be half written when these happen.
-pub(crate) fn urgent(text: fmt::Arguments<'_>) {
+pub fn urgent(text: fmt::Arguments<'_>) {
     // Serial never fails; a Display that does has said what it could.
     let _ = writeln!(Serial, "{text}");
 }
@@ -58,7 +58,7 @@ pub(crate) fn urgent(text: fmt::Arguments<'_>) {
 /// A line of text on the console, with `format!`'s arguments.
 #[macro_export]
 macro_rules! say {
-    ($($arguments:tt)*) => { $crate::console::line(::core::format_args!($($arguments)*)) };
+    ($($arguments:tt)*) => { $crate::line(::core::format_args!($($arguments)*)) };
 }
 
 #[cfg(feature = "defmt")]

@@ -1,55 +1,34 @@
-//! What this board gives the manager: a lock, the context, an ear for bugs.
+//! Where the CPU is: interrupts on or off, inside a handler or not. One CPU.
 
-use crate::{say, traps};
-use core::cell::Cell;
+use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use critical_section::{Mutex, RawRestoreState};
-use rtmm::{Bug, Context, Platform, RawLock};
-use x86::bits64::rflags::{self, RFlags};
+use critical_section::RawRestoreState;
+use rtmm::{Context, RawLock};
 use x86::io::outb;
-
-/// One CPU; critical sections mask interrupts.
-pub struct BoardPlatform;
 
 /// Set once interrupts are on and the manager is up.
 static TASKS: AtomicBool = AtomicBool::new(false);
-static BUGS: AtomicUsize = AtomicUsize::new(0);
-static LAST_BUG: Mutex<Cell<Option<Bug>>> = Mutex::new(Cell::new(None));
+/// How many interrupt handlers are running.
+static DEPTH: AtomicUsize = AtomicUsize::new(0);
 
-impl Platform for BoardPlatform {
-    type Lock = InterruptLock;
+/// The interrupt flag.
+const INTERRUPTS: usize = 1 << 9;
 
-    #[inline]
-    fn context(&self) -> Context {
-        if !TASKS.load(Relaxed) {
-            Context::Boot
-        } else if traps::in_handler() || !interrupts_on() {
-            Context::Atomic
-        } else {
-            Context::Task
-        }
+/// Where the caller runs.
+#[inline]
+pub(crate) fn context() -> Context {
+    if !TASKS.load(Relaxed) {
+        Context::Boot
+    } else if in_handler() || !interrupts_on() {
+        Context::Atomic
+    } else {
+        Context::Task
     }
-
-    fn bug(&self, bug: &Bug) {
-        BUGS.fetch_add(1, Relaxed);
-        critical_section::with(|token| LAST_BUG.borrow(token).set(Some(*bug)));
-        say!("BUG: {bug}");
-    }
-}
-
-/// How often the manager reported a bug.
-pub fn bugs() -> usize {
-    BUGS.load(Relaxed)
-}
-
-/// The last bug the manager reported.
-pub fn last_bug() -> Option<Bug> {
-    critical_section::with(|token| LAST_BUG.borrow(token).get())
 }
 
 /// Turns interrupts on; from here on code runs as a task. The interrupt controllers stay masked, so nothing but the
 /// software interrupt fires.
-pub(crate) fn start_tasks() {
+pub fn start_tasks() {
     TASKS.store(true, Relaxed);
     // SAFETY: masks both 8259s (machines without them ignore the ports); handlers for what can still come are in place.
     unsafe {
@@ -59,17 +38,36 @@ pub(crate) fn start_tasks() {
     }
 }
 
-#[inline]
-fn interrupts_on() -> bool {
-    rflags::read().contains(RFlags::FLAGS_IF)
+/// Runs the body of an interrupt handler.
+pub fn in_interrupt_handler(body: impl FnOnce()) {
+    DEPTH.fetch_add(1, Relaxed);
+    body();
+    DEPTH.fetch_sub(1, Relaxed);
 }
 
-/// The instruction counter: exact and monotonic under QEMU's `-icount shift=0,sleep=off`, where the time-stamp counter
-/// advances by one per instruction.
+/// True inside an interrupt handler.
 #[inline]
-pub fn instructions() -> u64 {
-    // SAFETY: every x86-64 has a time-stamp counter, and the kernel may read it.
-    unsafe { x86::time::rdtsc() }
+pub fn in_handler() -> bool {
+    DEPTH.load(Relaxed) != 0
+}
+
+#[inline]
+fn interrupts_on() -> bool {
+    flags() & INTERRUPTS != 0
+}
+
+#[inline(always)]
+fn flags() -> usize {
+    let flags: usize;
+    // SAFETY: reading the flags, by way of the stack, has no effect.
+    unsafe {
+        // Of a whole word: the plain name is one of 16 bits in 32-bit mode.
+        #[cfg(target_pointer_width = "64")]
+        asm!("pushfq", "pop {}", out(reg) flags, options(nomem, preserves_flags));
+        #[cfg(target_pointer_width = "32")]
+        asm!("pushfd", "pop {}", out(reg) flags, options(nomem, preserves_flags));
+    }
+    flags
 }
 
 /// Interrupts off: on the only CPU nothing else runs. What the critical sections below do, and it tells more of the
@@ -81,28 +79,28 @@ pub struct InterruptLock(());
 // a task.
 unsafe impl RawLock for InterruptLock {
     const NEW: Self = InterruptLock(());
-    type Token = RFlags;
+    type Token = usize;
     const EXCLUDES_ALL: bool = true;
 
     #[inline(always)]
-    fn acquire(&self) -> RFlags {
-        let found = rflags::read();
+    fn acquire(&self) -> usize {
+        let found = flags();
         // SAFETY: the kernel may mask interrupts.
         unsafe { x86::irq::disable() };
         found
     }
 
     #[inline(always)]
-    unsafe fn release(&self, found: RFlags) {
-        if found.contains(RFlags::FLAGS_IF) {
+    unsafe fn release(&self, found: usize) {
+        if found & INTERRUPTS != 0 {
             // SAFETY: they were on before the matching `acquire`.
             unsafe { x86::irq::enable() };
         }
     }
 
     #[inline(always)]
-    fn was_masked(found: RFlags) -> Option<bool> {
-        Some(!found.contains(RFlags::FLAGS_IF))
+    fn was_masked(found: usize) -> Option<bool> {
+        Some(found & INTERRUPTS == 0)
     }
 }
 

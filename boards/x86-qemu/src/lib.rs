@@ -1,0 +1,34 @@
+//! What the x86 boards of QEMU share, in 32 and in 64 bits: console, exit, what the firmware hands over, interrupts,
+//! fault reports.
+//!
+//! A board adds its start code, its descriptor tables and its address space, which [`Layout`] describes.
+#![no_std]
+
+mod boot_cell;
+mod console;
+mod context;
+mod exit;
+mod fault;
+mod fw;
+mod image;
+mod place;
+mod platform;
+pub mod timer;
+
+pub use boot_cell::BootCell;
+pub use console::{init as init_console, line, urgent};
+pub use context::{InterruptLock, in_handler, in_interrupt_handler, start_tasks};
+pub use exit::{ExitCode, exit};
+pub use fault::{Trap, expect_fault, report};
+pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_start_info};
+pub use image::Image;
+pub use place::{Layout, Place};
+pub use platform::{BoardPlatform, bugs, instructions, last_bug};
+pub use timer::{SPURIOUS_VECTOR, TIMER_VECTOR};
+
+use rtmm::PhysAddr;
+
+/// A device's registers that `ioremap` may map: the I/O APIC, which all machines have at its usual address.
+pub fn mmio() -> (PhysAddr, usize) {
+    (PhysAddr(0xfec0_0000), 4096)
+}
