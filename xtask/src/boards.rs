@@ -210,6 +210,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The same code is measured on the row above.
             icount: &[],
+            again: None,
         }),
         codes: PLAIN_EXIT,
         about: "virt-aarch64 with blocks of up to 32 MiB",
