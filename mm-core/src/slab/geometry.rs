@@ -94,7 +94,7 @@ impl Geometry {
     pub const fn for_guarded(size: usize, align: usize, zone: usize, page_size: usize) -> Geometry {
         let (slot, lead) = ((size + zone).next_multiple_of(align), zone.next_multiple_of(align));
         let (mut pages, mut best) = (0, (0, 0));
-        while pages < MAX_PAGES {
+        while pages < MAX_CACHE_PAGES {
             pages += 1;
             let fit = (pages * page_size).saturating_sub(lead) / slot;
             let slots = if fit > 64 { 64 } else { fit };
