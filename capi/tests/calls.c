@@ -432,7 +432,7 @@ void vmalloc_gives_whole_pages_and_takes_them_back(void)
 	size_t size;
 	CHECK_BEGIN();
 
-	for (size = 1; size <= 20 * PAGE_SIZE; size += 3 * PAGE_SIZE + 1) {
+	for (size = 1; size <= 7 * PAGE_SIZE; size += 3 * PAGE_SIZE + 1) {
 		unsigned char *area = (unsigned char *)vmalloc(size);
 		unsigned char *zeroed = (unsigned char *)vzalloc(size);
 

@@ -38,6 +38,11 @@ pub const MAX_ORDER: usize = <board::Backend as rtmm::Backend>::MAX_ORDER;
 /// Bytes of the largest block.
 pub const LARGEST: usize = PAGE << MAX_ORDER;
 
+/// Bytes of a large area or block: 1 MiB where there is room for it, and what a small board has instead.
+pub const BIG: usize = if LARGEST / 2 < 1 << 20 { LARGEST / 2 } else { 1 << 20 };
+/// How many blocks of some pages can be live at the same time: 64, or what a small board has room for.
+pub const MANY: usize = if LARGEST / PAGE / 2 < 64 { LARGEST / PAGE / 2 } else { 64 };
+
 /// Defines the setup function of a suite: it brings the board and the manager up.
 #[macro_export]
 macro_rules! setup {

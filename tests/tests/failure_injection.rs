@@ -9,7 +9,7 @@ mod tests {
     use core::fmt::Debug;
     use rtmm::{CacheFlags, FaultClass, GFP_KERNEL, KBox, Pages, VmArea};
     use rtmm_tests::board::{self, MM};
-    use rtmm_tests::{Bytes, Counts, HAS_MMU, LARGEST, NothingLost, PAGE};
+    use rtmm_tests::{BIG, Bytes, Counts, HAS_MMU, LARGEST, NothingLost, PAGE};
 
     #[init]
     fn init() -> NothingLost {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn vmalloc_at_every_step() {
-        for size in [1, PAGE, 5 * PAGE, 64 << 10] {
+        for size in [1, PAGE, 5 * PAGE, BIG / 16] {
             let steps = fail_each_step(FaultClass::Any, || vmalloc(size));
             // Pages at least; with page tables also the address range and a table.
             assert!(steps >= if HAS_MMU { 3 } else { 1 }, "{steps} steps for {size} bytes");
@@ -62,8 +62,8 @@ mod tests {
     }
 
     #[test]
-    fn vmalloc_of_one_mib_at_every_step() {
-        assert!(fail_each_step(FaultClass::Any, || vmalloc(1 << 20)) >= 1);
+    fn vmalloc_of_a_large_area_at_every_step() {
+        assert!(fail_each_step(FaultClass::Any, || vmalloc(BIG)) >= 1);
     }
 
     #[test]
@@ -81,19 +81,19 @@ mod tests {
 
     #[test]
     fn vmalloc_at_every_table() {
-        let steps = fail_each_step(FaultClass::Table, || vmalloc(64 << 10));
+        let steps = fail_each_step(FaultClass::Table, || vmalloc(BIG / 16));
         assert_eq!(steps > 0, HAS_MMU, "{steps} steps");
     }
 
     #[test]
     fn vmalloc_at_every_address_space_step() {
-        let steps = each_step_is_an_error(FaultClass::AddressSpace, || vmalloc(64 << 10));
+        let steps = each_step_is_an_error(FaultClass::AddressSpace, || vmalloc(BIG / 16));
         assert_eq!(steps > 0, HAS_MMU, "{steps} steps");
     }
 
     #[test]
     fn vmalloc_at_every_descriptor() {
-        let steps = each_step_is_an_error(FaultClass::Descriptor, || vmalloc(64 << 10));
+        let steps = each_step_is_an_error(FaultClass::Descriptor, || vmalloc(BIG / 16));
         assert!(steps >= 1, "{steps} steps");
     }
 

@@ -13,7 +13,7 @@ mod tests {
     use oorandom::Rand32;
     use rtmm::{AllocError, CacheFlags, FreeError, GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp, KBox, MmError};
     use rtmm_tests::board::{self, Kernel, MM};
-    use rtmm_tests::{Bytes, LARGEST, MAX_ORDER, NothingLost, PAGE};
+    use rtmm_tests::{Bytes, LARGEST, MANY, MAX_ORDER, NothingLost, PAGE};
 
     #[init]
     fn init() -> NothingLost {
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_large_object_wastes_less_than_a_page() {
         let before = MM.free_page_count();
-        for size in [5 * PAGE, 9 * PAGE + 1, 33 * PAGE - 1] {
+        for size in [5 * PAGE, 9 * PAGE + 1, (33 * PAGE).min(LARGEST) - 1] {
             let object = Bytes::kmalloc(size, GFP_KERNEL).unwrap();
             MM.drain();
             assert_eq!(before - MM.free_page_count(), size.div_ceil(PAGE), "{size} bytes");
@@ -145,14 +145,14 @@ mod tests {
     #[test]
     fn random_objects_keep_their_bytes_and_free_in_any_order() {
         let mut random = Rand32::new(2);
-        let mut live: Vec<(Bytes, u8), 128> = Vec::new();
+        let mut live: Vec<(Bytes, u8), { 2 * MANY }> = Vec::new();
         for round in 0..4000u32 {
             if live.is_full() || (!live.is_empty() && random.rand_range(0..2) == 0) {
                 let (object, seed) = live.swap_remove(random.rand_range(0..live.len() as u32) as usize);
                 assert!(object.holds(seed), "round {round}");
                 object.free().unwrap();
             } else {
-                let most = 1 << random.rand_range(3..14);
+                let most = 1 << random.rand_range(3..PAGE.ilog2() + 2);
                 let size = 1 + random.rand_range(0..most) as usize;
                 let mut object = Bytes::kmalloc(size, GFP_NOWAIT).unwrap();
                 object.fill(round as u8);
@@ -221,7 +221,7 @@ mod tests {
         let strict = KBox::new_in(Strict([9; 300]), GFP_KERNEL, &MM).map_err(|_| "no memory").unwrap();
         assert_eq!((&raw const *strict).addr() % 256, 0);
         assert!(strict.0.iter().all(|byte| *byte == 9));
-        let large = KBox::new_in([0x1234_5678u32; 2000], GFP_KERNEL, &MM).map_err(|_| "no memory").unwrap();
+        let large = KBox::new_in([0x1234_5678u32; PAGE / 2], GFP_KERNEL, &MM).map_err(|_| "no memory").unwrap();
         assert!(large.iter().all(|word| *word == 0x1234_5678));
     }
 

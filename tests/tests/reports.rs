@@ -47,6 +47,22 @@ mod tests {
         block.free().unwrap();
     }
 
+    /// Everything the manager keeps for itself while nothing is allocated: its static, and the tables beside the RAM.
+    #[test]
+    fn the_managers_own_memory_is_small() {
+        MM.drain();
+        let info = MM.meminfo();
+        let tables = (info.reserved + info.descriptors) as usize;
+        let own = size_of_val(&MM) + tables;
+        board::say!("OVERHEAD {} bytes: static {}, tables {}, of {} of RAM", own, own - tables, tables, info.total);
+        if PAGE < 4096 {
+            assert!(own < 3 << 10, "{own} bytes");
+        } else {
+            // 1 in 64 is a byte of table for every 64 of RAM; the direct map's tables are counted with an MMU.
+            assert!(own < info.total as usize / 64, "{own} bytes of {}", info.total);
+        }
+    }
+
     #[test]
     fn buddyinfo_adds_up_to_the_free_pages() {
         let info = MM.buddyinfo();

@@ -11,9 +11,7 @@ mod tests {
     use oorandom::Rand32;
     use rtmm::{AllocError, Backend, GFP_KERNEL, Gfp, IoMapping, MmError, PhysAddr, Place, Prot, VmArea};
     use rtmm_tests::board::{self, MM};
-    use rtmm_tests::{Bytes, HAS_MMU, LARGEST, NothingLost, PAGE, fragment};
-
-    const MIB: usize = 1 << 20;
+    use rtmm_tests::{BIG, Bytes, HAS_MMU, LARGEST, MANY, NothingLost, PAGE, fragment};
 
     #[init]
     fn init() -> NothingLost {
@@ -22,7 +20,7 @@ mod tests {
 
     #[test]
     fn an_area_is_page_aligned_and_writable_to_its_last_byte() {
-        for size in [1, PAGE - 1, PAGE, PAGE + 1, 5 * PAGE, 64 << 10, (64 << 10) + 1, MIB] {
+        for size in [1, PAGE - 1, PAGE, PAGE + 1, 5 * PAGE, BIG / 16, BIG / 16 + 1, BIG] {
             let mut area = Bytes::vmalloc(size).unwrap();
             assert_eq!(area.addr() % PAGE, 0);
             area.fill(0x77);
@@ -35,7 +33,7 @@ mod tests {
     fn an_area_takes_no_more_pages_than_its_size_needs() {
         // Warm: tables and records of the neighbourhood exist, so that only the area's own pages are counted.
         let keep = Bytes::vmalloc(PAGE).unwrap();
-        for size in [PAGE, 3 * PAGE, 5 * PAGE + 1, 17 * PAGE] {
+        for size in [PAGE, 3 * PAGE, 5 * PAGE + 1, (17 * PAGE).min(LARGEST - PAGE)] {
             MM.drain();
             let before = MM.free_page_count();
             let area = Bytes::vmalloc(size).unwrap();
@@ -52,7 +50,7 @@ mod tests {
         MM.drain();
         let before = MM.free_page_count();
         let mut areas: Vec<Bytes, 16> = Vec::new();
-        for pages in 1..=16 {
+        for pages in 1..=MANY.min(32) / 2 {
             areas.push(Bytes::vmalloc(pages * PAGE).unwrap()).unwrap();
         }
         for area in areas {
@@ -76,9 +74,9 @@ mod tests {
 
     #[test]
     fn live_areas_do_not_overlap() {
-        let mut areas: Vec<Bytes, 40> = Vec::new();
-        for seed in 0..40u8 {
-            let mut area = Bytes::vmalloc(usize::from(seed) * 700 + 1).unwrap();
+        let mut areas: Vec<Bytes, MANY> = Vec::new();
+        for seed in 0..MANY as u8 {
+            let mut area = Bytes::vmalloc(usize::from(seed) * (PAGE / 6) + 1).unwrap();
             area.fill(seed);
             areas.push(area).unwrap();
         }
@@ -99,17 +97,17 @@ mod tests {
 
     /// The promise that vmalloc exists for.
     #[test]
-    fn scattered_pages_serve_one_mib_only_with_an_mmu() {
+    fn scattered_pages_serve_a_large_area_only_with_an_mmu() {
         let hoard = fragment();
-        assert!(MM.free_page_count() > MIB / PAGE + 64, "enough pages are free, one by one");
-        let block = MM.get_free_pages(GFP_KERNEL | Gfp::NOWARN, 8);
+        assert!(MM.free_page_count() > BIG / PAGE * 5 / 4, "enough pages are free, one by one");
+        let block = MM.get_free_pages(GFP_KERNEL | Gfp::NOWARN, (BIG / PAGE).ilog2() as usize);
         assert!(matches!(block, Err(AllocError::NoContig | AllocError::NoMemory)), "{block:?}");
-        let area = Bytes::vmalloc(MIB);
+        let area = Bytes::vmalloc(BIG);
         if HAS_MMU {
             let mut area = area.unwrap();
             area.fill(0x42);
             assert!(area.holds(0x42));
-            let scattered = (0..MIB / PAGE - 1).all(|page| {
+            let scattered = (0..BIG / PAGE - 1).all(|page| {
                 let frame = |page: usize| MM.vmalloc_to_page(area.ptr().wrapping_add(page * PAGE)).unwrap().0;
                 frame(page).abs_diff(frame(page + 1)) > 1
             });
@@ -213,14 +211,14 @@ mod tests {
     #[test]
     fn random_areas_keep_their_bytes_and_free_in_any_order() {
         let mut random = Rand32::new(3);
-        let mut live: Vec<(Bytes, u8), 48> = Vec::new();
+        let mut live: Vec<(Bytes, u8), MANY> = Vec::new();
         for round in 0..1000u32 {
             if live.is_full() || (!live.is_empty() && random.rand_range(0..2) == 0) {
                 let (area, seed) = live.swap_remove(random.rand_range(0..live.len() as u32) as usize);
                 assert!(area.holds(seed), "round {round}");
                 area.free().unwrap();
             } else {
-                let most = 1 << random.rand_range(8..17);
+                let most = 1 << random.rand_range(8..BIG.ilog2().min(16) + 1);
                 let size = 1 + random.rand_range(0..most) as usize;
                 let mut area = Bytes::vmalloc(size).unwrap();
                 area.fill(round as u8);
@@ -266,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_large_area_is_whole_from_end_to_end() {
-        let size = 2 * MIB;
+        let size = 2 * BIG;
         let mut area = Bytes::vmalloc(size).unwrap();
         for (page, bytes) in area.as_mut().chunks_mut(PAGE).enumerate() {
             bytes[..4].copy_from_slice(&(page as u32).to_le_bytes());

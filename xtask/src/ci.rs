@@ -16,6 +16,8 @@ use crate::{bench, c, elf, libraries, process, run, size, suite, tools};
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
 /// The demo whose symbols are read, and which every board runs.
 const SMALL_DEMO: &str = "hello";
+/// Targets of processors without compare-and-swap, for which nothing but a critical section guards.
+const WITHOUT_SWAP: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
 /// The oldest toolchain promised, as rustup names it.
 const OLDEST: &str = "1.88";
 
@@ -32,6 +34,9 @@ pub fn ci(long: bool) -> Result<Totals> {
 
     round.command("format", cargo_command().args(["fmt", "--all", "--check"]));
     for (what, mut command) in clippy(&workspace).into_iter().chain(docs(&workspace)) {
+        round.command(&what, &mut command);
+    }
+    for (what, mut command) in without_swap(&workspace)? {
         round.command(&what, &mut command);
     }
     oldest(&mut round, &workspace);
@@ -205,6 +210,19 @@ fn docs(workspace: &Workspace) -> Vec<(String, Command)> {
         command.env("RUSTDOCFLAGS", "-Dwarnings");
     }
     commands
+}
+
+/// The library for processors without compare-and-swap, with all it has but page tables.
+///
+/// The methods that such a processor lacks are missing from its atomic types, so a use of one does not compile.
+fn without_swap(workspace: &Workspace) -> Result<Vec<(String, Command)>> {
+    let features: Vec<&str> = workspace.package("rtmm")?.features().filter(|feature| *feature != "mmu").collect();
+    let commands = WITHOUT_SWAP.iter().map(|target| {
+        let mut command = cargo_command();
+        command.args(["build", "--package", "rtmm", "--target", target, "--features", &features.join(",")]);
+        (format!("the library for {target}"), command)
+    });
+    Ok(commands.collect())
 }
 
 /// An addition to a name.

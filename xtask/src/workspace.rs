@@ -65,6 +65,11 @@ impl Target {
 }
 
 impl Package {
+    /// The names of its features.
+    pub fn features(&self) -> impl Iterator<Item = &str> {
+        self.features.keys().map(String::as_str)
+    }
+
     /// Whether it has a feature of this name.
     pub fn has_feature(&self, feature: &str) -> bool {
         self.features.contains_key(feature)

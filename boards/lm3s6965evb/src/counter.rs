@@ -13,9 +13,6 @@ const TURN: u32 = 1 << 24;
 const CSR_START: u32 = 1 | 1 << 1 | 1 << 2;
 
 /// The last value seen, and the ticks up to it.
-///
-/// `n` instructions after its start QEMU's timer has moved by `1.6 * n`, rounded up, less one. With that one given
-/// back, rounding down finds `n` from it exactly.
 static SEEN: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((TURN - 1, 1)));
 
 /// Starts the timer.
@@ -27,10 +24,12 @@ pub(crate) fn start() {
         timer.cvr.write(0);
         timer.csr.write(CSR_START);
     }
+    // It leaves the zero it starts with at its next tick; under QEMU that is when another thread comes round to it.
+    while SYST::get_current() == 0 {}
 }
 
-/// Instructions executed since start-up, exact under `-icount shift=7,sleep=off`. Without it the timer follows the
-/// host's clock.
+/// Instructions executed since start-up, to within one, under `-icount shift=7,sleep=off`. Without it the timer follows
+/// the host's clock.
 pub fn instructions() -> u64 {
     critical_section::with(|section| {
         // Counts down; read more often than once a turn, which the interrupt sees to, nothing is lost.
@@ -44,7 +43,7 @@ pub fn instructions() -> u64 {
     })
 }
 
-/// Twice in each turn would be safer, were the handler late by a whole one; it is late by a critical section at most.
+/// At each turn; a critical section makes it late, but by far less than another turn.
 #[cortex_m_rt::exception]
 fn SysTick() {
     instructions();

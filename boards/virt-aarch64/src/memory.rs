@@ -40,6 +40,11 @@ fn ram() -> Result<RamMap, MmError> {
     for reserved in tree.memory_reservations() {
         map.reserve(reserved.address() as u64, reserved.size() as u64)?;
     }
+    for node in tree.find_node("/reserved-memory").into_iter().flat_map(|node| node.children()) {
+        for region in node.reg().into_iter().flatten() {
+            map.reserve(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
+        }
+    }
     let (start, end) = (&raw const __image_start as u64, &raw const __image_end as u64);
     map.reserve(start, end - start)?;
     map.finish(Backend::PAGE_SHIFT, PHYS_BITS)

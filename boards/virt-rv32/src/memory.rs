@@ -32,6 +32,11 @@ fn ram() -> Result<RamMap, MmError> {
     for reserved in tree.memory_reservations() {
         map.reserve(reserved.address() as u64, reserved.size() as u64)?;
     }
+    for node in tree.find_node("/reserved-memory").into_iter().flat_map(|node| node.children()) {
+        for region in node.reg().into_iter().flatten() {
+            map.reserve(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
+        }
+    }
     for (start, end) in [(&raw const __stext, &raw const __euninit), (&raw const __estack, &raw const __sstack)] {
         map.reserve(start as u64, end as u64 - start as u64)?;
     }

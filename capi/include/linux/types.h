@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* ssize_t comes from the C library where there is one. */
-#if defined(__has_include)
+#if defined(__has_include) && __STDC_HOSTED__
 #if __has_include(<sys/types.h>)
 #include <sys/types.h>
 #define RTMM_HAS_SYS_TYPES 1
