@@ -133,6 +133,27 @@ unsafe extern "C" fn bcmp(one: *const u8, two: *const u8, count: usize) -> i32 {
     naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
 }
 
+/// The bytes of a string before its closing zero.
+///
+/// # Safety
+/// As C's `strlen`.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    naked_asm!(
+        "push edi",
+        "mov edi, [esp + 8]",
+        "xor eax, eax",
+        "mov ecx, -1",
+        "repne scasb",
+        // The count went down by one for each byte, the zero included.
+        "not ecx",
+        "lea eax, [ecx - 1]",
+        "pop edi",
+        "ret",
+    )
+}
+
 /// Named by the unwind tables of the precompiled `core`; a panic ends the machine before anything is unwound.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() -> ! {
