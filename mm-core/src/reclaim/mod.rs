@@ -165,7 +165,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ) -> Result<Pfn, AllocError> {
         let Block { pages, flags, kind, link } = block;
         let result = self.reclaim(flags, pages, error, || self.memory.take_block_now(pages, flags, kind, link));
-        let result = result.or_else(|failed| match failed.waits {
+        let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
                 self.memory.wait_for_block(block, until, failed.error)
