@@ -80,13 +80,12 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     #[inline(never)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        let area = Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller);
         let id = memory.area_take()?;
         // SAFETY: the record is ours.
-        unsafe { memory.area(id).write(area) };
+        unsafe { memory.area(id).write(Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller)) };
         let flags = request.flags.difference(Gfp::HIGHMEM);
         let block = match memory.take_block(pages, flags, FrameKind::Mapped, id) {
-            Err(_) if request.until.is_some() => {
+            Err(_) if P::CAN_WAIT && request.until.is_some() => {
                 memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.until)
             }
             block => block,

@@ -50,7 +50,7 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) dma: DmaClasses<P>,
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
-    pub(crate) shrinkers: Shrinkers<P::Lock>,
+    pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
 }
 
@@ -237,8 +237,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.areas.drain(&self.memory);
-        self.classes().for_each(|class| class.drain());
-        self.dma_classes().for_each(|(_, class)| class.drain());
+        for number in 0..MAX_CLASSES {
+            // One after the other: an iterator over caches is passed through memory.
+            self.class(number).inspect(Slabs::drain);
+            self.drain_dma(number);
+        }
         self.drain_caches();
         self.memory.meta_drain();
     }

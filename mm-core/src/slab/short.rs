@@ -61,7 +61,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// An object without making a slab.
-    fn free_object(&self) -> Option<NonNull<u8>> {
+    pub fn free_object(&self) -> Option<NonNull<u8>> {
         self.any_object(&mut self.state.lock())
     }
 

@@ -23,7 +23,7 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::slab::{CacheState, Slabs};
-use crate::zone::{MAX_ZONES, ZoneKind, ZoneState};
+use crate::zone::{MAX_ZONES, ZoneGuard, ZoneKind};
 use core::pin::{Pin, pin};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
@@ -78,11 +78,15 @@ impl<L: RawLock> Waiting<L> {
     }
 }
 
+/// See [`Memory::serve`].
+type ServeZone<P, B> = for<'z> fn(&'z Memory<P, B>, usize, ZoneGuard<'z, <P as Platform>::Lock>);
+/// See [`Slabs::serve`].
+type ServeCache<P, B> = for<'z> fn(&Slabs<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
+
 /// What serves the queue.
 pub(crate) struct Servants<P: Platform, B: Backend> {
-    zone: for<'z> fn(&'z Memory<P, B>, usize, Guard<'z, P::Lock, ZoneState>),
-    /// See [`Slabs::serve`].
-    pub cache: for<'z> fn(&Slabs<'z, P, B>, Guard<'z, P::Lock, CacheState>),
+    zone: ServeZone<P, B>,
+    pub cache: ServeCache<P, B>,
 }
 
 /// A block that is wanted, and what becomes of it.
@@ -119,7 +123,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// [`serve`](Self::serve) if somebody waits.
     #[cold]
     #[inline(never)]
-    pub(crate) fn hand_over<'z>(&'z self, index: usize, zone: Guard<'z, P::Lock, ZoneState>) {
+    pub(crate) fn hand_over<'z>(&'z self, index: usize, zone: ZoneGuard<'z, P::Lock>) {
         if let Some(servants) = self.servants() {
             (servants.zone)(self, index, zone);
         }
@@ -128,7 +132,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// Hands what the zone has free to those who wait for it, oldest first, one block a lock hold, and wakes them.
     ///
     /// Cost: per waiter served, and per batch of waiters it does not fit.
-    fn serve<'z>(&'z self, index: usize, mut zone: Guard<'z, P::Lock, ZoneState>) {
+    fn serve<'z>(&'z self, index: usize, mut zone: ZoneGuard<'z, P::Lock>) {
         let search = Ended { memory: self, search: Search::new() };
         loop {
             let step = self.waiting.change(|queue| {
