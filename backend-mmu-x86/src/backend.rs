@@ -6,7 +6,7 @@ use crate::{change, walker, window};
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm_core::vmalloc::Mapped;
 use mm_core::{
-    Backend, CacheMode, InManager, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, RawLock,
+    Backend, CacheMode, InManager, Join, MapError, MapFrames, PageRange, PageTable, Pfn, Platform, Prot, RawLock,
     TableFrames, VirtAddr, VirtRange, Walk,
 };
 
@@ -223,6 +223,11 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     ) -> Result<u32, MapError> {
         // SAFETY: by the caller.
         unsafe { change::protect(&self.machine, root, at.0, pages, prot, tables) }
+    }
+
+    unsafe fn join(&self, root: Pfn, at: VirtAddr, from: u32, tables: &mut impl TableFrames) -> Join {
+        // SAFETY: by the caller.
+        unsafe { change::join(&self.machine, root, at.0, from, tables) }
     }
 
     #[inline]

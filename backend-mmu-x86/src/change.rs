@@ -1,10 +1,10 @@
 //! Changing the protection of what is mapped, splitting large entries on the way.
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Size};
 use crate::machine::Machine;
 use crate::table::{ENTRIES, Table, descend, index, link, lowest};
 use crate::walker::{BATCH, LARGE_PAGES, is_kernel_page};
-use mm_core::{MapError, Pfn, Prot, TableFrames};
+use mm_core::{Join, MapError, Pfn, Prot, TableFrames};
 
 /// See [`PageTable::protect`](mm_core::PageTable::protect).
 ///
@@ -86,4 +86,45 @@ unsafe fn protect_large<M: Machine>(
     // cache mode, so a CPU that still has the old entry cached sees no more than an old protection.
     unsafe { spot.table.replace(spot.index, link::<M>(table.pfn, 1)) };
     Ok(count)
+}
+
+/// See [`PageTable::join`](mm_core::PageTable::join).
+///
+/// # Safety
+/// As there.
+pub(crate) unsafe fn join<M: Machine>(
+    machine: &M,
+    root: Pfn,
+    at: usize,
+    from: u32,
+    tables: &mut impl TableFrames,
+) -> Join {
+    if !is_kernel_page::<M>(at) || !at.is_multiple_of(ENTRIES << 12) || from >= LARGE_PAGES {
+        return Join::Differs;
+    }
+    // SAFETY: by the caller.
+    let spot = unsafe { descend(machine, root, at, 1) };
+    let link = spot.table.load(spot.index);
+    if spot.level != 1 || !link.is_table() || link.is_permanent() {
+        return Join::Differs;
+    }
+    // SAFETY: a link leads to a table, which stays while the lock is held.
+    let table = unsafe { Table::at(machine, link.pfn()) };
+    let first = table.load(0);
+    if !first.is_present() || first.pfn().0 & (LARGE_PAGES - 1) != 0 {
+        return Join::Differs;
+    }
+    let end = (from + BATCH).min(LARGE_PAGES);
+    if (from..end).any(|i| table.load(i as usize).0 != first.0 + u64::from(i) * Entry::NEXT_PAGE) {
+        return Join::Differs;
+    }
+    if end < LARGE_PAGES {
+        return Join::Same;
+    }
+    let entry = Entry::leaf(first.pfn(), Size::Large, first.prot(), first.cache(Size::Page));
+    // SAFETY: the caller holds the lock. The large entry maps every page to the same frame with the same rights and cache
+    // mode as the table's, so a CPU that has some of those cached sees no difference.
+    unsafe { spot.table.replace(spot.index, entry) };
+    tables.sub_entries(table.pfn, LARGE_PAGES);
+    Join::Joined(table.pfn)
 }

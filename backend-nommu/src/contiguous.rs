@@ -6,9 +6,9 @@
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
-use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, Cursor, Ioremaps};
+use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, AreaUses, CopyWay, Cursor, Ioremaps, Withdrawn};
 use mm_core::{
-    AllocError, AreaHit, AreaInfo, AreaKind, Backend, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory,
+    AllocError, AreaHit, AreaInfo, AreaKind, Backend, Bug, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory,
     MmError, NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
 };
 
@@ -25,6 +25,44 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
         // SAFETY: no function of this file takes it twice or calls another that does while it holds it, and each drops
         // it before it returns.
         unsafe { self.ioremaps.acquire() }
+    }
+
+    /// The record of the area that is the block at `addr`, live or not.
+    fn block_record(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
+        let pfn = memory.backend().direct_frame(addr);
+        let (_, id) = memory.block_at(pfn, FrameKind::Mapped)?;
+        (id != NIL && addr & (B::PAGE_SIZE - 1) == 0).then_some(id)
+    }
+
+    /// Publishes an area that is no block of its own.
+    fn list(&self, memory: &Memory<P, B>, mut area: Area) -> Result<(), MmError> {
+        area.publish();
+        let id = memory.area_take()?;
+        // SAFETY: the record is ours.
+        unsafe { memory.area(id).write(area) };
+        // SAFETY: the record is live, and `withdraw` removes it before it is given back.
+        if let Err(error) = unsafe { self.locked().add(memory, id) } {
+            memory.area_give(id);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Why `addr` is not the first byte of a live area of `kind`.
+    #[cold]
+    fn refusal_of(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> FreeError {
+        if kind == AreaKind::Alloc {
+            return self.refusal(memory, addr);
+        }
+        let other = if kind == AreaKind::Map { AreaKind::Ioremap } else { AreaKind::Map };
+        if self.locked().find_kind(memory, addr as u64, other).is_some() {
+            return FreeError::WrongAllocator;
+        }
+        match memory.refusal_of_area(addr) {
+            // Not RAM either: nothing is mapped there, or no more.
+            FreeError::Foreign => FreeError::DoubleFree,
+            error => error,
+        }
     }
 
     /// Why `addr`, which is not the first byte of a live area, is refused.
@@ -80,17 +118,28 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     #[inline(never)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
+        // Blocks are aligned to the power of two that holds them, so a longer one is aligned to more; its tail goes back.
+        let block = pages.max(request.align >> B::PAGE_SHIFT);
         let id = memory.area_take()?;
         // SAFETY: the record is ours.
-        unsafe { memory.area(id).write(Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller)) };
+        unsafe {
+            let area = memory.area(id);
+            area.write(Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller));
+            (*area).uses = request.uses;
+        }
         let flags = request.flags.difference(Gfp::HIGHMEM);
-        let block = match memory.take_block(pages, flags, FrameKind::Mapped, id) {
+        let block = match memory.take_block(block, flags, FrameKind::Mapped, id) {
             Err(_) if P::CAN_WAIT && request.until.is_some() => {
-                memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.until)
+                memory.take_block_until(block, flags, FrameKind::Mapped, id, request.until)
             }
+            taken => taken,
+        };
+        let taken = match block {
+            // The tail of a block that was aligned to more than its length goes back.
+            Ok(pfn) if request.align >> B::PAGE_SHIFT > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
             block => block,
         };
-        match block {
+        match taken {
             Ok(pfn) => {
                 let ptr = memory.frame_ptr(pfn);
                 let lock = self.locked();
@@ -108,27 +157,116 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         }
     }
 
+    fn vfree(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
+        let area = self.withdraw(memory, addr, kind)?;
+        self.release(memory, area.record);
+        Ok(())
+    }
+
     #[inline(never)]
-    fn vfree(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        let pfn = memory.backend().direct_frame(addr);
-        let lock = self.locked();
-        let id = match memory.block_at(pfn, FrameKind::Mapped) {
-            Some((_, id)) if id != NIL && addr & (B::PAGE_SIZE - 1) == 0 => id,
-            _ => {
-                drop(lock);
-                return Err(self.refusal(memory, addr));
-            }
+    fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<Withdrawn, FreeError> {
+        let mut lock = self.locked();
+        let id = match kind {
+            AreaKind::Alloc => self.block_record(memory, addr),
+            AreaKind::Map | AreaKind::Ioremap => lock.find_kind(memory, addr as u64, kind),
         };
-        // SAFETY: the first frame of an area names its record, which is live while the block is, under the lock.
+        let Some(id) = id else {
+            drop(lock);
+            return Err(self.refusal_of(memory, addr, kind));
+        };
+        // SAFETY: the first frame of an area, and the list of ioremaps, name live records, and the lock guards their state.
         let area = unsafe { &mut *memory.area(id) };
         if !area.is_live() {
             return Err(FreeError::DoubleFree);
         }
         area.withdraw();
-        // From here on it is nobody's but ours; behind the lock, because the free may wake who waits for it.
-        drop(lock);
-        memory.free_block(pfn, FrameKind::Mapped, None)?;
-        memory.area_give(id);
+        area.next = NIL;
+        if kind != AreaKind::Alloc {
+            // SAFETY: found in it, under the lock that is still held.
+            unsafe { lock.remove(memory, id) };
+        }
+        Ok(Withdrawn { record: id, pages: area.pages })
+    }
+
+    fn release(&self, memory: &Memory<P, B>, first: u32) {
+        let mut id = first;
+        while id != NIL {
+            // SAFETY: a hidden area's record is its freer's.
+            let (addr, kind, next) = unsafe {
+                let area = &*memory.area(id);
+                (area.addr, area.kind, area.next)
+            };
+            if kind == AreaKind::Alloc {
+                let pfn = memory.backend().direct_frame(addr);
+                if memory.free_block(pfn, FrameKind::Mapped, None).is_err() {
+                    memory.platform().bug(&Bug::Damage { what: "an area is not the block it names", at: addr });
+                }
+            }
+            memory.area_give(id);
+            id = next;
+        }
+    }
+
+    fn vmap(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        _prot: Prot,
+        uses: AreaUses,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError> {
+        let neighbours = frames.windows(2).all(|two| two[0].0.wrapping_add(1) == two[1].0);
+        let (Some(&first), true) = (frames.first(), neighbours) else { return Err(MmError::Unsupported) };
+        let ptr = memory.frame_ptr(first);
+        let size = frames.len() << B::PAGE_SHIFT;
+        let mut area = Area::new(ptr.addr(), size, frames.len() as u32, AreaKind::Map, caller);
+        area.phys = ptr.addr() as u64;
+        area.uses = uses;
+        self.list(memory, area)?;
+        NonNull::new(ptr).ok_or(MmError::Unsupported)
+    }
+
+    fn area_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<(AreaInfo, AreaUses)> {
+        let lock = self.locked();
+        let kinds = [AreaKind::Map, AreaKind::Ioremap];
+        let listed = || kinds.iter().find_map(|kind| lock.find_kind(memory, addr as u64, *kind));
+        let id = self.block_record(memory, addr).or_else(listed)?;
+        // SAFETY: as in `withdraw`.
+        let area = unsafe { &*memory.area(id) };
+        area.is_live().then(|| (area.info(), area.uses))
+    }
+
+    fn set_size(&self, memory: &Memory<P, B>, addr: usize, size: usize) -> bool {
+        let _lock = self.locked();
+        let Some(id) = self.block_record(memory, addr) else { return false };
+        // SAFETY: as in `withdraw`.
+        let area = unsafe { &mut *memory.area(id) };
+        let fits = area.is_live() && size.div_ceil(B::PAGE_SIZE) == area.pages as usize;
+        if fits {
+            area.size = size;
+        }
+        fits
+    }
+
+    unsafe fn copy(&self, memory: &Memory<P, B>, addr: usize, buffer: *mut u8, bytes: usize, way: CopyWay) -> bool {
+        let _lock = self.locked();
+        let pfn = memory.backend().direct_frame(addr);
+        if memory.frame_is_free(pfn) {
+            return false;
+        }
+        let frame = memory.frame_ptr(Pfn(pfn as u32)).wrapping_add(addr & (B::PAGE_SIZE - 1));
+        // SAFETY: RAM of this manager that is in use; the bytes lie in its page, and the buffer is good for them.
+        unsafe {
+            match way {
+                CopyWay::Read => buffer.copy_from_nonoverlapping(frame, bytes),
+                CopyWay::Write => frame.copy_from_nonoverlapping(buffer, bytes),
+            }
+        }
+        true
+    }
+
+    fn reserve_tables(&self, _memory: &Memory<P, B>, _tables: usize) -> Result<(), AllocError> {
+        // There are none.
         Ok(())
     }
 
@@ -153,36 +291,11 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         let mut area = Area::new(addr, size, pages as u32, AreaKind::Ioremap, caller);
         area.phys = phys.0;
         area.cache = cache;
-        area.publish();
-        let id = memory.area_take()?;
-        // SAFETY: the record is ours.
-        unsafe { memory.area(id).write(area) };
-        // SAFETY: the record is live, and `iounmap` removes it before it gives it back.
-        if let Err(error) = unsafe { self.locked().add(memory, id) } {
-            memory.area_give(id);
-            return Err(error);
-        }
+        self.list(memory, area)?;
         Ok(start)
     }
 
-    fn iounmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        let mut ioremaps = self.locked();
-        let Some(id) = ioremaps.find(memory, addr as u64) else {
-            drop(ioremaps);
-            return Err(match memory.refusal_of_area(addr) {
-                // Not RAM either: nothing is mapped there, or no more.
-                FreeError::Foreign => FreeError::DoubleFree,
-                error => error,
-            });
-        };
-        // SAFETY: found in it, under the lock that is still held.
-        unsafe { ioremaps.remove(memory, id) };
-        drop(ioremaps);
-        memory.area_give(id);
-        Ok(())
-    }
-
-    fn protect(&self, _memory: &Memory<P, B>, _addr: usize, _prot: Prot) -> Result<(), MmError> {
+    fn protect(&self, _memory: &Memory<P, B>, _addr: usize, _pages: usize, _prot: Prot) -> Result<(), MmError> {
         Err(MmError::Unsupported)
     }
 
@@ -231,9 +344,17 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
 
     fn drain(&self, _memory: &Memory<P, B>) {}
 
-    fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
+    fn check(&self, memory: &Memory<P, B>, hidden: u32) -> Result<AreaTally, (&'static str, usize)> {
         self.locked().check(memory)?;
         let mut tally = AreaTally::default();
+        let mut id = hidden;
+        while id != NIL {
+            // SAFETY: the list is of hidden areas, whose records are live; nothing else runs.
+            let area = unsafe { &*memory.area(id) };
+            tally.records += 1;
+            tally.frames += if area.kind == AreaKind::Alloc { area.pages as usize } else { 0 };
+            id = area.next;
+        }
         let mut cursor = Cursor::at(0);
         while let Some(area) = self.next(memory, &mut cursor) {
             tally.areas += 1;

@@ -126,6 +126,17 @@ pub struct Mapping {
     pub cache: CacheMode,
 }
 
+/// What [`PageTable::join`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Join {
+    /// There is no such table, or its entries are not of one kind.
+    Differs,
+    /// They are so far.
+    Same,
+    /// All were, and one entry is in the place of this table.
+    Joined(Pfn),
+}
+
 /// What a batch of entries is to map.
 #[derive(Clone, Copy, Debug)]
 pub enum MapFrames<'a> {
@@ -135,7 +146,16 @@ pub enum MapFrames<'a> {
     Each(&'a [Pfn]),
 }
 
-impl MapFrames<'_> {
+impl<'a> MapFrames<'a> {
+    /// The first `count` of them, or all.
+    #[inline(always)]
+    pub fn first(self, count: u32) -> MapFrames<'a> {
+        match self {
+            MapFrames::Run(run) => MapFrames::Run(PageRange { start: run.start, count: run.count.min(count) }),
+            MapFrames::Each(frames) => MapFrames::Each(&frames[..frames.len().min(count as usize)]),
+        }
+    }
+
     /// How many.
     #[inline(always)]
     pub fn count(&self) -> u32 {
@@ -312,6 +332,16 @@ pub unsafe trait PageTable: Backend {
         prot: Prot,
         tables: &mut impl TableFrames,
     ) -> Result<u32, MapError>;
+
+    /// Looks at the [`Self::BATCH`] entries from number `from` on of the lowest table at `at`, its first address: whether
+    /// they go on, frame after frame, what its first entry begins. When these are its last, the table is replaced by one
+    /// large entry that means the same, and unlinked; it is not retired, and still holds its entries.
+    ///
+    /// Nothing is changed otherwise. A table made at boot stays.
+    ///
+    /// # Safety
+    /// As for [`map`](PageTable::map); the entries before `from` were looked at, and are as they were.
+    unsafe fn join(&self, root: Pfn, at: VirtAddr, from: u32, tables: &mut impl TableFrames) -> Join;
 
     /// Writes a non-present guard entry that carries `tag` at `at`.
     ///

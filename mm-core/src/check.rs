@@ -105,7 +105,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if slabs != tally.slab_heads {
             return Err(Damage { what: "the caches and the frame table disagree on slabs", at: slabs });
         }
-        let areas = self.areas.check(&self.memory)?;
+        let areas = self.areas.check(&self.memory, self.first_deferred())?;
         if areas.frames != tally.mapped {
             return Err(Damage { what: "frames of areas and areas disagree", at: tally.mapped });
         }

@@ -110,7 +110,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Special flags, zero, and sizes above the largest class.
     #[inline(never)]
-    fn kmalloc_other(
+    pub(crate) fn kmalloc_other(
         &self,
         size: usize,
         flags: Gfp,

@@ -66,7 +66,7 @@ mod with;
 mod zone;
 
 pub use addr::{PageRange, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-pub use backend::{Backend, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
+pub use backend::{Backend, Join, MapError, MapFrames, Mapping, PageTable, TableFrames, Walk};
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
@@ -96,7 +96,7 @@ pub use prot::{CacheMode, Prot};
 pub use reclaim::{ShrinkRequest, Shrinker, ShrinkerId};
 pub use slab::{ClassStates, InManager, SetAside, SlabCounts};
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
-pub use vmalloc::{AreaHit, AreaInfo, AreaKind, IoMapping, Place, VmArea};
+pub use vmalloc::{AreaHit, AreaInfo, AreaKind, AreaOptions, Entries, FreeBatch, IoMapping, Place, VmArea};
 pub use wait::{AllocPages, GetFreePages, Kmalloc};
 pub use with::With;
 pub use zone::{Depth, Marks, Tuning, ZoneKind, ZoneSpec};

@@ -14,7 +14,7 @@ use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::reclaim::{Shrinkers, Turn};
 use crate::slab::{CacheState, ClassStates, ClassTable, Hooks, MAX_CLASSES, Slabs};
-use crate::vmalloc::AreaFamily;
+use crate::vmalloc::{AreaFamily, AreaList};
 use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
@@ -50,6 +50,7 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) dma: DmaClasses<P>,
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
+    pub(crate) deferred: Locked<P::Lock, AreaList>,
     pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
 }
@@ -67,6 +68,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             dma: DmaClasses::new(),
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
+            deferred: Locked::new(AreaList::EMPTY),
             shrinkers: Shrinkers::new(),
             turn: Turn::new(),
         }
@@ -232,10 +234,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks: &Hooks::NONE }
     }
 
-    /// Gives back everything caches hold: kept slabs, kept descriptor pages, kept page tables.
+    /// Gives back everything caches hold: areas whose free was put off, kept slabs, kept descriptor pages, kept page tables.
     ///
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
+        self.flush_deferred();
         self.areas.drain(&self.memory);
         for number in 0..MAX_CLASSES {
             // One after the other: an iterator over caches is passed through memory.

@@ -118,7 +118,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if flags.contains(Gfp::WAIT) {
             let context = self.platform.context();
             if context != Context::Task {
-                return Ok(self.no_wait(flags, context, caller));
+                if context == Context::Atomic {
+                    self.report_may_wait(caller);
+                }
+                // Here, so that the compiler still knows the others of a caller's fixed flags.
+                return Ok(flags.difference(Gfp::WAIT));
             }
         }
         Ok(flags)
@@ -151,16 +155,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         core::hint::black_box(memory)
     }
 
-    /// The flags without `WAIT`, told of in an atomic context.
     #[cold]
     #[inline(never)]
-    fn no_wait(&self, flags: Gfp, context: Context, caller: &'static Location<'static>) -> Gfp {
-        if context == Context::Atomic {
-            self.report_may_wait(caller);
-        }
-        flags.difference(Gfp::WAIT)
-    }
-
     fn report_may_wait(&self, caller: &'static Location<'static>) {
         // By value: one place in the source can have several copies of its location. (Byte by byte: comparing strings
         // would bring a library function in that nothing else here needs.)
@@ -259,6 +255,37 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             Ok(count)
         })
+    }
+
+    /// Shortens the live block of `kind` at `pfn` to `pages`; the tail is free again. Returns the block.
+    ///
+    /// Context: any. Cost: as freeing the tail.
+    ///
+    /// # Errors
+    /// `BadPointer` when there is no such block, or it is not longer.
+    pub fn trim_block(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
+        let Some((region, frame)) = self.frames.find(pfn.0 as usize) else { return Err(AllocError::BadPointer) };
+        let zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let tail = (head.count() as usize).checked_sub(pages).filter(|tail| *tail != 0 && pages != 0 && head.is(kind));
+        let Some(tail) = tail else { return Err(AllocError::BadPointer) };
+        frame.set_head(Head::new(kind, head.class() as u8, pages as u32));
+        let behind = pfn.0 as usize + pages;
+        if let Some(frame) = region.frame(behind) {
+            frame.set_head(Head::new(FrameKind::Held, 0, tail as u32));
+        }
+        drop(zone);
+        // As any block, for somebody may wait for it.
+        let _ = self.free_block(behind, FrameKind::Held, Some(tail));
+        Ok(pfn)
+    }
+
+    /// True for a frame number, which may be anything, that is free or no frame of this manager.
+    pub fn frame_is_free(&self, pfn: usize) -> bool {
+        let Some((region, _)) = self.frames.find(pfn) else { return true };
+        let _zone = self.zones.zone(region.zone()).lock();
+        // SAFETY: the zone's lock is held, and this is the only reference.
+        unsafe { region.buddy() }.is_free(pfn as u32)
     }
 
     /// [`Zones::give`], which hands the block over if somebody waits for it. No lock is held.

@@ -208,7 +208,7 @@ impl Buddy {
         if self.open != NO_WORD {
             self.close();
         }
-        (0..=self.max_order).rev().find(|&order| self.top[order] != 0)
+        (0..=self.max_order).rev().find(|&order| self.first(order).is_some())
     }
 
     /// The lowest root with a free block of `order`.

@@ -55,6 +55,23 @@ pub struct Area {
     pub caller: &'static Location<'static>,
     /// Its place among the ioremaps, for one.
     pub(super) node: Node,
+    /// The next one in a list of hidden areas, or `NIL`.
+    pub next: u32,
+    /// What may be done with it beside freeing it.
+    pub uses: AreaUses,
+}
+
+bitflags::bitflags! {
+    /// What an area was made for.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct AreaUses: u8 {
+        /// Its pages may be mapped for users: it was zeroed (`VM_USERMAP`).
+        const USER = 1;
+        /// It belongs to `vm_map_ram`.
+        const RAM = 2;
+        /// A page of it was executable, so aliases of its frames were made read-only.
+        const EXECUTED = 4;
+    }
 }
 
 const _: () = assert!(size_of::<Area>() <= MetaSize::Large.bytes());
@@ -93,16 +110,18 @@ impl Area {
             phys: 0,
             caller,
             node: Node::NEW,
+            next: NIL,
+            uses: AreaUses::empty(),
         }
     }
 
-    /// Fills a record, hidden, but for its node, which only an ioremap has.
+    /// Fills a record, hidden, but for its node, which only an ioremap has, and its place in a list.
     ///
     /// # Safety
     /// `record` is one's own.
     #[inline(always)]
     pub(super) unsafe fn fill(record: *mut Area, area: Area) {
-        let Area { addr, size, pages, kind, state, cache, phys, caller, node } = area;
+        let Area { addr, size, pages, kind, state, cache, phys, caller, node, next: _, uses } = area;
         // SAFETY: by the caller; no reference to the record is made, which may not be initialised yet.
         unsafe {
             (&raw mut (*record).addr).write(addr);
@@ -113,6 +132,7 @@ impl Area {
             (&raw mut (*record).cache).write(cache);
             (&raw mut (*record).phys).write(phys);
             (&raw mut (*record).caller).write(caller);
+            (&raw mut (*record).uses).write(uses);
             if kind == AreaKind::Ioremap {
                 (&raw mut (*record).node).write(node);
             }

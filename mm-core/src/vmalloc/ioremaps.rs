@@ -1,5 +1,6 @@
 //! The live ioremaps, so that a range is never mapped with two cache modes.
 
+use super::area::AreaKind;
 use super::interval::{Cursor, IntervalTree, Node, Nodes};
 use crate::addr::PhysRange;
 use crate::backend::Backend;
@@ -79,6 +80,23 @@ impl Ioremaps {
     /// The oldest record of exactly this physical start. Cost: logarithmic.
     pub fn find<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, start: u64) -> Option<u32> {
         self.trees.iter().find_map(|tree| tree.find(memory, start))
+    }
+
+    /// The oldest record of `kind` at exactly this physical start. Cost: logarithmic, and one step for each of the others there.
+    pub fn find_kind<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, start: u64, kind: AreaKind) -> Option<u32> {
+        self.trees.iter().find_map(|tree| {
+            let mut cursor = Cursor::at(start);
+            while let Some(id) = tree.advance(memory, &mut cursor) {
+                if cursor.start() != start {
+                    return None;
+                }
+                // SAFETY: records in a tree are live.
+                if unsafe { (*memory.area(id)).kind } == kind {
+                    return Some(id);
+                }
+            }
+            None
+        })
     }
 
     /// The next record by physical address, those of equal start by age; the cursor moves behind it. Cost:

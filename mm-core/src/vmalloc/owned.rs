@@ -4,8 +4,9 @@ use crate::addr::{Pfn, PhysAddr};
 use crate::error::{AllocError, MmError};
 use crate::global::Manager;
 use crate::platform::{Bug, Platform};
-use crate::prot::Prot;
-use crate::vmalloc::AreaFamily;
+use crate::prot::{CacheMode, Prot};
+use crate::vmalloc::AreaOptions;
+use core::panic::Location;
 use core::ptr::NonNull;
 
 /// An owned area of vmalloc memory, freed when dropped.
@@ -39,6 +40,15 @@ impl<M: Manager> VmArea<M> {
         Ok(VmArea { start: manager.mm().vzalloc(size)?, size, manager })
     }
 
+    /// An area made as `options` say.
+    ///
+    /// # Errors
+    /// As [`Mm::vmalloc_with`](crate::Mm::vmalloc_with).
+    #[track_caller]
+    pub fn with_options_in(size: usize, options: &AreaOptions, manager: M) -> Result<Self, AllocError> {
+        Ok(VmArea { start: manager.mm().vmalloc_with(size, options)?, size, manager })
+    }
+
     /// The first byte.
     pub fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
@@ -58,15 +68,13 @@ impl<M: Manager> VmArea<M> {
         self.manager.mm().vmalloc_to_page(self.start.as_ptr().wrapping_add(offset))
     }
 
-    /// Changes what the whole area allows.
-    ///
-    /// Context: task. Cost: per batch of 32 entries, and one flush.
+    /// Changes what the whole area allows, as [`Mm::set_memory`](crate::Mm::set_memory).
     ///
     /// # Errors
-    /// `Unsupported` without an MMU, and for `ReadExecute`: the frames stay writable through the direct map.
+    /// As there.
     pub fn protect(&mut self, prot: Prot) -> Result<(), MmError> {
         let mm = self.manager.mm();
-        mm.areas.protect(&mm.memory, self.start.as_ptr().addr(), prot)
+        mm.set_memory(self.start.as_ptr(), self.size.div_ceil(<M::Backend as crate::Backend>::PAGE_SIZE), prot)
     }
 
     /// Gives up ownership; `Mm::vfree` frees it.
@@ -97,6 +105,16 @@ unsafe impl<M: Manager + Send> Send for IoMapping<M> {}
 unsafe impl<M: Manager + Sync> Sync for IoMapping<M> {}
 
 impl<M: Manager> IoMapping<M> {
+    /// Maps `size` bytes at `phys` in a cache mode of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Mm::ioremap`](crate::Mm::ioremap).
+    #[track_caller]
+    pub fn with_cache_in(phys: PhysAddr, size: usize, cache: CacheMode, manager: M) -> Result<Self, MmError> {
+        let start = manager.mm().ioremap_at(phys, size, cache, Location::caller())?;
+        Ok(IoMapping { start, size, manager })
+    }
+
     /// Maps `size` bytes of device registers at `phys`, uncached.
     ///
     /// # Errors

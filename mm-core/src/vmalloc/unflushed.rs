@@ -1,7 +1,8 @@
 //! What was unmapped and not yet flushed.
 
+use super::area::AreaUses;
 use super::mapped::Mapped;
-use crate::addr::{Pfn, VirtRange};
+use crate::addr::{PageRange, Pfn, VirtRange};
 use crate::backend::{Backend, PageTable, TableFrames};
 use crate::error::AllocError;
 use crate::fault::FaultClass;
@@ -25,8 +26,10 @@ pub struct Unflushed<'a, P: Platform, B: PageTable> {
     blocks: Chain,
     /// Tables that became empty.
     tables: Chain,
-    /// The area's record.
-    record: u32,
+    /// The records of the areas, linked through `Area::next`.
+    records: u32,
+    /// How many of them had an executable page.
+    executed: usize,
 }
 
 impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
@@ -38,7 +41,11 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         tables: Chain,
         record: u32,
     ) -> Self {
-        Unflushed { memory, family, range, blocks, tables, record }
+        // SAFETY: a hidden area's record is its freer's.
+        let area = unsafe { &mut *memory.area(record) };
+        area.next = NIL;
+        let executed = usize::from(area.uses.contains(AreaUses::EXECUTED));
+        Unflushed { memory, family, range, blocks, tables, records: record, executed }
     }
 
     /// Flushes the range from every TLB, then gives frames, tables, record and addresses back.
@@ -50,15 +57,55 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         core::mem::ManuallyDrop::new(self).release();
     }
 
+    /// Adds what another one holds, to be flushed with this.
+    pub(super) fn join(&mut self, other: Self) {
+        let mut other = core::mem::ManuallyDrop::new(other);
+        let (start, end) = (self.range.start.min(other.range.start), self.range.end.max(other.range.end));
+        self.range = VirtRange { start, end };
+        self.executed += other.executed;
+        self.blocks.append(self.memory, &mut other.blocks);
+        self.tables.append(self.memory, &mut other.tables);
+        while other.records != NIL {
+            let record = other.records;
+            // SAFETY: as in `new`.
+            let next = unsafe { &raw mut (*self.memory.area(record)).next };
+            // SAFETY: as in `new`.
+            other.records = unsafe { next.replace(self.records) };
+            self.records = record;
+        }
+    }
+
     #[inline(always)]
     fn release(&mut self) {
         self.memory.backend.flush(self.range);
         self.memory.platform.flush_remote(self.range);
+        if self.executed != 0 {
+            self.unseal();
+        }
         self.blocks.free(self.memory);
         if !self.tables.is_empty() {
             self.give_tables();
         }
-        self.family.give_room(self.memory, self.record);
+        // Mostly there is one.
+        while self.records != NIL {
+            // SAFETY: as in `new`.
+            let next = unsafe { (*self.memory.area(self.records)).next };
+            self.family.give_room(self.memory, core::mem::replace(&mut self.records, next));
+        }
+    }
+
+    /// Frames that were executable are writable through the direct map again, now that they are so nowhere else.
+    #[cold]
+    #[inline(never)]
+    fn unseal(&mut self) {
+        let mut pfn = self.blocks.0;
+        while let Some(frame) = (pfn != NIL).then(|| self.memory.frames.frame(Pfn(pfn))).flatten() {
+            self.family.unseal_freed(self.memory, PageRange { start: Pfn(pfn), count: frame.head().count() });
+            pfn = frame.link();
+        }
+        for _ in 0..self.executed {
+            self.family.forget_executed();
+        }
     }
 
     #[cold]
@@ -104,6 +151,17 @@ impl Chain {
         self.0 = pfn;
     }
 
+    /// Moves all of another chain here. Cost: its length.
+    fn append<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, other: &mut Chain) {
+        while other.0 != NIL {
+            let pfn = other.0;
+            let Some(frame) = memory.frames.frame(Pfn(pfn)) else { return };
+            other.0 = frame.link();
+            frame.set_link(self.0);
+            self.0 = pfn;
+        }
+    }
+
     /// Frees all blocks, after their flush.
     #[inline(always)]
     fn free<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) {
@@ -126,11 +184,80 @@ impl Chain {
     }
 }
 
+/// Zeroed frames for tables that are kept aside, linked through their frame records.
+pub(super) struct TableReserve {
+    frames: Chain,
+    pub(super) kept: usize,
+    wanted: usize,
+}
+
+impl TableReserve {
+    pub(super) const fn new() -> Self {
+        TableReserve { frames: Chain::new(), kept: 0, wanted: 0 }
+    }
+
+    fn keep<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, pfn: Pfn) {
+        if let Some(frame) = memory.frames.frame(pfn) {
+            frame.set_link(self.frames.0);
+            self.frames.0 = pfn.0;
+            self.kept += 1;
+        }
+    }
+
+    fn take<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) -> Option<Pfn> {
+        let pfn = self.frames.pop(memory)?;
+        self.kept -= 1;
+        Some(pfn)
+    }
+}
+
 impl<P: Platform, B: PageTable> Mapped<P, B> {
+    /// A zeroed frame for a table.
+    fn take_table(&self, memory: &Memory<P, B>, until: Option<Duration>) -> Result<Pfn, AllocError> {
+        memory.fault_point(FaultClass::Table)?;
+        let spare = self.room.lock().tables.pop();
+        match spare {
+            Some(pfn) => Ok(pfn),
+            None => memory.take_block_until(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL, until),
+        }
+    }
+
+    /// Keeps so many tables aside.
+    pub(super) fn set_reserve(&self, memory: &Memory<P, B>, tables: usize) -> Result<(), AllocError> {
+        let before = core::mem::replace(&mut self.reserve.lock().wanted, tables);
+        while self.reserve.lock().kept < tables {
+            match self.take_table(memory, None) {
+                Ok(pfn) => self.reserve.lock().keep(memory, pfn),
+                Err(error) => {
+                    self.reserve.lock().wanted = before;
+                    self.trim_reserve(memory);
+                    return Err(error);
+                }
+            }
+        }
+        self.trim_reserve(memory);
+        Ok(())
+    }
+
+    /// Gives back what is kept beyond what is wanted.
+    fn trim_reserve(&self, memory: &Memory<P, B>) {
+        loop {
+            let mut reserve = self.reserve.lock();
+            if reserve.kept <= reserve.wanted {
+                return;
+            }
+            let pfn = reserve.take(memory);
+            drop(reserve);
+            if let Some(pfn) = pfn {
+                let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
+            }
+        }
+    }
+
     /// Keeps a flushed table for the next area, or frees it: most areas come and go in address space whose tables went
     /// with the area before.
     #[cold]
-    fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
+    pub(super) fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
         if let Some(frame) = memory.frames.frame(pfn) {
             frame.set_head(Head::new(FrameKind::Held, 0, 1));
         }
@@ -145,6 +272,12 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             },
             "an emptied table is not zero"
         );
+        let mut reserve = self.reserve.lock();
+        if reserve.kept < reserve.wanted {
+            reserve.keep(memory, pfn);
+            return;
+        }
+        drop(reserve);
         if self.room.lock().tables.push(pfn).is_err() {
             let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
@@ -235,14 +368,9 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     /// `NoMemory`; the frames in hand stay there.
     pub(super) fn stock(&mut self, wanted: usize) -> Result<(), AllocError> {
         while self.stash.len() < wanted.min(MAX_STASH) {
-            self.memory.fault_point(FaultClass::Table)?;
-            let spare = self.family.room.lock().tables.pop();
-            let pfn = match spare {
-                Some(pfn) => pfn,
-                None => {
-                    let flags = GFP_KERNEL.own().union(Gfp::ZERO);
-                    self.memory.take_block_until(1, flags, FrameKind::Held, NIL, self.until)?
-                }
+            let pfn = match self.family.take_table(self.memory, self.until) {
+                Ok(pfn) => pfn,
+                Err(error) => self.family.reserve.lock().take(self.memory).ok_or(error)?,
             };
             let _ = self.stash.push(pfn);
         }

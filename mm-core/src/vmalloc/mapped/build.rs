@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::area::{Area, AreaKind};
+use crate::vmalloc::area::{Area, AreaKind, AreaUses};
 use crate::vmalloc::unflushed::{Retired, Tables};
 use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
@@ -124,6 +124,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let mut area = Area::new(addr, request.size, pages as u32, AreaKind::Alloc, request.caller);
         // Nobody finds it before its guard is there.
         area.publish();
+        area.uses = request.uses;
         Self::fill_record(memory, record, area);
         let flags = if pages == 1 { request.flags } else { quiet(request.flags) };
         let block = match memory.take_block(pages, flags, FrameKind::Mapped, record) {
@@ -188,10 +189,38 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         } else {
             self.begin(memory, request.size, pages, AreaKind::Alloc, layout, request.caller)?
         };
+        // SAFETY: the record is ours until it is published.
+        unsafe { (*memory.area(build.record)).uses = request.uses };
         build.prot = request.prot;
         build.entries = request.entries;
         build.tables.until = request.until;
         build.fill(request.flags, pages)?;
+        build.publish()
+    }
+
+    pub(super) fn build_map(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        prot: Prot,
+        uses: AreaUses,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError> {
+        if prot.writable() && self.is_any_executable(memory, frames) {
+            return Err(MmError::Unsupported);
+        }
+        let pages = frames.len();
+        if pages >= self.window_pages() {
+            return Err(AllocError::NoAddressSpace.into());
+        }
+        let mut build = self.begin(memory, pages << B::PAGE_SHIFT, pages, AreaKind::Map, Layout::Packed, caller)?;
+        // SAFETY: the record is ours until it is published.
+        unsafe { (*memory.area(build.record)).uses = uses };
+        build.prot = prot;
+        let mut done = 0;
+        while done < pages {
+            done += build.map_table(MapFrames::Each(&frames[done..]))? as usize;
+        }
         build.publish()
     }
 
@@ -294,7 +323,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         while done < run.count {
             let rest = PageRange { start: Pfn(run.start.0 + done), count: run.count - done };
             done += match self.map_large(rest)? {
-                0 => self.map_table(rest)?,
+                0 => self.map_table(MapFrames::Run(rest))?,
                 large => large,
             };
         }
@@ -321,26 +350,26 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         Ok(mapped)
     }
 
-    /// Maps as much of a run as the table of its first page has entries for, batch by batch, with the guard when it is
+    /// Maps as many frames as the table of its first page has entries for, batch by batch, with the guard when it is
     /// still missing. Returns how many pages were mapped.
     #[inline(never)]
-    fn map_table(&mut self, run: PageRange) -> Result<u32, MmError> {
+    fn map_table(&mut self, frames: MapFrames<'_>) -> Result<u32, MmError> {
         let memory = self.memory;
         let at = self.addr + self.mapped as usize * B::PAGE_SIZE;
         let in_table = pages_left::<B>(at);
-        let total = run.count.min(in_table);
+        let total = frames.count().min(in_table);
+        let frames = frames.first(total);
         let guard = if self.guarded { None } else { Some(self.record) };
         // The first page of a table has its guard in the table before.
         if guard.is_some() && in_table == B::LARGE_PAGES {
-            return self.map_first(at, run);
+            return self.map_first(at, frames);
         }
         let mut held = self.family.tables.lock();
         // SAFETY: the lock is held.
         let Some(leaf) = (unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(at)) }) else {
             drop(held);
-            return self.map_first(at, run);
+            return self.map_first(at, frames);
         };
-        let frames = MapFrames::Run(PageRange { start: run.start, count: total });
         let (at, counts) = (VirtAddr(at), &mut self.tables.retired);
         // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
         let mapped = unsafe {
@@ -355,7 +384,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
     /// [`map_table`](Self::map_table) where a table is missing: writes the guard, or maps the first batch of the run.
     #[cold]
     #[inline(never)]
-    fn map_first(&mut self, at: usize, run: PageRange) -> Result<u32, MmError> {
+    fn map_first(&mut self, at: usize, frames: MapFrames<'_>) -> Result<u32, MmError> {
         let (memory, record) = (self.memory, self.record);
         let root = memory.backend.kernel_root();
         if !self.guarded {
@@ -369,7 +398,10 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         }
         let (prot, cache) = (self.prot, self.cache);
         // Not a large entry, whatever the run is: that was decided before.
-        let run = PageRange { start: run.start, count: run.count.min(BATCH) };
+        let run = match frames.first(BATCH) {
+            MapFrames::Run(run) => run,
+            MapFrames::Each(frames) => PageRange { start: frames.first().copied().unwrap_or_default(), count: 1 },
+        };
         let mapped = self.family.step(&mut self.tables, |tables| {
             // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
             unsafe { memory.backend.map(root, VirtAddr(at), run, prot, cache, tables) }
@@ -382,7 +414,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
     #[inline(always)]
     fn publish(mut self) -> Result<NonNull<u8>, MmError> {
         if !self.guarded {
-            self.map_first(self.addr, PageRange { start: Pfn(0), count: 0 })?;
+            self.map_first(self.addr, MapFrames::Each(&[]))?;
         }
         let held = self.family.tables.lock();
         // SAFETY: the record is live, and the lock that guards its state is held.

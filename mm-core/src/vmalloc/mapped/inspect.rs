@@ -6,6 +6,7 @@ use crate::addr::VirtAddr;
 use crate::backend::{PageTable, Walk};
 use crate::frame::FrameKind;
 use crate::memory::Memory;
+use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::vmalloc::AreaTally;
 use crate::vmalloc::area::{AreaHit, AreaInfo, AreaKind, Place};
@@ -38,7 +39,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     }
 
     /// The area whose pages, or the unmapped rest of whose last unit, hold `page`.
-    fn area_below(&self, memory: &Memory<P, B>, page: usize) -> Option<AreaInfo> {
+    pub(super) fn area_below(&self, memory: &Memory<P, B>, page: usize) -> Option<AreaInfo> {
         let mut at = page;
         let mut absent = 0;
         while self.holds(at) {
@@ -48,7 +49,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                     let area = unsafe { &*memory.area(id) }.info();
                     return (page <= end(&area, B::PAGE_SIZE) + (Self::UNIT_PAGES - 1) * B::PAGE_SIZE).then_some(area);
                 }
-                Walk::Mapped(_) => absent = 0,
+                Walk::Mapped(mapping) => {
+                    absent = 0;
+                    // To the start of a large entry at once.
+                    at &= !(mapping.pages as usize * B::PAGE_SIZE - 1);
+                }
                 // Behind an area at most one unit, less its guard and one page, is unmapped.
                 Walk::Absent if absent == Self::UNIT_PAGES => return None,
                 Walk::Absent => absent += 1,
@@ -81,15 +86,30 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    pub(super) fn check_areas(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
+    pub(super) fn check_areas(&self, memory: &Memory<P, B>, hidden: u32) -> Result<AreaTally, (&'static str, usize)> {
         self.room.lock().units.check()?;
         self.tables.lock().check(memory)?;
         let kmaps = self.check_slots(memory)?;
         let room = self.room.lock();
-        let mut tally = AreaTally { held: room.tables.len(), records: self.kept.len(), kmaps, ..AreaTally::default() };
+        let mut tally = AreaTally {
+            held: room.tables.len() + self.reserve.lock().kept,
+            records: self.kept.len(),
+            kmaps,
+            ..AreaTally::default()
+        };
         drop(room);
         let mut from = self.window_start();
         let (mut units, mut ioremaps) = (0, 0);
+        let mut id = hidden;
+        while id != NIL {
+            // SAFETY: the list is of hidden areas, whose records are live; nothing else runs.
+            let area = unsafe { &*memory.area(id) };
+            tally.records += 1;
+            units += self.units_of(area.addr, area.pages as usize).1;
+            ioremaps += usize::from(area.kind == AreaKind::Ioremap);
+            tally.frames += if area.kind == AreaKind::Alloc { area.pages as usize } else { 0 };
+            id = area.next;
+        }
         while let Some(area) = self.next_area(memory, from) {
             tally.areas += 1;
             ioremaps += usize::from(area.kind == AreaKind::Ioremap);

@@ -16,11 +16,11 @@ mod layout;
 mod protect;
 mod teardown;
 
-use super::area::{AreaHit, AreaInfo, AreaKind, KeptRecords};
+use super::area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
 use super::interval::Cursor;
 use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
-use super::{AreaFamily, AreaRequest, AreaTally};
+use super::{AreaFamily, AreaRequest, AreaTally, CopyWay, Withdrawn};
 use crate::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
 use crate::backend::{MapError, PageTable, Walk};
 use crate::boot::RamMap;
@@ -30,7 +30,7 @@ use crate::manager::boot_alloc;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::unflushed::Tables;
+use crate::vmalloc::unflushed::{TableReserve, Tables};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -50,6 +50,11 @@ pub struct Mapped<P: Platform, B: PageTable> {
     tables: Locked<P::Lock, Ioremaps>,
     /// Guarded by the lock of `room`.
     kept: KeptRecords,
+    pub(super) reserve: Locked<P::Lock, TableReserve>,
+    /// How many live areas had an executable page, and how often aliases of frames were changed; the lock of the tables is
+    /// held for the latter to be compared.
+    executed: AtomicUsize,
+    alias_changes: AtomicUsize,
     /// Guards the page tables of the window of `kmap`, too.
     kmaps: Locked<P::Lock, kmap::KmapSlots>,
     backend: PhantomData<fn() -> B>,
@@ -90,6 +95,18 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
+    /// Runs `f` on the record of the live area that begins at `addr`, under the lock of the tables.
+    fn with_live<R>(&self, memory: &Memory<P, B>, addr: usize, f: impl FnOnce(&mut Area) -> R) -> Option<R> {
+        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
+            return None;
+        }
+        let _tables = self.tables.lock();
+        let id = self.record_at(memory, addr)?;
+        // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
+        let area = unsafe { &mut *memory.area(id) };
+        (area.is_live() && area.addr == addr).then(|| f(area))
+    }
+
     /// The live area whose guard entry stands just below `addr`, if it begins there.
     fn record_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
         let guard = VirtAddr(addr.wrapping_sub(B::PAGE_SIZE));
@@ -108,6 +125,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         room: Locked::new(Room::new()),
         tables: Locked::new(Ioremaps::new()),
         kept: KeptRecords::new(),
+        reserve: Locked::new(TableReserve::new()),
+        executed: AtomicUsize::new(0),
+        alias_changes: AtomicUsize::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),
         backend: PhantomData,
     };
@@ -145,8 +165,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         })
     }
 
-    fn vfree(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        self.unmap_area(memory, addr, AreaKind::Alloc)
+    #[inline]
+    fn vfree(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
+        self.unmap_area(memory, addr, kind)
     }
 
     fn ioremap(
@@ -160,12 +181,67 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.build_ioremap(memory, phys, size, cache, caller)
     }
 
-    fn iounmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
-        self.unmap_area(memory, addr & !(B::PAGE_SIZE - 1), AreaKind::Ioremap)
+    fn vmap(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        prot: Prot,
+        uses: AreaUses,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError> {
+        self.build_map(memory, frames, prot, uses, caller)
     }
 
-    fn protect(&self, memory: &Memory<P, B>, addr: usize, prot: Prot) -> Result<(), MmError> {
-        self.protect_area(memory, addr, prot)
+    fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<Withdrawn, FreeError> {
+        self.withdraw_area(memory, addr, kind)
+    }
+
+    fn release(&self, memory: &Memory<P, B>, first: u32) {
+        self.release_areas(memory, first);
+    }
+
+    fn area_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<(AreaInfo, AreaUses)> {
+        self.with_live(memory, addr, |area| (area.info(), area.uses))
+    }
+
+    fn set_size(&self, memory: &Memory<P, B>, addr: usize, size: usize) -> bool {
+        self.with_live(memory, addr, |area| {
+            let fits = area.kind == AreaKind::Alloc && size.div_ceil(B::PAGE_SIZE) == area.pages as usize;
+            if fits {
+                area.size = size;
+            }
+            fits
+        })
+        .unwrap_or(false)
+    }
+
+    unsafe fn copy(&self, memory: &Memory<P, B>, addr: usize, buffer: *mut u8, bytes: usize, way: CopyWay) -> bool {
+        if !self.holds(addr) {
+            return false;
+        }
+        let _tables = self.tables.lock();
+        let Walk::Mapped(mapping) = memory.backend.walk_kernel(VirtAddr(addr)) else { return false };
+        if memory.frames.frame(mapping.pfn).is_none() {
+            return false;
+        }
+        let offset = addr & (B::PAGE_SIZE - 1);
+        // SAFETY: a frame of this manager's RAM, which stays an area's while the lock of the tables is held; the bytes lie in
+        // its page, and the buffer is good for them.
+        unsafe {
+            memory.backend.with_frame(mapping.pfn, |frame| match way {
+                CopyWay::Read => buffer.copy_from_nonoverlapping(frame.add(offset), bytes),
+                CopyWay::Write => frame.add(offset).copy_from_nonoverlapping(buffer, bytes),
+            });
+        }
+        true
+    }
+
+    fn reserve_tables(&self, memory: &Memory<P, B>, tables: usize) -> Result<(), AllocError> {
+        self.set_reserve(memory, tables)
+    }
+
+    fn protect(&self, memory: &Memory<P, B>, addr: usize, pages: usize, prot: Prot) -> Result<(), MmError> {
+        self.protect_pages(memory, addr, pages, prot)
     }
 
     fn to_page(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
@@ -206,7 +282,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.free_records(memory);
     }
 
-    fn check(&self, memory: &Memory<P, B>) -> Result<AreaTally, (&'static str, usize)> {
-        self.check_areas(memory)
+    fn check(&self, memory: &Memory<P, B>, hidden: u32) -> Result<AreaTally, (&'static str, usize)> {
+        self.check_areas(memory, hidden)
     }
 }

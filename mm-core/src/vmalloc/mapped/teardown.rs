@@ -7,8 +7,10 @@ use crate::backend::{PageTable, Walk};
 use crate::error::FreeError;
 use crate::frame::FrameKind;
 use crate::memory::Memory;
+use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
-use crate::vmalloc::area::AreaKind;
+use crate::vmalloc::Withdrawn;
+use crate::vmalloc::area::{Area, AreaKind};
 use crate::vmalloc::unflushed::{Chain, Retired, Tables, Unflushed};
 
 /// No frame is damaged.
@@ -95,6 +97,50 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own, blocks, carry: 0 };
         down.finish();
         down.into_unflushed(range, id)
+    }
+
+    /// Hides the live area of `kind` at `addr`.
+    pub(super) fn withdraw_area(
+        &self,
+        memory: &Memory<P, B>,
+        addr: usize,
+        kind: AreaKind,
+    ) -> Result<Withdrawn, FreeError> {
+        let withdraw = |area: &mut Area| {
+            (area.kind == kind).then(|| {
+                area.withdraw();
+                area.pages
+            })
+        };
+        let held = self.holds(addr) && addr & (B::PAGE_SIZE - 1) == 0;
+        let found = if held { self.with_live(memory, addr, withdraw).flatten() } else { None };
+        let Some(pages) = found else { return Err(self.refusal(memory, addr, kind)) };
+        // Nobody else takes the guard away from an area that we have hidden.
+        match self.record_at(memory, addr) {
+            Some(record) => Ok(Withdrawn { record, pages }),
+            None => Err(FreeError::DoubleFree),
+        }
+    }
+
+    /// Frees hidden areas under one flush.
+    pub(super) fn release_areas(&self, memory: &Memory<P, B>, first: u32) {
+        let mut all: Option<Unflushed<'_, P, B>> = None;
+        let mut id = first;
+        while id != NIL {
+            // SAFETY: a hidden area's record is its freer's, who handed the list over.
+            let area = unsafe { &*memory.area(id) };
+            let (addr, kind) = (area.addr, area.kind);
+            let range = VirtRange { start: addr, end: addr + area.pages as usize * B::PAGE_SIZE };
+            let next = core::mem::replace(&mut id, area.next);
+            let one = self.unmap_any(memory, range, next, kind);
+            match &mut all {
+                Some(all) => all.join(one),
+                None => all = Some(one),
+            }
+        }
+        if let Some(all) = all {
+            all.flush();
+        }
     }
 
     /// Unmaps the first `mapped` pages of a hidden area, and the guard when there is one.

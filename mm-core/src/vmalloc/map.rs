@@ -1,0 +1,222 @@
+//! Mappings of what is there already: devices, and the caller's own pages.
+
+use super::AreaFamily;
+use super::area::{AreaKind, AreaUses};
+use crate::addr::{Pfn, PhysAddr, PhysRange};
+use crate::backend::Backend;
+use crate::error::{AllocError, FreeError, MmError};
+use crate::frame::FrameKind;
+use crate::gfp::GFP_KERNEL;
+use crate::manager::Mm;
+use crate::meta::NIL;
+use crate::platform::Platform;
+use crate::prot::{CacheMode, Prot};
+use core::panic::Location;
+use core::ptr::NonNull;
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Makes a device's registers reachable, uncached, as Linux's `ioremap`.
+    ///
+    /// With an MMU the range is mapped between guard pages, in whole units of 64 KiB of address space as for
+    /// [`vmalloc`](Self::vmalloc), and the offset within the page is kept. Without one the
+    /// result is the physical address itself, checked, tracked and listed. No RAM is taken.
+    ///
+    /// Context: task. Cost: as `vmalloc` without the frames.
+    ///
+    /// # Errors
+    /// `Inval` for size 0 (and for address 0 without an MMU), `BadRange` when it wraps or passes the physical width,
+    /// `IsRam`, `AliasConflict` when a page of it is mapped with another cache mode, `Alloc`.
+    #[track_caller]
+    pub fn ioremap(&self, phys: PhysAddr, size: usize) -> Result<NonNull<u8>, MmError> {
+        self.ioremap_at(phys, size, CacheMode::Uncached, Location::caller())
+    }
+
+    /// [`ioremap`](Self::ioremap), write-combining: stores may be gathered and come late, as a framebuffer likes it.
+    ///
+    /// # Errors
+    /// As `ioremap`.
+    #[track_caller]
+    pub fn ioremap_wc(&self, phys: PhysAddr, size: usize) -> Result<NonNull<u8>, MmError> {
+        self.ioremap_at(phys, size, CacheMode::WriteCombining, Location::caller())
+    }
+
+    /// [`ioremap`](Self::ioremap), write-through: loads are cached, stores reach the device at once.
+    ///
+    /// # Errors
+    /// As `ioremap`.
+    #[track_caller]
+    pub fn ioremap_wt(&self, phys: PhysAddr, size: usize) -> Result<NonNull<u8>, MmError> {
+        self.ioremap_at(phys, size, CacheMode::WriteThrough, Location::caller())
+    }
+
+    /// [`ioremap`](Self::ioremap), cached as memory is: for firmware tables and memory behind a bus.
+    ///
+    /// # Errors
+    /// As `ioremap`.
+    #[track_caller]
+    pub fn ioremap_cache(&self, phys: PhysAddr, size: usize) -> Result<NonNull<u8>, MmError> {
+        self.ioremap_at(phys, size, CacheMode::WriteBack, Location::caller())
+    }
+
+    pub(super) fn ioremap_at(
+        &self,
+        phys: PhysAddr,
+        size: usize,
+        cache: CacheMode,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError> {
+        if !self.memory.is_ready() {
+            return Err(AllocError::NotReady.into());
+        }
+        if size == 0 {
+            return Err(MmError::Inval);
+        }
+        let end = phys.0.checked_add(size as u64).ok_or(MmError::BadRange)?;
+        if (end - 1).checked_shr(B::PHYS_BITS).is_some_and(|above| above != 0) {
+            return Err(MmError::BadRange);
+        }
+        self.memory.admit(GFP_KERNEL, caller)?;
+        let range = PhysRange { start: phys.0, end };
+        let is_ram = |r: &crate::frame::Region| {
+            let (start, end) = ((r.start() as u64) << B::PAGE_SHIFT, (r.end() as u64) << B::PAGE_SHIFT);
+            range.overlaps(PhysRange { start, end })
+        };
+        if self.memory.frames.regions().iter().any(is_ram) {
+            return Err(MmError::IsRam);
+        }
+        match self.areas.ioremap(&self.memory, phys, size, cache, caller) {
+            Err(MmError::Alloc(_)) if self.flush_deferred() != 0 => {
+                self.areas.ioremap(&self.memory, phys, size, cache, caller)
+            }
+            result => result,
+        }
+    }
+
+    /// Takes back an [`ioremap`](Self::ioremap). Null is fine; with an MMU so is any offset within the first page.
+    ///
+    /// # Errors
+    /// As [`vfree`](Self::vfree); `WrongAllocator` for an area of vmalloc.
+    pub fn iounmap(&self, addr: *const u8) -> Result<(), FreeError> {
+        let page = if B::HAS_MMU { addr.addr() & !(B::PAGE_SIZE - 1) } else { 0 };
+        self.free_area("iounmap", if page == 0 { addr.addr() } else { page }, AreaKind::Ioremap)
+    }
+
+    /// Maps pages the caller has, one after the other, as Linux's `vmap`. They stay the caller's.
+    ///
+    /// The mapping is write-back, as memory is. Without an MMU pages that are neighbours anyway, in this order, give the
+    /// address of the first; others are `Unsupported`, and so is any protection but `ReadWrite`.
+    ///
+    /// Context: task. Cost: as `vmalloc` without the frames; pages that are not in ascending order cost a sort.
+    ///
+    /// # Errors
+    /// `Alloc(ZeroSize)` for no pages, `Alloc(TooBig)` for more than all memory; `Inval` for a page that is given twice, is
+    /// no RAM of this manager, or is its own; `Unsupported` for `ReadExecute`, and for `ReadWrite` of a page that is
+    /// executable elsewhere; `Alloc`.
+    #[track_caller]
+    pub fn vmap(&self, pages: &[Pfn], prot: Prot) -> Result<NonNull<u8>, MmError> {
+        self.vmap_at(pages, prot, AreaUses::empty(), Location::caller())
+    }
+
+    /// Takes back a [`vmap`](Self::vmap). Null is fine.
+    ///
+    /// # Errors
+    /// As [`vfree`](Self::vfree); `WrongAllocator` for anything else, also a mapping of
+    /// [`vm_map_ram`](Self::vm_map_ram).
+    pub fn vunmap(&self, addr: *const u8) -> Result<(), FreeError> {
+        if let Some((_, uses)) = self.areas.area_at(&self.memory, addr.addr())
+            && uses.contains(AreaUses::RAM)
+        {
+            return Err(FreeError::WrongAllocator);
+        }
+        self.free_area("vunmap", addr.addr(), AreaKind::Map)
+    }
+
+    /// A [`vmap`](Self::vmap) for a short time, read-write, as Linux's `vm_map_ram`.
+    ///
+    /// # Errors
+    /// As `vmap`.
+    #[track_caller]
+    pub fn vm_map_ram(&self, pages: &[Pfn]) -> Result<NonNull<u8>, MmError> {
+        self.vmap_at(pages, Prot::ReadWrite, AreaUses::RAM, Location::caller())
+    }
+
+    /// Takes back a [`vm_map_ram`](Self::vm_map_ram) of as many pages.
+    ///
+    /// # Errors
+    /// `WrongOrder` for another count, `WrongAllocator` for any other area; else as [`vfree`](Self::vfree).
+    pub fn vm_unmap_ram(&self, addr: *const u8, count: usize) -> Result<(), FreeError> {
+        match self.areas.area_at(&self.memory, addr.addr()) {
+            Some((_, uses)) if !uses.contains(AreaUses::RAM) => Err(FreeError::WrongAllocator),
+            Some((area, _)) if area.pages as usize != count => Err(FreeError::WrongOrder),
+            // Of nothing there, the free says why.
+            _ => self.free_area("vm_unmap_ram", addr.addr(), AreaKind::Map),
+        }
+    }
+
+    fn vmap_at(
+        &self,
+        pages: &[Pfn],
+        prot: Prot,
+        uses: AreaUses,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, MmError> {
+        if pages.is_empty() {
+            return Err(AllocError::ZeroSize.into());
+        }
+        if !self.memory.is_ready() {
+            return Err(AllocError::NotReady.into());
+        }
+        self.memory.admit(GFP_KERNEL, caller)?;
+        if pages.len() > self.memory.managed_pages() {
+            return Err(AllocError::TooBig.into());
+        }
+        // Whoever else writes to them could then write code.
+        if prot.executable() || (!B::HAS_PROTECT && prot != Prot::ReadWrite) {
+            return Err(MmError::Unsupported);
+        }
+        self.check_pages(pages)?;
+        match self.areas.vmap(&self.memory, pages, prot, uses, caller) {
+            Err(MmError::Alloc(_)) if self.flush_deferred() != 0 => {
+                self.areas.vmap(&self.memory, pages, prot, uses, caller)
+            }
+            result => result,
+        }
+    }
+
+    /// Each page is RAM that this manager gave out, and is there once.
+    fn check_pages(&self, pages: &[Pfn]) -> Result<(), MmError> {
+        let (mut last, mut ascending) = (None, true);
+        for &pfn in pages {
+            ascending &= last < Some(pfn);
+            last = Some(pfn);
+            let own = match self.memory.frames.frame(pfn).map(|frame| frame.head().kind()) {
+                None => true,
+                Some(kind) => matches!(
+                    kind,
+                    FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Pending | FrameKind::Held
+                ),
+            };
+            if own {
+                return Err(MmError::Inval);
+            }
+        }
+        if ascending { Ok(()) } else { self.check_order(pages) }
+    }
+
+    /// Sorts a copy of the numbers to see whether one is there twice.
+    #[cold]
+    fn check_order(&self, pages: &[Pfn]) -> Result<(), MmError> {
+        let bytes = core::mem::size_of_val(pages);
+        let block = self.memory.take_block(bytes.div_ceil(B::PAGE_SIZE), GFP_KERNEL, FrameKind::Held, NIL)?;
+        let copy = self.memory.frame_ptr(block).cast::<Pfn>();
+        // SAFETY: the block is low memory of that length, and nobody else's.
+        let copy = unsafe {
+            copy.copy_from_nonoverlapping(pages.as_ptr(), pages.len());
+            core::slice::from_raw_parts_mut(copy, pages.len())
+        };
+        copy.sort_unstable();
+        let twice = copy.windows(2).any(|two| two[0] == two[1]);
+        let _ = self.memory.free_block(block.0 as usize, FrameKind::Held, None);
+        if twice { Err(MmError::Inval) } else { Ok(()) }
+    }
+}

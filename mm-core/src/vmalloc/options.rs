@@ -1,0 +1,97 @@
+//! How an area is to be made, where `vmalloc` would not do.
+
+use super::area::AreaUses;
+use super::{AreaRequest, Entries};
+use crate::gfp::{GFP_KERNEL, Gfp};
+use crate::prot::Prot;
+use core::panic::Location;
+
+/// What [`Mm::vmalloc_with`](crate::Mm::vmalloc_with) takes: flags, protection, alignment and entries, as Linux's
+/// `__vmalloc_node_range` has them.
+///
+/// ```
+/// use mm_core::{AreaOptions, GFP_KERNEL, Prot};
+///
+/// let options = AreaOptions::new().flags(GFP_KERNEL).prot(Prot::Read).align(1 << 16);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "options do nothing by themselves"]
+pub struct AreaOptions {
+    flags: Gfp,
+    prot: Prot,
+    align: usize,
+    entries: Entries,
+    uses: AreaUses,
+}
+
+impl AreaOptions {
+    /// What `vmalloc` has: may wait, HIGHMEM will do, read-write, page-aligned, the largest entries that fit.
+    pub const fn new() -> Self {
+        AreaOptions {
+            flags: GFP_KERNEL.union(Gfp::HIGHMEM),
+            prot: Prot::ReadWrite,
+            align: 1,
+            entries: Entries::Largest,
+            uses: AreaUses::empty(),
+        }
+    }
+
+    /// Where the frames may come from, and whether they are zeroed.
+    pub const fn flags(self, flags: Gfp) -> Self {
+        AreaOptions { flags, ..self }
+    }
+
+    /// What the mapping allows at first. Without an MMU only `ReadWrite` is possible.
+    pub const fn prot(self, prot: Prot) -> Self {
+        AreaOptions { prot, ..self }
+    }
+
+    /// What the first byte's address is a multiple of: a power of two, up to the largest block. Areas are always aligned
+    /// to a page.
+    pub const fn align(self, align: usize) -> Self {
+        AreaOptions { align, ..self }
+    }
+
+    /// Which page-table entries map it.
+    pub const fn entries(self, entries: Entries) -> Self {
+        AreaOptions { entries, ..self }
+    }
+
+    /// Zeroed, and may be mapped for users: what [`Mm::vmalloc_user`](crate::Mm::vmalloc_user) makes.
+    pub(super) const fn user(self) -> Self {
+        AreaOptions { flags: self.flags.union(Gfp::ZERO), uses: AreaUses::USER, ..self }
+    }
+
+    #[inline(always)]
+    pub(super) const fn request(&self, size: usize, flags: Gfp, caller: &'static Location<'static>) -> AreaRequest {
+        AreaRequest {
+            size,
+            flags,
+            prot: self.prot,
+            align: self.align,
+            entries: self.entries,
+            uses: self.uses,
+            until: None,
+            caller,
+        }
+    }
+
+    pub(super) const fn alignment(&self) -> usize {
+        self.align
+    }
+
+    pub(super) const fn gfp(&self) -> Gfp {
+        self.flags
+    }
+
+    pub(super) const fn protection(&self) -> Prot {
+        self.prot
+    }
+}
+
+impl Default for AreaOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,7 @@
+//! What the compiler refuses: to reuse what was not flushed, and to say "writable and executable".
+
+#[test]
+#[cfg_attr(miri, ignore = "runs the compiler")]
+fn flush_before_free_and_write_or_execute_hold_by_type() {
+    trybuild::TestCases::new().compile_fail("tests/refused/*.rs");
+}
