@@ -51,7 +51,7 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
     pub(crate) deferred: Locked<P::Lock, AreaList>,
-    pub(crate) shrinkers: Shrinkers<P::Lock>,
+    pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
 }
 
@@ -198,7 +198,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 let mut zone = self.memory.zones.zone(region.zone()).lock();
                 // SAFETY: the zone's lock is held, and this is the only reference.
-                unsafe { region.buddy() }.give(from, (to - from) as usize);
+                let buddy = unsafe { region.buddy() };
+                buddy.give(from, (to - from) as usize);
+                zone.largest = buddy.largest().map_or(zone.largest, |order| order.max(zone.largest));
                 zone.free += (to - from) as usize;
                 zone.managed += (to - from) as usize;
             }
@@ -240,8 +242,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn drain(&self) {
         self.flush_deferred();
         self.areas.drain(&self.memory);
-        self.classes().for_each(|class| class.drain());
-        self.dma_classes().for_each(|(_, class)| class.drain());
+        for number in 0..MAX_CLASSES {
+            // One after the other: an iterator over caches is passed through memory.
+            self.class(number).inspect(Slabs::drain);
+            self.drain_dma(number);
+        }
         self.drain_caches();
         self.memory.meta_drain();
     }

@@ -3,6 +3,9 @@
 //! A free that finds somebody waiting hands its block over before it opens the zone's lock, oldest waiter first among
 //! those it fits, and wakes behind the lock. A waiter that goes without what it was handed gives it back, which hands
 //! it on. Who wants much may be passed over by younger ones [`PASSES`](queue::PASSES) times; then its frames are put by.
+//!
+//! Frees reach what serves waiters through a pointer that the first waiter leaves here: a program in which nobody can
+//! wait, because its platform cannot and it uses no futures, has none of it.
 
 mod deadline;
 mod future;
@@ -20,19 +23,21 @@ use crate::lock::{Guard, Locked};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::zone::{MAX_ZONES, ZoneKind, ZoneState};
+use crate::slab::{CacheState, Slabs};
+use crate::zone::{MAX_ZONES, ZoneGuard, ZoneKind};
 use core::pin::{Pin, pin};
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 use queue::{Grant, Offer, Queue, Search, Step, Waiter, Wake, Want};
 
 /// Who waits, and for how long by default.
 pub struct Waiting<L: RawLock> {
     queue: Locked<L, Queue>,
-    /// How many wait. Written under the queue's lock, before the waiter looks at the zones under theirs; read under a
-    /// zone's or a cache's lock: so either the waiter sees what a free left, or the free sees the waiter.
-    count: AtomicUsize,
+    /// The [`Servants`] while somebody waits, else null. Written under the queue's lock, before the waiter looks at the
+    /// zones under theirs; read under a zone's or a cache's lock: so either the waiter sees what a free left, or the free
+    /// sees the waiter.
+    servants: AtomicPtr<()>,
     /// Zones with frames put by.
     put_by: AtomicUsize,
     max_wait: Locked<L, Duration>,
@@ -42,7 +47,7 @@ impl<L: RawLock> Waiting<L> {
     pub const fn new() -> Self {
         Waiting {
             queue: Locked::new(Queue::new()),
-            count: AtomicUsize::new(0),
+            servants: AtomicPtr::new(ptr::null_mut()),
             put_by: AtomicUsize::new(0),
             max_wait: Locked::new(Duration::ZERO),
         }
@@ -51,7 +56,7 @@ impl<L: RawLock> Waiting<L> {
     /// True when somebody may be waiting.
     #[inline(always)]
     pub fn is_any(&self) -> bool {
-        self.count.load(Relaxed) != 0
+        !self.servants.load(Relaxed).is_null()
     }
 
     /// Frames on their way to waiters.
@@ -63,13 +68,26 @@ impl<L: RawLock> Waiting<L> {
         *self.max_wait.lock() = max_wait;
     }
 
-    /// Changes the queue, and keeps the count.
+    /// Changes the queue, and dismisses the servants behind its last waiter.
     fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = change(&mut queue);
-        self.count.store(queue.len(), Relaxed);
+        if queue.len() == 0 {
+            self.servants.store(ptr::null_mut(), Relaxed);
+        }
         result
     }
+}
+
+/// See [`Memory::serve`].
+type ServeZone<P, B> = for<'z> fn(&'z Memory<P, B>, usize, ZoneGuard<'z, <P as Platform>::Lock>);
+/// See [`Slabs::serve`].
+type ServeCache<P, B> = for<'z> fn(&Slabs<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
+
+/// What serves the queue.
+pub(crate) struct Servants<P: Platform, B: Backend> {
+    zone: ServeZone<P, B>,
+    pub cache: ServeCache<P, B>,
 }
 
 /// A block that is wanted, and what becomes of it.
@@ -95,17 +113,33 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.platform.now().saturating_add(most)
     }
 
+    const SERVANTS: &'static Servants<P, B> = &Servants { zone: Self::serve, cache: |slabs, state| slabs.serve(state) };
+
+    /// Who serves the queue, while somebody is in it.
+    pub(crate) fn servants(&self) -> Option<&'static Servants<P, B>> {
+        // SAFETY: null, or left there by `Place::join` of the same manager.
+        unsafe { self.waiting.servants.load(Relaxed).cast::<Servants<P, B>>().as_ref() }
+    }
+
+    /// [`serve`](Self::serve) if somebody waits.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_over<'z>(&'z self, index: usize, zone: ZoneGuard<'z, P::Lock>) {
+        if let Some(servants) = self.servants() {
+            (servants.zone)(self, index, zone);
+        }
+    }
+
     /// Hands what the zone has free to those who wait for it, oldest first, one block a lock hold, and wakes them.
     ///
     /// Cost: per waiter served, and per batch of waiters it does not fit.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn hand_over<'z>(&'z self, index: usize, mut zone: Guard<'z, P::Lock, ZoneState>) {
+    fn serve<'z>(&'z self, index: usize, mut zone: ZoneGuard<'z, P::Lock>) {
         let search = Ended { memory: self, search: Search::new() };
         loop {
             let step = self.waiting.change(|queue| {
-                let offer = |want: &Want, put_by| match zone.kind {
+                let offer = |want: &Want, put_by: usize| match zone.kind {
                     Some(kind) if kind <= want.kind => {
+                        let put_by = put_by.min(zone.share());
                         let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
                         let held = Head::new(FrameKind::Held, 0, want.pages as u32);
                         match zone.take(&self.frames, (want.pages, order_for(want.pages)), limit, held, NIL) {
@@ -146,7 +180,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         for index in 0..MAX_ZONES {
             let mut zone = self.zones.zone(index).lock();
             let Some(kind) = zone.kind else { break };
-            let frames = self.waiting.queue.lock().put_by(kind);
+            let holds = |want: &Want| zone.could_hold(want.pages, want.kind, want.depth);
+            let frames = self.waiting.queue.lock().put_by(kind, holds).min(zone.share());
             zone.put_by(frames);
             zones += usize::from(frames != 0);
         }
@@ -185,7 +220,22 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Pfn(pfn)
     }
 
-    /// Waits until a block is handed over, or `until`.
+    /// True when a zone it may come from could give the block if all of it were free: else there is nothing to wait for.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn could_serve(&self, pages: usize, flags: Gfp) -> bool {
+        let kind = ZoneKind::of(flags);
+        let mut index = self.zones.entry(kind);
+        while index < MAX_ZONES {
+            if self.zones.zone(index).lock().could_hold(pages, kind, flags.depth()) {
+                return true;
+            }
+            index = index.wrapping_sub(1);
+        }
+        false
+    }
+
+    /// Waits until a block is handed over, or `until`. A block that no zone could ever give is not waited for.
     ///
     /// Context: task, no lock held.
     ///
@@ -194,6 +244,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_for_block(&self, block: Block, until: Duration, error: AllocError) -> Result<Pfn, AllocError> {
+        if !self.could_serve(block.pages, block.flags) {
+            return Err(error);
+        }
         let place = pin!(Place::new(self, block.want(0), ()));
         let place = place.into_ref();
         place.join(Wake::Task(self.platform.current()));
@@ -212,7 +265,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub(crate) fn look(&self, flags: Gfp) {
         let mut index = self.zones.entry(ZoneKind::of(flags));
         while index < MAX_ZONES {
-            self.hand_over(index, self.zones.zone(index).lock());
+            self.serve(index, self.zones.zone(index).lock());
             index = index.wrapping_sub(1);
         }
     }
@@ -271,7 +324,10 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
     pub fn join(self: Pin<&Self>, wake: Wake) {
         let waiter = self.waiter();
         // SAFETY: `drop` leaves the queue.
-        let before = self.memory.waiting.change(|queue| unsafe { queue.join(waiter, wake) });
+        let before = self.memory.waiting.change(|queue| unsafe {
+            self.memory.waiting.servants.store(ptr::from_ref(Memory::<P, B>::SERVANTS).cast_mut().cast(), Relaxed);
+            queue.join(waiter, wake)
+        });
         drop(before);
     }
 
