@@ -179,7 +179,7 @@ mod tests {
         let backwards: Vec<Pfn, 4> = own.iter().rev().copied().collect();
         match MM.vmap(&backwards, Prot::Read) {
             Ok(area) => {
-                assert_ne!(HAS_MMU, false, "without an MMU there is no such mapping");
+                assert!(HAS_MMU, "without an MMU there is no such mapping");
                 assert!((0..4).all(|page| bytes(area, 4 * PAGE)[page * PAGE] == 4 - page as u8));
                 assert_eq!(MM.vfree(area.as_ptr()), Err(FreeError::WrongAllocator));
                 MM.vunmap(area.as_ptr()).unwrap();
