@@ -341,7 +341,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         if place == UNLISTED {
             self.list(&mut state, id);
         }
-        if id != state.head && self.is_free(slab) {
+        // The first one is kept, unless somebody waits for pages.
+        if (id != state.head || (self.memory.waiting.is_any() && !state.waited)) && self.is_free(slab) {
             self.unlist(&mut state, id);
             // Who waits for an object waits for pages too.
             self.release(state, slab, id);

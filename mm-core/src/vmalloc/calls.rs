@@ -176,10 +176,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
-                // A page for its record comes first: one that was given back is kept for who asks next.
-                let record = self.memory.meta_take(MetaSize::Large, flags, until)?;
-                self.memory.meta_give(record, MetaSize::Large);
-                self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request })
+                // A page for its record comes first: this one keeps it from others who wait.
+                let waited = self.memory.meta_take(MetaSize::Large, flags, until).and_then(|record| {
+                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request });
+                    self.memory.meta_give(record, MetaSize::Large);
+                    area
+                });
+                waited.or_else(|error| self.at_last(error, || self.areas.vmalloc(&self.memory, request)))
             }
             false => Err(failed.error),
         });
