@@ -235,7 +235,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
     ///
-    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns. In an interrupt
+    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns; but in an interrupt
     /// the area is only hidden, and freed by the next [`flush_deferred`](Self::flush_deferred), [`drain`](Self::drain), or
     /// `vmalloc` that finds too little.
     ///
@@ -257,7 +257,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !self.memory.is_ready() {
             return Err(FreeError::NotReady);
         }
-        let result = if self.memory.platform.context() == Context::Atomic {
+        let result = if !B::Areas::<P>::FREES_ANYWHERE && self.memory.platform.context() == Context::Atomic {
             self.defer_free(addr, kind)
         } else {
             self.areas.vfree(&self.memory, addr, kind)
