@@ -125,6 +125,7 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
             Stage::Done => return Poll::Pending,
         }
         let mut look = first;
+        let mut again = true;
         loop {
             place.join(Wake::Future(context.waker().clone()));
             if look {
@@ -133,8 +134,11 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
             match place.collect() {
                 Some(grant) => match self.slabs.accept(grant, self.flags, None) {
                     Ok(object) => return Poll::Ready(Ok(object)),
-                    // Its pages went back for want of a descriptor's: once more at the end of the queue, for either.
-                    Err(error) if error.may_pass() && !self.slabs.memory.was_injected() && !look => look = true,
+                    // Its pages went back for want of a descriptor's: once more at the end of the queue, for either; then it
+                    // waits there for what others free, which comes with those pages.
+                    Err(error) if error.may_pass() && !self.slabs.memory.was_injected() => {
+                        (look, again) = (again, false);
+                    }
                     Err(error) => return Poll::Ready(Err(error)),
                 },
                 None => {

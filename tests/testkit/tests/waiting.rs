@@ -512,6 +512,35 @@ fn an_object_that_was_handed_to_a_dropped_future_goes_on() {
 }
 
 #[test]
+fn pages_for_a_slab_without_one_for_its_descriptor_are_waited_with() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let taken = use_up(&rig.mm);
+    let bell = Arc::new(Bell::default());
+    let mut future = Box::pin(rig.mm.kmalloc_async(64, GFP_KERNEL));
+    // What ordinary requests leave is not for descriptors either.
+    let high: Vec<_> = std::iter::from_fn(|| rig.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN).ok()).collect();
+    assert!(poll(future.as_mut(), &bell).is_pending());
+    // The marks stay used up while those of interrupts come back, but for one page.
+    high.iter().for_each(|page| rig.mm.free_page(page.as_ptr()).unwrap());
+    let mut object = None;
+    for _ in 0..8 {
+        free_one(&rig.mm, &taken).unwrap();
+        match poll(future.as_mut(), &bell) {
+            Poll::Ready(got) => {
+                object = Some(got.unwrap());
+                break;
+            }
+            Poll::Pending => {}
+        }
+    }
+    rig.mm.kfree(object.unwrap().as_ptr()).unwrap();
+    drop(future);
+    end(rig, &taken, before);
+}
+
+#[test]
 fn a_task_that_waits_in_kmalloc_gets_what_comes_first() {
     for object_first in [true, false] {
         let rig = rig();
