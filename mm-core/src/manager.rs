@@ -53,6 +53,8 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) deferred: Locked<P::Lock, AreaList>,
     pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
+    #[cfg(feature = "trace-hooks")]
+    pub(crate) telling: crate::debug::Telling<P::Lock>,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -71,6 +73,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             deferred: Locked::new(AreaList::EMPTY),
             shrinkers: Shrinkers::new(),
             turn: Turn::new(),
+            #[cfg(feature = "trace-hooks")]
+            telling: crate::debug::Telling::new(),
         }
     }
 
@@ -112,6 +116,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
         self.place_regions(ram, &plan)?;
+        #[cfg(feature = "page-owner")]
+        self.memory.place_owners(ram)?;
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.dma.init(&self.memory, ram, config.zones)?;
         self.memory.zones.set_kinds(config.zones);
@@ -241,6 +247,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.flush_deferred();
+        self.drain_kept();
+    }
+
+    /// [`drain`](Self::drain) without the areas whose free was put off. Context: any.
+    pub(crate) fn drain_kept(&self) {
         self.areas.drain(&self.memory);
         for number in 0..MAX_CLASSES {
             // One after the other: an iterator over caches is passed through memory.

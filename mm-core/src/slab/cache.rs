@@ -216,6 +216,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 return Err(error);
             }
         };
+        #[cfg(feature = "page-owner")]
+        self.memory.own_slab(pfn.0, g.slots);
         let slab = self.slab(id);
         let words = Slab::words(slab);
         // SAFETY: the descriptor is ours alone until it is listed or named by a frame.
@@ -343,7 +345,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
         // A slab of several slots that had none free has used ones still.
         let may_be_free = place != UNLISTED || self.geometry.slots == 1;
-        if may_be_free && id != state.head && self.is_free(slab) {
+        // The first one is kept, unless somebody waits for pages.
+        let goes = id != state.head || (self.memory.waiting.is_any() && !state.waited);
+        if may_be_free && goes && self.is_free(slab) {
             self.unlist(&mut state, id);
             // Who waits for an object waits for pages too.
             self.release(state, slab, id);
@@ -446,6 +450,8 @@ impl Detached {
         // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
         unsafe { self.hooks.destroy_all(first, self.size as usize, self.slots as usize) };
         crate::trace::slab(false, self.size, self.pages, self.pfn);
+        #[cfg(feature = "page-owner")]
+        memory.disown_slab(self.pfn, self.slots);
         memory.meta_give(self.id, self.descriptor);
         let _ = memory.free_block(self.pfn as usize, FrameKind::Held, Some(self.pages as usize));
     }

@@ -149,10 +149,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::TooBig);
         }
         let request = options.request(size, flags, caller);
-        match self.areas.vmalloc(&self.memory, &request) {
+        let made = match self.areas.vmalloc(&self.memory, &request) {
             Ok(area) => Ok(area),
             Err(error) => self.vmalloc_slow(&request, error, until),
-        }
+        };
+        self.made_area(made, size, flags, caller)
     }
 
     /// Everything the flags allow, for an area that was not to be had at once: first, what was put off.
@@ -176,10 +177,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
-                // A page for its record comes first: one that was given back is kept for who asks next.
-                let record = self.memory.meta_take(MetaSize::Large, flags, until)?;
-                self.memory.meta_give(record, MetaSize::Large);
-                self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request })
+                // A page for its record comes first: this one keeps it from others who wait.
+                let waited = self.memory.meta_take(MetaSize::Large, flags, until).and_then(|record| {
+                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request });
+                    self.memory.meta_give(record, MetaSize::Large);
+                    area
+                });
+                waited.or_else(|error| self.at_last(error, || self.areas.vmalloc(&self.memory, request)))
             }
             false => Err(failed.error),
         });
@@ -247,7 +251,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
     ///
-    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns. In an interrupt
+    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns; but in an interrupt
     /// the area is only hidden, and freed by the next [`flush_deferred`](Self::flush_deferred), [`drain`](Self::drain), or
     /// `vmalloc` that finds too little.
     ///
@@ -258,7 +262,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `WrongAllocator` for an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
     #[inline]
     pub fn vfree(&self, addr: *const u8) -> Result<(), FreeError> {
-        self.free_area("vfree", addr.addr(), AreaKind::Alloc)
+        self.freed_area(self.free_area("vfree", addr.addr(), AreaKind::Alloc), addr)
     }
 
     #[inline(always)]
@@ -269,7 +273,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !self.memory.is_ready() {
             return Err(FreeError::NotReady);
         }
-        let result = if self.memory.platform.context() == Context::Atomic {
+        let result = if !B::Areas::<P>::FREES_ANYWHERE && self.memory.platform.context() == Context::Atomic {
             self.defer_free(addr, kind)
         } else {
             self.areas.vfree(&self.memory, addr, kind)

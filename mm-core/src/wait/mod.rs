@@ -38,7 +38,7 @@ pub struct Waiting<L: RawLock> {
     /// zones under theirs; read under a zone's or a cache's lock: so either the waiter sees what a free left, or the free
     /// sees the waiter.
     servants: AtomicPtr<()>,
-    /// Zones with frames put by.
+    /// Zones with frames put by. Written under the queue's lock.
     put_by: AtomicUsize,
     max_wait: Locked<L, Duration>,
 }
@@ -176,16 +176,18 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// Works out anew which frames are put by for waiters that were passed over too often.
     fn put_by(&self) {
-        let mut zones = 0;
         for index in 0..MAX_ZONES {
             let mut zone = self.zones.zone(index).lock();
             let Some(kind) = zone.kind else { break };
             let holds = |want: &Want| zone.could_hold(want.pages, want.kind, want.depth);
-            let frames = self.waiting.queue.lock().put_by(kind, holds).min(zone.share());
-            zone.put_by(frames);
-            zones += usize::from(frames != 0);
+            let mut queue = self.waiting.queue.lock();
+            let frames = queue.put_by(kind, holds).min(zone.share());
+            let before = zone.put_by(frames);
+            // Under the queue's lock, by what this zone changed: others may be at other zones.
+            let others = self.waiting.put_by.load(Relaxed) - usize::from(before != 0);
+            self.waiting.put_by.store(others + usize::from(frames != 0), Relaxed);
+            drop(queue);
         }
-        self.waiting.put_by.store(zones, Relaxed);
     }
 
     /// Runs `step` of a search for whom an object of the cache named `cache` fits; see `Slabs::hand_over`.

@@ -220,13 +220,15 @@ fn a_free_in_an_interrupt_is_put_off_and_never_lost() {
             mm.vunmap(map).unwrap();
             assert!(mm.vunmap(map).is_err());
             rig.platform.set_context(Context::Task);
-            assert_eq!(mm.deferred_areas().0, 22);
+            // Without an MMU there is nothing to flush, and so nothing to put off.
+            let put_off = if B::HAS_PROTECT { 22 } else { 0 };
+            assert_eq!(mm.deferred_areas().0, put_off);
             mm.check().unwrap_or_else(|damage| panic!("{damage}"));
             assert_eq!(mm.vmallocinfo().count(), 0);
             // Nothing of it is used again yet.
             let next = mm.vmalloc(PAGE).unwrap().as_ptr();
-            assert!(!areas.contains(&next));
-            assert_eq!(mm.flush_deferred(), 22);
+            assert_eq!(areas.contains(&next), put_off == 0);
+            assert_eq!(mm.flush_deferred(), put_off);
             assert_eq!(mm.flush_deferred(), 0);
             mm.vfree(next).unwrap();
             mm.free_pages_frame(page, 0).unwrap();
