@@ -606,6 +606,34 @@ fn vmalloc_waits_for_its_pages() {
 }
 
 #[test]
+fn tables_kept_aside_are_used_before_anybody_waits_for_one() {
+    let rig = Box::leak(Box::new(mmu()));
+    let mm = &rig.mm;
+    mm.drain();
+    mm.reserve_tables(4).unwrap();
+    let before = mm.free_page_count();
+    let taken = use_up(mm);
+    let others = taken.clone();
+    // The page for its record and that of the area come, and no more.
+    let left = AtomicUsize::new(2);
+    rig.platform.on_wait(move || {
+        if left.load(Ordering::SeqCst) != 0 {
+            left.fetch_sub(1, Ordering::SeqCst);
+            free_one(mm, &others).unwrap();
+        }
+    });
+    let start = rig.platform.now();
+    let area = mm.vmalloc_deadline(PAGE, start + SOON).unwrap();
+    assert_eq!(rig.platform.now(), start, "it waited for a table in vain");
+    rig.platform.nothing_happens();
+    mm.vfree(area.as_ptr()).unwrap();
+    while free_one(mm, &taken).is_some() {}
+    mm.drain();
+    mm.check().unwrap();
+    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
 fn futures_with_flags_that_do_not_wait_are_ready_at_once() {
     let rig = rig();
     rig.mm.drain();
