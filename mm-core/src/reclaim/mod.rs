@@ -204,7 +204,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
-                let waited = self.memory.wait_for_block(block, until, failed.error);
+                let waited = self.memory.wait_for_block(block, until, failed.error, &|| self.flush_deferred() != 0);
                 waited.or_else(|error| self.at_last(error, || self.memory.take_block_now(pages, flags, kind, link)))
             }
             false => Err(failed.error),

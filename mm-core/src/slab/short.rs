@@ -134,7 +134,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let place: Pin<&Place<'_, P, B, Slabs<'_, P, B>>> = place.into_ref();
         place.join(Wake::Task(self.memory.platform.current()));
         self.look(flags);
-        match place.wait(until) {
+        match place.wait(until, &|| self.mm.flush_deferred() != 0) {
             Some(grant) => self.accept(grant, flags, Some(until)),
             None => Err(error),
         }

@@ -606,6 +606,68 @@ fn vmalloc_waits_for_its_pages() {
 }
 
 #[test]
+fn tables_kept_aside_are_used_before_anybody_waits_for_one() {
+    let rig = Box::leak(Box::new(mmu()));
+    let mm = &rig.mm;
+    mm.drain();
+    mm.reserve_tables(4).unwrap();
+    let before = mm.free_page_count();
+    let taken = use_up(mm);
+    let others = taken.clone();
+    // The page for its record and that of the area come, and no more.
+    let left = AtomicUsize::new(2);
+    rig.platform.on_wait(move || {
+        if left.load(Ordering::SeqCst) != 0 {
+            left.fetch_sub(1, Ordering::SeqCst);
+            free_one(mm, &others).unwrap();
+        }
+    });
+    let start = rig.platform.now();
+    let area = mm.vmalloc_deadline(PAGE, start + SOON).unwrap();
+    assert_eq!(rig.platform.now(), start, "it waited for a table in vain");
+    rig.platform.nothing_happens();
+    mm.vfree(area.as_ptr()).unwrap();
+    while free_one(mm, &taken).is_some() {}
+    mm.drain();
+    mm.check().unwrap();
+    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
+fn an_area_that_an_interrupt_frees_serves_those_who_wait() {
+    let rig = Box::leak(Box::new(mmu()));
+    let mm = &rig.mm;
+    mm.drain();
+    let before = mm.free_page_count();
+    let areas = [(); 2].map(|()| mm.vmalloc(4 * PAGE).unwrap().addr().get());
+    let taken = use_up(mm);
+    let vfree = |area| {
+        rig.platform.set_context(Context::Atomic);
+        mm.vfree(std::ptr::without_provenance(area)).unwrap();
+        rig.platform.set_context(Context::Task);
+    };
+    rig.platform.on_wait(move || vfree(areas[0]));
+    let start = rig.platform.now();
+    let page = mm.get_free_page(GFP_KERNEL).unwrap();
+    assert_eq!((rig.platform.now(), mm.deferred_areas()), (start, (0, 0)));
+    rig.platform.nothing_happens();
+    taken.lock().unwrap().push(page.addr().get());
+    taken.lock().unwrap().append(&mut use_up(mm).lock().unwrap());
+    let bell = Arc::new(Bell::default());
+    let mut future = Box::pin(mm.get_free_pages_async(GFP_KERNEL, 0));
+    assert!(poll(future.as_mut(), &bell).is_pending());
+    vfree(areas[1]);
+    assert_eq!(bell.rung(), 1);
+    let Poll::Ready(Ok(page)) = poll(future.as_mut(), &bell) else { panic!("flushed in its task") };
+    free(mm, page.addr().get());
+    drop(future);
+    while free_one(mm, &taken).is_some() {}
+    mm.drain();
+    mm.check().unwrap();
+    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
 fn futures_with_flags_that_do_not_wait_are_ready_at_once() {
     let rig = rig();
     rig.mm.drain();
