@@ -44,6 +44,9 @@ impl<'a> Config<'a> {
 /// `new` is const and `init` fills it, so a board can keep it in a static (see [`global_mm!`](crate::global_mm)); two
 /// can live in one process. Every method takes `&self`. Before `init` allocations fail with `NotReady` and frees with
 /// `FreeError::NotReady`.
+///
+/// A free by address checks the address; whether it may go is for the caller, who owns the object: freeing what a `KBox`,
+/// a `CacheBox` or another owning value holds is the caller's error.
 pub struct Mm<P: Platform, B: Backend> {
     pub(crate) memory: Memory<P, B>,
     pub(crate) classes: B::Classes<P::Lock>,
@@ -247,6 +250,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.flush_deferred();
+        self.drain_kept();
+    }
+
+    /// [`drain`](Self::drain) without the areas whose free was put off. Context: any.
+    pub(crate) fn drain_kept(&self) {
         self.areas.drain(&self.memory);
         for number in 0..MAX_CLASSES {
             // One after the other: an iterator over caches is passed through memory.
