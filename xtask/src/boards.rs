@@ -228,8 +228,7 @@ pub const BOARDS: &[Board] = &[
             ram: Ram::Default("256M"),
             max_cpus: 1,
             door: Door::Semihosting,
-            // The same code is measured on the row above.
-            icount: &[],
+            icount: &["-icount", "shift=4,sleep=off"],
             again: None,
         }),
         codes: PLAIN_EXIT,
@@ -284,6 +283,11 @@ impl Board {
     /// Whether its programs run as processes of this machine.
     pub fn is_host(&self) -> bool {
         self.qemu.is_none()
+    }
+
+    /// Whether the bench runs on it: a second row of a board is for its suites, and would measure the same code again.
+    pub fn is_measured(&self) -> bool {
+        self.counts_instructions() && self.name == self.family
     }
 
     /// Whether it has a counter that repeats exactly.

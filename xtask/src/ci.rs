@@ -171,7 +171,7 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
             commands.push((format!("clippy of the board and the examples for {place}"), command));
         }
     }
-    for board in BOARDS.iter().filter(|board| board.counts_instructions()) {
+    for board in BOARDS.iter().filter(|board| board.is_measured()) {
         let mut command = cargo_command();
         bench::clippy(&mut command, board);
         commands.push((format!("clippy of the bench for {}", board.name), command));

@@ -53,8 +53,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     pub(super) reserve: Locked<P::Lock, TableReserve>,
     /// How many live areas had an executable page, and how often aliases of frames were changed; the lock of the tables is
     /// held for the latter to be compared.
-    executed: AtomicUsize,
-    alias_changes: AtomicUsize,
+    executed: Locked<P::Lock, usize>,
+    alias_changes: Locked<P::Lock, usize>,
     /// Guards the page tables of the window of `kmap`, too.
     kmaps: Locked<P::Lock, kmap::KmapSlots>,
     backend: PhantomData<fn() -> B>,
@@ -126,8 +126,8 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         tables: Locked::new(Ioremaps::new()),
         kept: KeptRecords::new(),
         reserve: Locked::new(TableReserve::new()),
-        executed: AtomicUsize::new(0),
-        alias_changes: AtomicUsize::new(0),
+        executed: Locked::new(0),
+        alias_changes: Locked::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),
         backend: PhantomData,
     };

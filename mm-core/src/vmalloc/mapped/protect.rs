@@ -14,7 +14,6 @@ use crate::platform::Platform;
 use crate::prot::Prot;
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
 use crate::vmalloc::unflushed::Tables;
-use core::sync::atomic::Ordering::Relaxed;
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn protect_pages(
@@ -35,7 +34,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             let before = area.uses.contains(AreaUses::EXECUTED);
             if prot.executable() && !before {
                 area.uses |= AreaUses::EXECUTED;
-                self.executed.fetch_add(1, Relaxed);
+                *self.executed.lock() += 1;
             }
             before
         };
@@ -162,7 +161,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     fn seal_run(&self, memory: &Memory<P, B>, run: PageRange, tables: &mut Tables<'_, P, B>) -> Result<(), MmError> {
         let Some(alias) = Self::alias(memory, run) else { return Ok(()) };
-        self.alias_changes.fetch_add(1, Relaxed);
+        {
+            let mut changes = self.alias_changes.lock();
+            *changes = changes.wrapping_add(1);
+        }
         let bytes = B::LARGE_PAGES as usize * B::PAGE_SIZE;
         let mut at = alias.start;
         while at < alias.end {
@@ -202,12 +204,15 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// An area that was executed is gone.
     pub(in crate::vmalloc) fn forget_executed(&self) {
-        self.executed.fetch_sub(1, Relaxed);
+        *self.executed.lock() -= 1;
     }
 
     fn unseal_run(&self, memory: &Memory<P, B>, run: PageRange, tables: &mut Tables<'_, P, B>) {
         let Some(alias) = Self::alias(memory, run) else { return };
-        self.alias_changes.fetch_add(1, Relaxed);
+        {
+            let mut changes = self.alias_changes.lock();
+            *changes = changes.wrapping_add(1);
+        }
         // What was sealed is in small entries, and what was not is writable: nothing is split.
         let _ = self.set_entries(memory, alias, Prot::ReadWrite, tables);
         self.flush_all(memory, alias);
@@ -232,11 +237,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     fn join(&self, memory: &Memory<P, B>, at: usize) {
         let root = memory.backend.kernel_root();
         let mut tables = Tables::new(memory, self);
-        let changes = self.alias_changes.load(Relaxed);
+        let changes = *self.alias_changes.lock();
         let mut from = 0;
         loop {
             let held = self.tables.lock();
-            if self.alias_changes.load(Relaxed) != changes {
+            if *self.alias_changes.lock() != changes {
                 return;
             }
             // SAFETY: the lock of the tables is held; aliases are changed by this file only.
@@ -274,6 +279,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Some(Walk::Mapped(mapping)) => !mapping.prot.writable(),
             _ => false,
         };
-        self.executed.load(Relaxed) != 0 && frames.iter().any(sealed)
+        *self.executed.lock() != 0 && frames.iter().any(sealed)
     }
 }
