@@ -61,6 +61,8 @@ pub fn goal(board: &str, id: &str) -> Option<u32> {
             ("vmalloc_16m", 3500),
             ("vmalloc_16m_4k", 45_000),
             ("vmalloc_1m_single", 14_000),
+            ("vmap_256", 2000),
+            ("vm_map_ram_16", 250),
             ("ioremap_64k", 600),
             ("vmalloc_to_page", 30),
             ("masked_longest", 350),
