@@ -71,7 +71,8 @@ pub fn rows(counter: Counter, pairs: &mut Pairs) -> Option<()> {
     // A quarter of memory at most, so that what is measured is a call that finds its memory: bursts of large objects
     // would fill a small board, and the call that collects what lies about unused is another matter.
     let some = (slots.len() / 2).min(MM.free_page_count() * Backend::PAGE_SIZE / 4 / AVERAGE_LARGE);
-    for seed in 0..8 {
+    let hunts = if some == 0 { 0 } else { 8 };
+    for seed in 0..hunts {
         let some = &mut slots[..some];
         own.run(pairs, |calls| traces::hunt_bytes(calls, traces::SEED + seed, 40, some).failures as usize);
     }
