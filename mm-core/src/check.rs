@@ -115,7 +115,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 at: tally.descriptors,
             });
         }
-        if areas.held + self.memory.waiting.granted() != tally.held {
+        let kept = areas.held + self.memory.waiting.granted();
+        #[cfg(feature = "page-owner")]
+        let kept = kept + self.memory.owners.held();
+        if kept != tally.held {
             return Err(Damage { what: "pages are held that nobody keeps", at: tally.held });
         }
         Ok(CheckReport {

@@ -3,6 +3,7 @@
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::rarely;
+use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError, Packed};
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
@@ -31,11 +32,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     #[track_caller]
     pub fn kmalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let table = ClassTable::<B>::TABLE;
+        self.made_object(self.kmalloc_at(size, flags, Location::caller()), size, flags, Location::caller())
+    }
+
+    #[inline(always)]
+    fn kmalloc_at(
+        &self,
+        size: usize,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let (table, flags) = (ClassTable::<B>::TABLE, flags.union(ON_ALLOC));
         if flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
-            return self.kmalloc_other(size, flags, Location::caller());
+            return self.kmalloc_other(size, flags, caller);
         }
-        self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, Location::caller())
+        self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, caller)
     }
 
     /// An object of a class. Reports a may-wait flag where waiting is impossible.
@@ -153,7 +164,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     #[track_caller]
     pub fn kzalloc(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        self.kmalloc_other(size, flags | Gfp::ZERO, Location::caller())
+        let (flags, caller) = (flags | Gfp::ZERO, Location::caller());
+        self.made_object(self.kmalloc_other(size, flags, caller), size, flags, caller)
     }
 
     /// A zeroed array of `n` elements of `size` bytes.
@@ -164,7 +176,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn kcalloc(&self, n: usize, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let size = n.checked_mul(size).ok_or(AllocError::TooBig)?;
-        self.kmalloc_other(size, flags | Gfp::ZERO, Location::caller())
+        let (flags, caller) = (flags | Gfp::ZERO, Location::caller());
+        self.made_object(self.kmalloc_other(size, flags, caller), size, flags, caller)
     }
 
     /// Changes the size of an object, moving it if it must, as Linux's `krealloc`.
@@ -181,7 +194,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn krealloc(&self, ptr: *mut u8, size: usize, flags: Gfp) -> Result<Option<NonNull<u8>>, AllocError> {
         let caller = Location::caller();
         let Some(old) = NonNull::new(ptr) else {
-            return if size == 0 { Ok(None) } else { self.kmalloc_other(size, flags, caller).map(Some) };
+            if size == 0 {
+                return Ok(None);
+            }
+            return self.made_object(self.kmalloc_other(size, flags, caller), size, flags, caller).map(Some);
         };
         let usable = self.ksize(ptr).map_err(|_| AllocError::BadPointer)?;
         if !self.is_live(ptr.addr()) {
@@ -200,7 +216,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             }
             return Ok(Some(old));
         }
-        let new = self.kmalloc_other(size, flags, caller)?;
+        let new = self.made_object(self.kmalloc_other(size, flags, caller), size, flags, caller)?;
         // SAFETY: both objects are live, distinct, and at least that long.
         unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
         self.kfree(ptr).map_err(|_| AllocError::BadPointer)?;
@@ -254,7 +270,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `DoubleFree`, `Interior`, `Foreign`, `Reserved`, `WrongAllocator`, `NotReady`; nothing was changed.
     #[inline]
     pub fn kfree(&self, ptr: *const u8) -> Result<(), FreeError> {
-        let addr = ptr.addr();
+        self.freed_object(self.kfree_at(ptr.addr()), ptr)
+    }
+
+    #[inline(always)]
+    fn kfree_at(&self, addr: usize) -> Result<(), FreeError> {
         if let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
             && let Some((state, _)) = self.open_class(frame)
         {

@@ -70,7 +70,9 @@ pub use backend::{Backend, Join, MapError, MapFrames, Mapping, PageTable, TableF
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
-pub use debug::{Holdings, Leak, LeakGuard};
+#[cfg(feature = "page-owner")]
+pub use debug::{Allocation, AllocationKind, Allocations, Site, Sites};
+pub use debug::{Event, Holdings, Leak, LeakGuard};
 pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;

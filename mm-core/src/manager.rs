@@ -53,6 +53,8 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) deferred: Locked<P::Lock, AreaList>,
     pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
+    #[cfg(feature = "trace-hooks")]
+    pub(crate) telling: crate::debug::Telling<P::Lock>,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -71,6 +73,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             deferred: Locked::new(AreaList::EMPTY),
             shrinkers: Shrinkers::new(),
             turn: Turn::new(),
+            #[cfg(feature = "trace-hooks")]
+            telling: crate::debug::Telling::new(),
         }
     }
 
@@ -112,6 +116,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
         self.place_regions(ram, &plan)?;
+        #[cfg(feature = "page-owner")]
+        self.memory.place_owners(ram)?;
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.dma.init(&self.memory, ram, config.zones)?;
         self.memory.zones.set_kinds(config.zones);
@@ -198,7 +204,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 let mut zone = self.memory.zones.zone(region.zone()).lock();
                 // SAFETY: the zone's lock is held, and this is the only reference.
-                unsafe { region.buddy() }.give(from, (to - from) as usize);
+                let buddy = unsafe { region.buddy() };
+                buddy.give(from, (to - from) as usize);
+                zone.largest = buddy.largest().map_or(zone.largest, |order| order.max(zone.largest));
                 zone.free += (to - from) as usize;
                 zone.managed += (to - from) as usize;
             }

@@ -38,6 +38,8 @@ pub struct Memory<P: Platform, B: Backend> {
     sites: Locked<P::Lock, heapless::Vec<&'static Location<'static>, MAX_SITES>>,
     #[cfg(feature = "fault-injection")]
     pub(crate) faults: crate::fault::FaultInjector<P::Lock>,
+    #[cfg(feature = "page-owner")]
+    pub(crate) owners: crate::debug::Owners<P::Lock>,
 }
 
 impl<P: Platform, B: Backend> Memory<P, B> {
@@ -55,6 +57,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             sites: Locked::new(heapless::Vec::new()),
             #[cfg(feature = "fault-injection")]
             faults: crate::fault::FaultInjector::new(),
+            #[cfg(feature = "page-owner")]
+            owners: crate::debug::Owners::new(),
         }
     }
 
@@ -114,7 +118,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// [`AllocError::BadFlags`].
     #[inline(always)]
     pub fn admit(&self, flags: Gfp, caller: &'static Location<'static>) -> Result<Gfp, AllocError> {
-        let flags = flags.validate()?;
+        let flags = flags.validate()?.union(crate::debug::ON_ALLOC);
         if flags.contains(Gfp::WAIT) {
             let context = self.platform.context();
             if context != Context::Task {
@@ -173,8 +177,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
-    /// Takes `pages` contiguous frames (exactly as many; aligned to the next power of two), marks the first with
-    /// `kind` and `link`, and zeroes them when the flags ask for it.
+    /// Takes `pages` contiguous frames (exactly as many), marks the first with `kind` and `link`, and zeroes them when the
+    /// flags ask for it. They are aligned to the next power of two, `Held` and `Large` ones to the largest power of two
+    /// that divides their number.
     ///
     /// Context: any. Cost: O(levels); one zone lock at a time.
     ///

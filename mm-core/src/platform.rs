@@ -1,6 +1,7 @@
 //! The seam to the RTOS: locks, the CPU number, the context, reports.
 
 use crate::addr::VirtRange;
+use crate::debug::Event;
 use crate::error::FreeError;
 use core::fmt;
 use core::panic::Location;
@@ -192,6 +193,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
     #[inline]
     fn wake(&self, task: usize) {
         let _ = task;
+    }
+
+    /// Hears of each allocation and free that succeeded, with feature `trace-hooks` of the library; never called
+    /// without.
+    ///
+    /// Called in the context of the call it is about, interrupts included, with no lock of the manager's held. It may
+    /// allocate and free: what it does is not told, but counted by [`Mm::events_missed`](crate::Mm::events_missed).
+    /// So is what an interrupt does that comes while the context it interrupts is in here. A free is told when it is
+    /// done, so that with several CPUs, or preempted, the event of the next allocation of the same memory may come first.
+    #[inline]
+    fn trace(&self, event: &Event) {
+        let _ = event;
     }
 
     /// The number of this CPU, from 0.

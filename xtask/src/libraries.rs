@@ -24,6 +24,9 @@ pub fn run(options: &Options) -> Result<Totals> {
         libraries.iter().filter(|package| package.has_feature("mmu")).map(|package| package.name.as_str()).collect();
     let mut totals = one("libraries", &[], all, options)?;
     totals.add(one("libraries with page tables", &["--features", "mmu"], both, options)?);
+    // By themselves: what they are about takes memory that the others count.
+    let debug = ["--features", "debug", "--test", "initial", "--test", "owners", "--test", "traces"];
+    totals.add(one("help for debugging", &debug, vec!["rtmm-testkit"], options)?);
     Ok(totals)
 }
 

@@ -19,7 +19,8 @@ impl<M: Manager> RawKmemCache<M> {
     #[track_caller]
     #[doc(alias = "kmem_cache_alloc_bulk")]
     pub fn alloc_bulk(&self, flags: Gfp, objects: &mut [*mut u8]) -> Result<(), AllocError> {
-        let (pages, zero) = self.admit(flags, Location::caller())?;
+        let caller = Location::caller();
+        let (pages, zero) = self.admit(flags, caller)?;
         let slabs = self.manager.mm().cache_slabs(self.control());
         let mut taken = 0;
         #[cfg(feature = "slab-debug")]
@@ -56,6 +57,8 @@ impl<M: Manager> RawKmemCache<M> {
             // SAFETY: the objects are ours and that long.
             objects.iter().for_each(|object| unsafe { object.write_bytes(0, self.object_size()) });
         }
+        let (mm, size) = (self.manager.mm(), self.object_size());
+        objects.iter().for_each(|&object| mm.made_cached(object, self.name(), size, flags, caller));
         Ok(())
     }
 
@@ -76,7 +79,11 @@ impl<M: Manager> RawKmemCache<M> {
         }
         while given < objects.len() {
             match slabs.give_batch(&objects[given..]) {
-                Ok(n) => given += n,
+                Ok(n) => {
+                    let told = objects[given..given + n].iter();
+                    told.for_each(|&object| _ = self.manager.mm().freed_cached(Ok(()), self.name(), object));
+                    given += n;
+                }
                 Err(FreeError::WrongAllocator) => return Err((given, self.refusal(objects[given].addr()))),
                 Err(error) => return Err((given, error)),
             }

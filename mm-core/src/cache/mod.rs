@@ -191,6 +191,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         1
     }
 
+    /// Runs `f` on the cache with a number. The list's lock is held: the cache cannot go meanwhile.
+    #[cfg(feature = "page-owner")]
+    pub(crate) fn with_numbered_cache<R>(&self, number: usize, f: impl FnOnce(Slabs<'_, P, B>) -> R) -> Option<R> {
+        let first = self.caches.first.lock();
+        let mut at = first.0;
+        // SAFETY: listed control blocks are live, and the lock is held.
+        while let Some(control) = unsafe { at.as_ref() } {
+            if control.number as usize == number {
+                return Some(f(self.cache_slabs(control)));
+            }
+            at = control.next;
+        }
+        None
+    }
+
     /// Runs `f` on the `index`-th cache. The list's lock is held: a cache cannot go meanwhile.
     pub(crate) fn with_cache<R>(&self, index: usize, f: impl FnOnce(&Control<P>) -> R) -> Option<R> {
         let first = self.caches.first.lock();

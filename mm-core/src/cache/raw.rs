@@ -177,7 +177,8 @@ impl<M: Manager> RawKmemCache<M> {
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let (mm, control) = (self.manager.mm(), self.control());
-        let (flags, zero) = self.admit(flags, Location::caller())?;
+        let (asked, caller) = (flags, Location::caller());
+        let (flags, zero) = self.admit(flags, caller)?;
         let mut state = control.state.lock();
         let object = match state.take(control.geometry.size as usize) {
             Some(object) => {
@@ -192,17 +193,19 @@ impl<M: Manager> RawKmemCache<M> {
             // SAFETY: the object is ours and that long.
             unsafe { object.write_bytes(0, control.object_size) };
         }
+        mm.made_cached(object.as_ptr(), control.name, control.object_size, asked, caller);
         Ok(object)
     }
 
     /// The flags to take pages with, and whether to zero objects.
     #[inline(always)]
     pub(super) fn admit(&self, flags: Gfp, caller: &'static Location<'static>) -> Result<(Gfp, bool), AllocError> {
+        let asked = flags.contains(Gfp::ZERO);
         let mut flags = self.manager.mm().memory.admit(flags, caller)?.difference(Gfp::HIGHMEM);
-        let zero = flags.contains(Gfp::ZERO);
-        if flags.intersects(PLACE) || (zero && self.control().hooks.has_constructor()) {
+        if flags.intersects(PLACE) || (asked && self.control().hooks.has_constructor()) {
             return Err(AllocError::BadFlags);
         }
+        let zero = asked || (cfg!(feature = "init-on-alloc") && self.control().hooks.may_be_zeroed());
         flags = flags.difference(Gfp::ZERO);
         if self.control().flags.contains(CacheFlags::CACHE_DMA) {
             flags |= Gfp::DMA;
@@ -220,7 +223,14 @@ impl<M: Manager> RawKmemCache<M> {
     #[inline]
     #[cfg_attr(feature = "slab-debug", track_caller)]
     pub fn free(&self, ptr: *const u8) -> Result<(), FreeError> {
-        let (mm, addr) = (self.manager.mm(), ptr.addr());
+        let freed = self.free_at(ptr.addr());
+        if freed.is_ok() { self.manager.mm().freed_cached(freed, self.control().name, ptr) } else { freed }
+    }
+
+    #[inline(always)]
+    #[cfg_attr(feature = "slab-debug", track_caller)]
+    fn free_at(&self, addr: usize) -> Result<(), FreeError> {
+        let mm = self.manager.mm();
         #[cfg(feature = "slab-debug")]
         if let Some(guarded) = &self.control().hooks.guarded {
             return self.free_guarded(guarded, addr);

@@ -18,11 +18,24 @@ pub struct Holdings {
     pub cached: usize,
     /// What the scan counted.
     pub report: CheckReport,
+    /// Which calls hold it, for the report of what was lost.
+    #[cfg(feature = "page-owner")]
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+    pub sites: super::Sites<32>,
+}
+
+impl Holdings {
+    /// As much is held, whoever holds it.
+    fn is_as(&self, before: &Holdings) -> bool {
+        let counts = |held: &Holdings| (held.free, held.objects, held.cached, held.report);
+        counts(self) == counts(before)
+    }
 }
 
 /// Why a [`LeakGuard`] is not content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[allow(clippy::large_enum_variant, reason = "a test prints it; what it held before must not need memory")]
 pub enum Leak {
     /// Something is held that was not, or is not that was.
     Lost {
@@ -54,7 +67,17 @@ impl fmt::Display for Leak {
         counts
             .iter()
             .filter(|(_, before, now)| before != now)
-            .try_for_each(|(what, before, now)| write!(f, "; {what}: {before} before, {now} now"))
+            .try_for_each(|(what, before, now)| write!(f, "; {what}: {before} before, {now} now"))?;
+        #[cfg(feature = "page-owner")]
+        for (before, now) in now.sites.changed(&before.sites) {
+            let (count, bytes) = (now.count, now.bytes);
+            write!(
+                f,
+                "; {now}: {} times {} bytes before, {count} times {bytes} bytes now",
+                before.count, before.bytes
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -90,7 +113,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.drain();
         let report = self.check()?;
         let (objects, cached) = self.slabinfo().active();
-        Ok(Holdings { free: self.free_page_count(), objects, cached, report })
+        #[cfg(feature = "page-owner")]
+        let sites = self.allocations().by_site();
+        Ok(Holdings {
+            free: self.free_page_count(),
+            objects,
+            cached,
+            report,
+            #[cfg(feature = "page-owner")]
+            sites,
+        })
     }
 
     /// Remembers what is held now.
@@ -114,6 +146,6 @@ impl<P: Platform, B: Backend> LeakGuard<'_, P, B> {
     #[allow(clippy::result_large_err, reason = "a test prints it; what it held before must not need memory")]
     pub fn check(&self) -> Result<(), Leak> {
         let now = self.mm.holdings().map_err(Leak::Damage)?;
-        if now == self.before { Ok(()) } else { Err(Leak::Lost { before: self.before, now }) }
+        if now.is_as(&self.before) { Ok(()) } else { Err(Leak::Lost { before: self.before, now }) }
     }
 }

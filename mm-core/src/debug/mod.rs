@@ -1,5 +1,22 @@
 //! Finding mistakes of those who use the manager.
 
+#[cfg(feature = "page-owner")]
+mod allocations;
+mod event;
+mod initial;
 mod leak;
+#[cfg(feature = "page-owner")]
+mod owner;
+#[cfg(feature = "trace-hooks")]
+mod telling;
+mod told;
 
+#[cfg(feature = "page-owner")]
+pub use allocations::{Allocation, AllocationKind, Allocations, Site, Sites};
+pub use event::Event;
+pub(crate) use initial::ON_ALLOC;
 pub use leak::{Holdings, Leak, LeakGuard};
+#[cfg(feature = "page-owner")]
+pub use owner::Owners;
+#[cfg(feature = "trace-hooks")]
+pub use telling::Telling;

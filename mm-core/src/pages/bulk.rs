@@ -39,14 +39,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     #[doc(alias = "alloc_pages_bulk_array")]
     pub fn alloc_pages_bulk(&self, flags: Gfp, pages: &mut [Option<Pfn>]) -> Result<usize, AllocError> {
-        let flags = self.memory.admit(flags, Location::caller())?;
+        let caller = Location::caller();
+        let flags = self.memory.admit(flags, caller)?;
         if !self.memory.is_ready() {
             return Err(AllocError::NotReady);
         }
         let mut filled = 0;
         for batch in pages.chunks_mut(BATCH) {
             while batch.contains(&None) {
-                if !self.fill_batch(flags, batch) {
+                if !self.fill_batch(flags, batch, caller) {
                     return Ok(filled + batch.iter().take_while(|entry| entry.is_some()).count());
                 }
             }
@@ -56,7 +57,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// Fills some empty entries, at least one; false when there is no memory.
-    fn fill_batch(&self, flags: Gfp, batch: &mut [Option<Pfn>]) -> bool {
+    fn fill_batch(&self, flags: Gfp, batch: &mut [Option<Pfn>], caller: &'static Location<'static>) -> bool {
         if self.memory.fault_point(FaultClass::Page).is_err() {
             return false;
         }
@@ -78,7 +79,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             fresh.iter().for_each(|&start| self.memory.zero(PageRange { start, count: 1 }));
         }
         for (entry, pfn) in batch.iter_mut().filter(|entry| entry.is_none()).zip(fresh) {
-            *entry = Some(pfn);
+            *entry = self.made_frames(Ok(pfn), 1, flags, caller).ok();
         }
         true
     }
@@ -110,6 +111,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     // References, or an error.
                     self.free_pages_frame(first, 0)?;
                 }
+                // The one that was freed by itself was told of.
+                let told = batch.iter().flatten().take(given);
+                told.for_each(|&pfn| _ = self.freed_frames(Ok(()), pfn, 1));
                 batch.iter_mut().filter(|entry| entry.is_some()).take(given.max(1)).for_each(|entry| *entry = None);
             }
         }

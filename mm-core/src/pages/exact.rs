@@ -21,9 +21,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     #[track_caller]
     pub fn alloc_pages_exact(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let flags = self.memory.admit(flags, Location::caller())?.difference(Gfp::HIGHMEM);
-        let pfn = self.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())?;
-        Ok(self.block_ptr(pfn))
+        let (caller, pages) = (Location::caller(), size.div_ceil(B::PAGE_SIZE));
+        let flags = self.memory.admit(flags, caller)?.difference(Gfp::HIGHMEM);
+        let made = self.take_block(pages, flags, FrameKind::Pages, flags.bits());
+        self.made_frames(made, pages, flags, caller).map(|pfn| self.block_ptr(pfn))
     }
 
     /// Frees what [`alloc_pages_exact`](Self::alloc_pages_exact) gave for the same size. Null is fine.
@@ -32,7 +33,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As [`free_pages`](Self::free_pages); `WrongOrder` when `size` is another number of pages.
     #[inline]
     pub fn free_pages_exact(&self, addr: *const u8, size: usize) -> Result<(), FreeError> {
-        self.free_page_block(addr.addr(), size.div_ceil(B::PAGE_SIZE))
+        let pages = size.div_ceil(B::PAGE_SIZE);
+        self.freed_pages(self.free_page_block(addr.addr(), pages), addr, pages)
     }
 
     /// [`alloc_pages_exact`](Self::alloc_pages_exact) by frame: with `HIGHMEM` in the flags the frames may have no
@@ -43,8 +45,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline]
     #[track_caller]
     pub fn alloc_pages_exact_frame(&self, size: usize, flags: Gfp) -> Result<Pfn, AllocError> {
-        let flags = self.memory.admit(flags, Location::caller())?;
-        self.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Pages, flags.bits())
+        let (caller, pages) = (Location::caller(), size.div_ceil(B::PAGE_SIZE));
+        let flags = self.memory.admit(flags, caller)?;
+        let made = self.take_block(pages, flags, FrameKind::Pages, flags.bits());
+        self.made_frames(made, pages, flags, caller)
     }
 
     /// Frees what [`alloc_pages_exact_frame`](Self::alloc_pages_exact_frame) gave for the same size.
@@ -53,6 +57,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As [`free_pages_frame`](Self::free_pages_frame); `WrongOrder` when `size` is another number of pages.
     #[inline]
     pub fn free_pages_exact_frame(&self, pfn: Pfn, size: usize) -> Result<(), FreeError> {
-        self.free_frames(pfn.0 as usize, size.div_ceil(B::PAGE_SIZE))
+        let pages = size.div_ceil(B::PAGE_SIZE);
+        self.freed_frames(self.free_frames(pfn.0 as usize, pages), pfn, pages)
     }
 }

@@ -40,8 +40,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if order > B::MAX_ORDER {
             return Err(AllocError::BadOrder);
         }
-        let flags = self.memory.admit(flags, Location::caller())?;
-        self.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
+        let caller = Location::caller();
+        let flags = self.memory.admit(flags, caller)?;
+        let made = self.take_block(1 << order, flags, FrameKind::Pages, flags.bits());
+        self.made_frames(made, 1 << order, flags, caller)
     }
 
     /// One frame; [`alloc_pages`](Self::alloc_pages) of order 0.
@@ -67,7 +69,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn free_pages_frame(&self, pfn: Pfn, order: usize) -> Result<(), FreeError> {
         // An order no block can have matches none: the count 0 is no block's.
         let pages = if order > B::MAX_ORDER { 0 } else { 1 << order };
-        self.free_frames(pfn.0 as usize, pages)
+        self.freed_frames(self.free_frames(pfn.0 as usize, pages), pfn, pages)
     }
 
     /// The kernel address of a frame of RAM, in use or not; `None` for HIGHMEM, and for what is no RAM of this manager.

@@ -13,6 +13,7 @@ pub use reference::RefError;
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::rarely;
+use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError, Packed};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
@@ -38,6 +39,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn get_free_pages(&self, flags: Gfp, order: usize) -> Result<NonNull<u8>, AllocError> {
         let caller = Location::caller();
+        self.made_pages(self.get_free_pages_at(flags, order, caller), 1 << (order & 31), flags, caller)
+    }
+
+    #[inline(always)]
+    fn get_free_pages_at(
+        &self,
+        flags: Gfp,
+        order: usize,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let flags = flags.union(ON_ALLOC);
         if order != 0 || flags.bits() & !Gfp::PLAIN.bits() != 0 {
             return self.pages_other(flags, order, caller).result();
         }
@@ -111,7 +123,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn free_pages(&self, addr: *const u8, order: usize) -> Result<(), FreeError> {
         // An order no block can have matches none: the count 0 is no block's.
         let pages = if order > B::MAX_ORDER { 0 } else { 1 << order };
-        self.free_page_block(addr.addr(), pages)
+        self.freed_pages(self.free_page_block(addr.addr(), pages), addr, pages)
     }
 
     /// Frees one page.

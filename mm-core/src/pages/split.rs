@@ -33,7 +33,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn split_page(&self, pfn: Pfn, order: usize) -> Result<(), MmError> {
         // An order no block can have matches none: the count 0 is no block's.
         let pages = if order > B::MAX_ORDER { 0 } else { 1 << order };
-        self.split(pfn, pages)
+        self.split(pfn, pages)?;
+        #[cfg(feature = "page-owner")]
+        self.own_split(pfn, pages);
+        Ok(())
     }
 
     pub(super) fn split(&self, pfn: Pfn, pages: u32) -> Result<(), MmError> {

@@ -87,6 +87,16 @@ impl Hooks {
         self.construct.is_some()
     }
 
+    /// True when nobody minds if an object is zeroed that is not in use: no constructor's work is undone, no poison wiped
+    /// away.
+    pub fn may_be_zeroed(&self) -> bool {
+        #[cfg(feature = "slab-debug")]
+        if self.guarded.is_some_and(|guarded| guarded.poison == super::Poison::Free) {
+            return false;
+        }
+        !self.has_constructor()
+    }
+
     /// True when something is done to the objects of a new slab.
     pub fn prepares(&self) -> bool {
         #[cfg(feature = "slab-debug")]

@@ -64,6 +64,17 @@ impl Slab {
         usize::from(unsafe { (*this).owner })
     }
 
+    /// The number of the slot that begins at `addr`.
+    ///
+    /// # Safety
+    /// The slab is live, and the slot one of its.
+    #[cfg(feature = "page-owner")]
+    pub unsafe fn slot_of(this: *mut Slab, addr: usize) -> usize {
+        // SAFETY: live, by the caller's word.
+        let (origin, recip) = unsafe { ((*this).origin, (*this).recip) };
+        ((origin.wrapping_add(addr as u32) as u64 * recip as u64) >> 32) as usize
+    }
+
     /// The slab's free bits.
     #[inline(always)]
     fn words(this: *mut Slab) -> *mut Word {

@@ -149,10 +149,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::TooBig);
         }
         let request = options.request(size, flags, caller);
-        match self.areas.vmalloc(&self.memory, &request) {
+        let made = match self.areas.vmalloc(&self.memory, &request) {
             Ok(area) => Ok(area),
             Err(error) => self.vmalloc_slow(&request, error, until),
-        }
+        };
+        self.made_area(made, size, flags, caller)
     }
 
     /// Everything the flags allow, for an area that was not to be had at once: first, what was put off.
@@ -242,7 +243,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `WrongAllocator` for an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
     #[inline]
     pub fn vfree(&self, addr: *const u8) -> Result<(), FreeError> {
-        self.free_area("vfree", addr.addr(), AreaKind::Alloc)
+        self.freed_area(self.free_area("vfree", addr.addr(), AreaKind::Alloc), addr)
     }
 
     #[inline(always)]

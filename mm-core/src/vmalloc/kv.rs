@@ -50,13 +50,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
         if size <= B::PAGE_SIZE || !flags.contains(Gfp::WAIT) {
-            return self.kmalloc_other(size, flags, caller);
+            return self.made_object(self.kmalloc_other(size, flags, caller), size, flags, caller);
         }
         match self.kmalloc_other(size, flags.difference(Gfp::WAIT) | Gfp::NOWARN, caller) {
             Err(AllocError::NoMemory | AllocError::NoContig | AllocError::TooBig) => {
                 self.vmalloc_at(size, &AreaOptions::new().flags(flags | Gfp::HIGHMEM), caller)
             }
-            result => result,
+            result => self.made_object(result, size, flags, caller),
         }
     }
 

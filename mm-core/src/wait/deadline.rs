@@ -39,8 +39,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if order > B::MAX_ORDER {
             return Err(AllocError::BadOrder);
         }
-        let flags = self.memory.admit(flags, Location::caller())?;
-        self.take_block_until(Block { pages: 1 << order, flags, kind: FrameKind::Pages, link: flags.bits() }, until)
+        let caller = Location::caller();
+        let flags = self.memory.admit(flags, caller)?;
+        let block = Block { pages: 1 << order, flags, kind: FrameKind::Pages, link: flags.bits() };
+        self.made_frames(self.take_block_until(block, until), 1 << order, flags, caller)
     }
 
     /// [`kmalloc`](Self::kmalloc), which waits until `until` at most, a time of [`Platform::now`].
@@ -49,7 +51,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As `kmalloc`.
     #[track_caller]
     pub fn kmalloc_deadline(&self, size: usize, flags: Gfp, until: Duration) -> Result<NonNull<u8>, AllocError> {
-        let flags = self.memory.admit(flags, Location::caller())?;
+        let caller = Location::caller();
+        let flags = self.memory.admit(flags, caller)?;
+        self.made_object(self.kmalloc_until(size, flags, until), size, flags, caller)
+    }
+
+    fn kmalloc_until(&self, size: usize, flags: Gfp, until: Duration) -> Result<NonNull<u8>, AllocError> {
         match self.kmalloc_place(size, flags)? {
             (flags, Some(class)) => {
                 let slabs = self.class(class).ok_or(AllocError::NotReady)?;

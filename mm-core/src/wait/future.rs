@@ -4,6 +4,7 @@ use super::queue::{Grant, Wake};
 use super::{Block, Place};
 use crate::addr::Pfn;
 use crate::backend::Backend;
+use crate::debug::ON_ALLOC;
 use crate::error::AllocError;
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
@@ -13,6 +14,7 @@ use crate::platform::{Context, Platform};
 use crate::slab::{ClassTable, Slabs};
 use core::cell::Cell;
 use core::future::Future;
+use core::panic::Location;
 use core::pin::Pin;
 use core::ptr::NonNull;
 use core::task::{self, Poll};
@@ -25,9 +27,9 @@ enum Stage {
     Done,
 }
 
-/// True when a future may queue up: its flags say so, and the error may pass.
-fn queues(flags: Gfp, short: bool) -> bool {
-    short && flags.contains(Gfp::WAIT) && !flags.contains(Gfp::NORETRY)
+/// True when a future may queue up for `pages`: its flags say so, the error may pass, and there are as many.
+fn queues<P: Platform, B: Backend>(mm: &Mm<P, B>, pages: usize, flags: Gfp, short: bool) -> bool {
+    short && flags.contains(Gfp::WAIT) && !flags.contains(Gfp::NORETRY) && mm.memory.could_serve(pages, flags)
 }
 
 /// The flags for reclaim: shrinkers run in tasks only, futures anywhere.
@@ -39,13 +41,21 @@ fn here<P: Platform, B: Backend>(mm: &Mm<P, B>, flags: Gfp) -> Gfp {
 struct BlockFuture<'a, P: Platform, B: Backend> {
     mm: &'a Mm<P, B>,
     block: Block,
+    caller: &'static Location<'static>,
     stage: Cell<Stage>,
     place: Place<'a, P, B>,
 }
 
 impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
-    fn new(mm: &'a Mm<P, B>, block: Block) -> Self {
-        BlockFuture { mm, block, stage: Cell::new(Stage::New), place: Place::new(&mm.memory, block.want(0), ()) }
+    fn new(mm: &'a Mm<P, B>, block: Block, caller: &'static Location<'static>) -> Self {
+        let (stage, place) = (Cell::new(Stage::New), Place::new(&mm.memory, block.want(0), ()));
+        BlockFuture { mm, block, caller, stage, place }
+    }
+
+    /// [`poll`](Self::poll) of a block of pages.
+    fn poll_pages(self: Pin<&Self>, context: &task::Context<'_>) -> Poll<Result<Pfn, AllocError>> {
+        let Block { pages, flags, .. } = self.block;
+        self.poll(context).map(|made| self.mm.made_frames(made, pages, flags, self.caller))
     }
 
     fn poll(self: Pin<&Self>, context: &task::Context<'_>) -> Poll<Result<Pfn, AllocError>> {
@@ -60,7 +70,7 @@ impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
                 let now = mm.memory.take_block(pages, flags, kind, link);
                 match now.or_else(|error| mm.reclaim(here(mm, flags), pages, error, take)) {
                     Ok(pfn) => return Poll::Ready(Ok(pfn)),
-                    Err(failed) if !queues(flags, failed.short) => return Poll::Ready(Err(failed.error)),
+                    Err(failed) if !queues(mm, pages, flags, failed.short) => return Poll::Ready(Err(failed.error)),
                     Err(_) => {}
                 }
             }
@@ -85,13 +95,15 @@ impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
 struct ObjectFuture<'a, P: Platform, B: Backend> {
     slabs: Slabs<'a, P, B>,
     flags: Gfp,
+    size: usize,
+    caller: &'static Location<'static>,
     stage: Cell<Stage>,
     place: Place<'a, P, B, Slabs<'a, P, B>>,
 }
 
 impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
-    fn new(slabs: Slabs<'a, P, B>, flags: Gfp) -> Self {
-        ObjectFuture { slabs, flags, stage: Cell::new(Stage::New), place: slabs.place(flags) }
+    fn new(slabs: Slabs<'a, P, B>, flags: Gfp, size: usize, caller: &'static Location<'static>) -> Self {
+        ObjectFuture { slabs, flags, size, caller, stage: Cell::new(Stage::New), place: slabs.place(flags) }
     }
 
     fn poll(self: Pin<&Self>, context: &task::Context<'_>) -> Poll<Result<NonNull<u8>, AllocError>> {
@@ -99,11 +111,16 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
         let place = unsafe { self.map_unchecked(|future| &future.place) };
         let first = self.stage.get() == Stage::New;
         match self.stage.replace(Stage::Done) {
-            Stage::New => match self.slabs.alloc_now(here(self.slabs.mm, self.flags)) {
-                Ok(object) => return Poll::Ready(Ok(object)),
-                Err(failed) if !queues(self.flags, failed.short) => return Poll::Ready(Err(failed.error)),
-                Err(_) => {}
-            },
+            Stage::New => {
+                let (mm, pages) = (self.slabs.mm, self.slabs.geometry.pages as usize);
+                match self.slabs.alloc_now(here(mm, self.flags)) {
+                    Ok(object) => return Poll::Ready(Ok(object)),
+                    Err(failed) if !queues(mm, pages, self.flags, failed.short) => {
+                        return Poll::Ready(Err(failed.error));
+                    }
+                    Err(_) => {}
+                }
+            }
             Stage::Queued => {}
             Stage::Done => return Poll::Pending,
         }
@@ -140,7 +157,7 @@ impl<P: Platform, B: Backend> Future for AllocPages<'_, P, B> {
         let this = self.into_ref();
         match &this.get_ref().0 {
             // SAFETY: pinned with the whole.
-            Ok(block) => unsafe { Pin::new_unchecked(block) }.poll(context),
+            Ok(block) => unsafe { Pin::new_unchecked(block) }.poll_pages(context),
             Err(error) => Poll::Ready(Err(*error)),
         }
     }
@@ -157,7 +174,7 @@ impl<P: Platform, B: Backend> Future for GetFreePages<'_, P, B> {
         let this = self.into_ref();
         match &this.get_ref().0 {
             // SAFETY: pinned with the whole.
-            Ok(block) => unsafe { Pin::new_unchecked(block) }.poll(context).map_ok(|pfn| block.mm.block_ptr(pfn)),
+            Ok(block) => unsafe { Pin::new_unchecked(block) }.poll_pages(context).map_ok(|pfn| block.mm.block_ptr(pfn)),
             Err(error) => Poll::Ready(Err(*error)),
         }
     }
@@ -181,17 +198,20 @@ impl<P: Platform, B: Backend> Future for Kmalloc<'_, P, B> {
         match &this.get_ref().0 {
             KmallocFuture::Object(object) => {
                 // SAFETY: pinned with the whole.
-                unsafe { Pin::new_unchecked(object) }.poll(context).map_ok(|ptr| {
+                let made = unsafe { Pin::new_unchecked(object) }.poll(context).map_ok(|ptr| {
                     if object.flags.contains(Gfp::ZERO) {
                         // SAFETY: the object is ours and as long as its class.
                         unsafe { ptr.write_bytes(0, object.slabs.geometry.size as usize) };
                     }
                     ptr
-                })
+                });
+                made.map(|made| object.slabs.mm.made_object(made, object.size, object.flags, object.caller))
             }
             KmallocFuture::Block(block) => {
                 // SAFETY: pinned with the whole.
-                unsafe { Pin::new_unchecked(block) }.poll(context).map_ok(|pfn| block.mm.block_ptr(pfn))
+                let made = unsafe { Pin::new_unchecked(block) }.poll(context).map_ok(|pfn| block.mm.block_ptr(pfn));
+                let Block { pages, flags, .. } = block.block;
+                made.map(|made| block.mm.made_object(made, pages << B::PAGE_SHIFT, flags, block.caller))
             }
             KmallocFuture::Refused(error) => Poll::Ready(Err(*error)),
         }
@@ -200,7 +220,7 @@ impl<P: Platform, B: Backend> Future for Kmalloc<'_, P, B> {
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     fn pages_block(&self, flags: Gfp, order: usize) -> Result<Block, AllocError> {
-        let flags = flags.validate()?;
+        let flags = flags.validate()?.union(ON_ALLOC);
         if order > B::MAX_ORDER {
             return Err(AllocError::BadOrder);
         }
@@ -216,18 +236,22 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// As `alloc_pages`.
+    #[track_caller]
     pub fn alloc_pages_async(&self, flags: Gfp, order: usize) -> AllocPages<'_, P, B> {
-        AllocPages(self.pages_block(flags, order).map(|block| BlockFuture::new(self, block)))
+        let caller = Location::caller();
+        AllocPages(self.pages_block(flags, order).map(|block| BlockFuture::new(self, block, caller)))
     }
 
     /// [`get_free_pages`](Self::get_free_pages) as a future; as [`alloc_pages_async`](Self::alloc_pages_async).
     ///
     /// # Errors
     /// As `get_free_pages`.
+    #[track_caller]
     pub fn get_free_pages_async(&self, flags: Gfp, order: usize) -> GetFreePages<'_, P, B> {
+        let caller = Location::caller();
         let block = self.pages_block(flags, order).map(|mut block| {
             block.flags = block.flags.difference(Gfp::HIGHMEM);
-            BlockFuture::new(self, block)
+            BlockFuture::new(self, block, caller)
         });
         GetFreePages(block)
     }
@@ -237,15 +261,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// As `kmalloc`.
+    #[track_caller]
     pub fn kmalloc_async(&self, size: usize, flags: Gfp) -> Kmalloc<'_, P, B> {
+        let caller = Location::caller();
         Kmalloc(match self.kmalloc_place(size, flags) {
             Ok((flags, Some(class))) => match self.class(class) {
-                Some(slabs) => KmallocFuture::Object(ObjectFuture::new(slabs, flags)),
+                Some(slabs) => KmallocFuture::Object(ObjectFuture::new(slabs, flags, size, caller)),
                 None => KmallocFuture::Refused(AllocError::NotReady),
             },
             Ok((flags, None)) => {
                 let pages = size.div_ceil(B::PAGE_SIZE);
-                KmallocFuture::Block(BlockFuture::new(self, Block { pages, flags, kind: FrameKind::Large, link: NIL }))
+                let block = Block { pages, flags, kind: FrameKind::Large, link: NIL };
+                KmallocFuture::Block(BlockFuture::new(self, block, caller))
             }
             Err(error) => KmallocFuture::Refused(error),
         })
@@ -253,7 +280,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The flags that count, and the class that serves `size`; `None` for whole pages.
     pub(super) fn kmalloc_place(&self, size: usize, flags: Gfp) -> Result<(Gfp, Option<usize>), AllocError> {
-        let flags = flags.validate()?.difference(Gfp::HIGHMEM);
+        let flags = flags.validate()?.union(ON_ALLOC).difference(Gfp::HIGHMEM);
         let table = ClassTable::<B>::TABLE;
         match size {
             0 => Err(AllocError::ZeroSize),

@@ -1,6 +1,6 @@
 //! An RTOS as tests need it.
 
-use mm_core::{Bug, Context, CriticalSectionLock, Platform, VirtRange};
+use mm_core::{Bug, Context, CriticalSectionLock, Event, Platform, VirtRange};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub struct TestPlatform {
 
 type Shootdown = Box<dyn Fn(VirtRange) + Send + Sync>;
 type World = Box<dyn FnMut() + Send>;
+type Trace = Box<dyn Fn(&Event) + Send + Sync>;
 
 struct Shared {
     context: AtomicU8,
@@ -29,6 +30,7 @@ struct Shared {
     world: Mutex<Option<World>>,
     woken: Mutex<Vec<usize>>,
     waits: AtomicUsize,
+    trace: Mutex<Option<Arc<Trace>>>,
 }
 
 const CONTEXTS: [Context; 3] = [Context::Boot, Context::Task, Context::Atomic];
@@ -52,6 +54,7 @@ impl TestPlatform {
             world: Mutex::new(None),
             woken: Mutex::new(Vec::new()),
             waits: AtomicUsize::new(0),
+            trace: Mutex::new(None),
         };
         TestPlatform { shared: Arc::new(shared) }
     }
@@ -75,6 +78,11 @@ impl TestPlatform {
     /// Sets what happens while a task waits, each time one does. It may set another task and wait itself.
     pub fn on_wait(&self, world: impl FnMut() + Send + 'static) {
         *lock(&self.shared.world) = Some(Box::new(world));
+    }
+
+    /// Sets what becomes of events, with feature `trace-hooks` of mm-core.
+    pub fn on_trace(&self, trace: impl Fn(&Event) + Send + Sync + 'static) {
+        *lock(&self.shared.trace) = Some(Arc::new(Box::new(trace)));
     }
 
     /// Nothing happens any more while a task waits.
@@ -148,6 +156,13 @@ impl Platform for TestPlatform {
         let mut woken = lock(&self.shared.woken);
         if !woken.contains(&task) {
             woken.push(task);
+        }
+    }
+
+    fn trace(&self, event: &Event) {
+        let trace = lock(&self.shared.trace).clone();
+        if let Some(trace) = trace {
+            trace(event);
         }
     }
 
