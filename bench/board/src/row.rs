@@ -66,8 +66,10 @@ pub fn goal(board: &str, id: &str) -> Option<u32> {
             ("ioremap_64k", 600),
             ("vmalloc_to_page", 30),
             ("masked_longest", 350),
+            ("meta_frame", 20),
         ],
-        "mps2-an385" => &[("nommu_vmalloc_1m", 700)],
+        "mps2-an385" => &[("nommu_vmalloc_1m", 700), ("meta_frame", 16)],
+        "qemu-i586" | "virt-rv32" => &[("meta_frame", 16)],
         _ => &[],
     };
     goals.iter().find(|(goal, _)| *goal == id).map(|&(_, value)| value)

@@ -92,7 +92,11 @@ fn goals(page: &mut String, data: &Data) -> Result<()> {
     for row in data.rows.iter().filter(|row| row.goal.is_some()) {
         line(page, row)?;
     }
-    page.push_str("\nFigures without a goal are held against the last ones ([baseline.json](baseline.json)).\n\n");
+    page.push_str(
+        "\nFigures without a goal are held against the last ones ([baseline.json](baseline.json)). meta_frame \
+         counts the frame table, the bits of free blocks and the descriptors of slabs; memory that is full of \
+         small objects has a descriptor for every slab. masked_longest is the longest stretch in which a call masks interrupts.\n\n",
+    );
     for board in boards {
         let rows: Vec<&Row> = data.rows.iter().filter(|row| row.board == board && row.goal.is_none()).collect();
         if rows.is_empty() {

@@ -40,7 +40,11 @@ pub fn rows(counter: Counter) -> Option<()> {
         return Some(());
     };
     all_calls(mm, &mut longest)?;
-    metadata(memory, len)?;
+    if len >> Backend::PAGE_SHIFT >= 1024 {
+        metadata(memory, len)?;
+    } else {
+        say!("no meta_frame: of so few pages most would be what every manager has once");
+    }
     large_blocks(&mut longest);
     let worst = longest.instructions;
     Row { id: "masked_longest", unit: "instructions", tenths: worst * 10, worst: Some(worst), peer: None }.print();

@@ -1,6 +1,6 @@
 //! The rows of pages.
 
-use bench_board::board::{Backend, MM};
+use bench_board::board::{Backend, MM, say};
 use bench_board::{Counter, PAIR, Row, room};
 use bench_peers::Frames;
 use bench_subject::{Block, ExactPages, Kernel, PageCalls, Pairs};
@@ -27,6 +27,10 @@ pub fn rows(counter: Counter, pairs: &mut Pairs) -> Option<()> {
     let some = slots.len().min((pages / 8) >> largest.min(3));
     let (pair, worst) =
         own.run(pairs, |calls| traces::replaces(calls, (COUNT / 10, COUNT), &mut slots[..some], order))?;
+    if some < 8 {
+        say!("no page_mixed, no page_worst: a quarter of the board's pages is too few");
+        return Some(());
+    }
     let unit = "instructions per pair, mean";
     Row { id: "page_mixed", unit, tenths: pair.1, worst: Some(worst), peer: None }.print();
 
