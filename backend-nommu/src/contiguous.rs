@@ -104,6 +104,7 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
 // SAFETY: an area is one block of its own, and its record is used under the lock between being published and withdrawn.
 unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     const NEW: Self = Contiguous { ioremaps: Locked::new(Ioremaps::new()), backend: PhantomData };
+    const FREES_ANYWHERE: bool = true;
 
     fn init<const N: usize>(
         &self,

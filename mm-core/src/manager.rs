@@ -247,6 +247,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.flush_deferred();
+        self.drain_kept();
+    }
+
+    /// [`drain`](Self::drain) without the areas whose free was put off. Context: any.
+    pub(crate) fn drain_kept(&self) {
         self.areas.drain(&self.memory);
         for number in 0..MAX_CLASSES {
             // One after the other: an iterator over caches is passed through memory.

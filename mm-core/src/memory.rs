@@ -234,7 +234,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     ) -> Result<Pfn, AllocError> {
         match (self.take_block_now(pages, flags, kind, link), until) {
             (Err(error), Some(until)) if P::CAN_WAIT && error.may_pass() => {
-                self.wait_for_block(Block { pages, flags, kind, link }, until, error)
+                self.wait_for_block(Block { pages, flags, kind, link }, until, error, &|| false)
             }
             (result, _) => result,
         }

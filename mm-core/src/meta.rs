@@ -184,7 +184,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(self.meta_id(pfn, slot, size))
     }
 
-    /// Gives a live descriptor back; its page goes back too when it is empty and not the only one.
+    /// Gives a live descriptor back; its page goes back too when it is empty, and not the only one or waited for.
     pub(crate) fn meta_give(&self, id: u32, size: MetaSize) {
         let pfn = id >> (B::PAGE_SHIFT - UNIT_SHIFT);
         let slot = ((id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1)) as usize - 1) / (size.bytes() >> UNIT_SHIFT);
@@ -204,7 +204,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                 self.meta_link(&mut pool, pfn);
             }
             (*page).give(slot);
-            let only = pool.head == pfn && (*page).next == NIL;
+            let only = pool.head == pfn && (*page).next == NIL && !self.waiting.is_any();
             if (*page).is_unused() && !only {
                 self.meta_unlink(&mut pool, pfn);
                 spare = pfn;

@@ -106,11 +106,15 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
     /// Context: any; a task when the flags hold `WAIT`. Cost: as the source's, plus a few instructions from the reserve.
     ///
     /// # Errors
-    /// `BadFlags`, and what the source says when the reserve is empty too.
+    /// `BadFlags`, also for `DMA` and `DMA32`, for the reserve is of any memory; and what the source says when the reserve
+    /// is empty too.
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let mm = self.manager.mm();
         let flags = mm.memory.admit(flags, Location::caller())?;
+        if flags.intersects(Gfp::DMA | Gfp::DMA32) {
+            return Err(AllocError::BadFlags);
+        }
         // Counted before it is there: a pool that is being emptied is busy.
         self.reserve.lock().out += 1;
         let at_once = flags.difference(Gfp::WAIT) | Gfp::NOWARN | Gfp::NORETRY;

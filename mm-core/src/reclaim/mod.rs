@@ -1,10 +1,12 @@
 //! What a request does that found no memory: takes back what caches keep, asks shrinkers, waits, and only then fails.
 //!
 //! 1. What lies about unused goes back first, since that costs nobody anything: kept slabs, pages of descriptors,
-//!    spare page tables. Every request does this, those of interrupts too.
+//!    spare page tables. Every request does this, those of interrupts too; in tasks also the areas whose frees were put
+//!    off.
 //! 2. A request that may wait asks the shrinkers, one after the other, and tries again as in step 1 after each that says
 //!    it gave something; in at most four rounds, one with `__GFP_NORETRY`, and none after one in which nobody gave.
-//! 3. If it may wait and is not `__GFP_NORETRY`, and the platform can, it waits until its deadline.
+//! 3. If it may wait and is not `__GFP_NORETRY`, and the platform can, it waits until its deadline; then it does step 1
+//!    once more.
 //!
 //! Nothing is killed and nothing is tried for ever. No lock is held between the steps. One context reclaims at a time:
 //! what a shrinker allocates does step 1 only, and whoever comes meanwhile goes on to step 3.
@@ -20,7 +22,7 @@ use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::manager::Mm;
-use crate::platform::{Platform, RawLock};
+use crate::platform::{Context, Platform, RawLock};
 use crate::wait::Block;
 use core::time::Duration;
 use shrinker::MAX_SHRINKERS;
@@ -114,6 +116,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Gives back what lies about unused, and tries again.
     #[inline(never)]
     fn drain_and(&self, attempt: &mut dyn FnMut() -> Again) -> Again {
+        // Areas whose frees were put off are torn down in tasks only.
+        if self.platform().context() == Context::Task {
+            self.flush_deferred();
+        }
+        self.drain_kept();
+        attempt()
+    }
+
+    /// The last attempt of a request whose time is up with `error`: what was freed meanwhile may lie about unused. It is
+    /// in no queue any more.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn at_last<T>(
+        &self,
+        error: AllocError,
+        attempt: impl FnOnce() -> Result<T, AllocError>,
+    ) -> Result<T, AllocError> {
+        if !error.may_pass() || self.memory.was_injected() {
+            return Err(error);
+        }
         self.drain();
         attempt()
     }
@@ -182,7 +204,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
-                self.memory.wait_for_block(block, until, failed.error)
+                let waited = self.memory.wait_for_block(block, until, failed.error, &|| self.flush_deferred() != 0);
+                waited.or_else(|error| self.at_last(error, || self.memory.take_block_now(pages, flags, kind, link)))
             }
             false => Err(failed.error),
         });

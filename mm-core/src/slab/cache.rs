@@ -345,7 +345,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
         // A slab of several slots that had none free has used ones still.
         let may_be_free = place != UNLISTED || self.geometry.slots == 1;
-        if may_be_free && id != state.head && self.is_free(slab) {
+        // The first one is kept, unless somebody waits for pages.
+        let goes = id != state.head || (self.memory.waiting.is_any() && !state.waited);
+        if may_be_free && goes && self.is_free(slab) {
             self.unlist(&mut state, id);
             // Who waits for an object waits for pages too.
             self.release(state, slab, id);

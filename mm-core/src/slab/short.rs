@@ -46,7 +46,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let result = self.grow(flags).or_else(|error| match self.reclaim(flags, error) {
             Ok(object) => Ok(object),
             Err(failed) if P::CAN_WAIT && failed.waits => {
-                self.wait(flags, until.unwrap_or_else(|| self.memory.default_deadline()), failed.error)
+                let until = until.unwrap_or_else(|| self.memory.default_deadline());
+                let again = || self.free_object().map_or_else(|| self.grow(flags), Ok);
+                self.wait(flags, until, failed.error).or_else(|error| self.mm.at_last(error, again))
             }
             Err(failed) => Err(failed.error),
         });
@@ -132,7 +134,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let place: Pin<&Place<'_, P, B, Slabs<'_, P, B>>> = place.into_ref();
         place.join(Wake::Task(self.memory.platform.current()));
         self.look(flags);
-        match place.wait(until) {
+        match place.wait(until, &|| self.mm.flush_deferred() != 0) {
             Some(grant) => self.accept(grant, flags, Some(until)),
             None => Err(error),
         }

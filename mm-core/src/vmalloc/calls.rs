@@ -177,10 +177,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
-                // A page for its record comes first: one that was given back is kept for who asks next.
-                let record = self.memory.meta_take(MetaSize::Large, flags, until)?;
-                self.memory.meta_give(record, MetaSize::Large);
-                self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request })
+                // A page for its record comes first: this one keeps it from others who wait.
+                let waited = self.memory.meta_take(MetaSize::Large, flags, until).and_then(|record| {
+                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request });
+                    self.memory.meta_give(record, MetaSize::Large);
+                    area
+                });
+                waited.or_else(|error| self.at_last(error, || self.areas.vmalloc(&self.memory, request)))
             }
             false => Err(failed.error),
         });
@@ -191,7 +194,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// contents up to the smaller size are kept.
     ///
     /// An area stays where it is while the new size takes as many pages; else a new one is made as `vmalloc` does with these
-    /// flags, the smaller of both sizes copied, and the old one freed.
+    /// flags, the smaller of both sizes copied, and the old one freed. With `ZERO` what lies behind them is zero either way.
     ///
     /// Context: task. Cost: as `vmalloc` and `vfree`, plus the copy.
     ///
@@ -219,6 +222,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         flags.validate()?;
         let same_pages = size.div_ceil(B::PAGE_SIZE) == old.pages as usize;
         if same_pages && self.areas.set_size(&self.memory, area.addr(), size) {
+            if flags.contains(Gfp::ZERO) {
+                self.zero_behind(area.addr(), size.min(old.size));
+            }
             return Ok(NonNull::new(area));
         }
         let new = self.vmalloc_at(size, &options, caller)?;
@@ -230,9 +236,22 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(Some(new))
     }
 
+    /// Clears what lies behind the first `kept` bytes of an area in their page.
+    #[cold]
+    fn zero_behind(&self, area: usize, kept: usize) {
+        let offset = kept & (B::PAGE_SIZE - 1);
+        let page = core::ptr::without_provenance(area + kept - offset);
+        if offset != 0
+            && let Some(pfn) = self.vmalloc_to_page(page)
+        {
+            // SAFETY: the frame is the area's, whose owner is here, and the bytes lie in it.
+            unsafe { self.memory.backend.with_frame(pfn, |at| at.add(offset).write_bytes(0, B::PAGE_SIZE - offset)) }
+        }
+    }
+
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
     ///
-    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns. In an interrupt
+    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns; but in an interrupt
     /// the area is only hidden, and freed by the next [`flush_deferred`](Self::flush_deferred), [`drain`](Self::drain), or
     /// `vmalloc` that finds too little.
     ///
@@ -254,7 +273,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !self.memory.is_ready() {
             return Err(FreeError::NotReady);
         }
-        let result = if self.memory.platform.context() == Context::Atomic {
+        let result = if !B::Areas::<P>::FREES_ANYWHERE && self.memory.platform.context() == Context::Atomic {
             self.defer_free(addr, kind)
         } else {
             self.areas.vfree(&self.memory, addr, kind)
@@ -286,7 +305,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if pages == 0 || !addr.addr().is_multiple_of(B::PAGE_SIZE) {
             return Err(MmError::Inval);
         }
-        self.areas.protect(&self.memory, addr.addr(), pages, prot)
+        self.or_reclaim(1, || self.areas.protect(&self.memory, addr.addr(), pages, prot))
     }
 
     /// The frame behind an address of a vmalloc area; `None` elsewhere (a guard, an ioremap, freed).
@@ -358,7 +377,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !self.memory.is_ready() {
             return Err(AllocError::NotReady);
         }
-        self.areas.reserve_tables(&self.memory, tables)
+        let again = || self.areas.reserve_tables(&self.memory, tables);
+        again().or_else(|error| self.reclaim(GFP_KERNEL, tables, error, again).map_err(|failed| failed.error))
     }
 
     /// The area an address belongs to, or is a guard of, or belonged to lately: for fault reports.

@@ -34,6 +34,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub(super) fn defer_free(&self, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
         let area = self.areas.withdraw(&self.memory, addr, kind)?;
         self.push(&mut self.deferred.lock(), area);
+        if let Some(servants) = self.memory.servants() {
+            (servants.rouse)(&self.memory);
+        }
         Ok(())
     }
 
@@ -41,7 +44,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// there were.
     ///
     /// [`drain`](Self::drain) does it too, and every call for an area that finds too little memory or address space.
-    /// Until then they hold what they are made of.
+    /// Until then they hold what they are made of. Who waits for memory is woken by such a free, and does it.
     ///
     /// Context: task. Cost: that of their frees, less all flushes but one.
     pub fn flush_deferred(&self) -> usize {

@@ -54,7 +54,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         match self.kmalloc_other(size, flags.difference(Gfp::WAIT) | Gfp::NOWARN, caller) {
             Err(AllocError::NoMemory | AllocError::NoContig | AllocError::TooBig) => {
-                self.vmalloc_at(size, &AreaOptions::new().flags(flags | Gfp::HIGHMEM), caller)
+                // An area may be of any memory, unless the flags say which.
+                let any = if flags.intersects(Gfp::DMA | Gfp::DMA32) { flags } else { flags | Gfp::HIGHMEM };
+                self.vmalloc_at(size, &AreaOptions::new().flags(any), caller)
             }
             result => self.made_object(result, size, flags, caller),
         }

@@ -84,12 +84,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if self.memory.frames.regions().iter().any(is_ram) {
             return Err(MmError::IsRam);
         }
-        match self.areas.ioremap(&self.memory, phys, size, cache, caller) {
-            Err(MmError::Alloc(_)) if self.flush_deferred() != 0 => {
-                self.areas.ioremap(&self.memory, phys, size, cache, caller)
-            }
-            result => result,
-        }
+        self.or_reclaim(1, || self.areas.ioremap(&self.memory, phys, size, cache, caller))
     }
 
     /// Takes back an [`ioremap`](Self::ioremap). Null is fine; with an MMU so is any offset within the first page.
@@ -110,8 +105,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// `Alloc(ZeroSize)` for no pages, `Alloc(TooBig)` for more than all memory; `Inval` for a page that is given twice, is
-    /// no RAM of this manager, or is its own; `Unsupported` for `ReadExecute`, and for `ReadWrite` of a page that is
-    /// executable elsewhere; `Alloc`.
+    /// no RAM of this manager, free, or its own; `Unsupported` for `ReadExecute`, and with an MMU for `ReadWrite` of a page
+    /// of a `vmalloc` area, which may be made executable; `Alloc`.
     #[track_caller]
     pub fn vmap(&self, pages: &[Pfn], prot: Prot) -> Result<NonNull<u8>, MmError> {
         self.vmap_at(pages, prot, AreaUses::empty(), Location::caller())
@@ -175,9 +170,28 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(MmError::Unsupported);
         }
         self.check_pages(pages)?;
-        match self.areas.vmap(&self.memory, pages, prot, uses, caller) {
-            Err(MmError::Alloc(_)) if self.flush_deferred() != 0 => {
-                self.areas.vmap(&self.memory, pages, prot, uses, caller)
+        self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, uses, caller))
+    }
+
+    /// Makes an attempt; another one when frees that were put off stood in the way; and when it is memory or address
+    /// space that lacks, one after each step of reclaim for `pages`.
+    pub(super) fn or_reclaim<T>(
+        &self,
+        pages: usize,
+        mut attempt: impl FnMut() -> Result<T, MmError>,
+    ) -> Result<T, MmError> {
+        let error = match attempt() {
+            Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => error,
+            result => return result,
+        };
+        let error = if self.flush_deferred() == 0 { Err(error) } else { attempt() };
+        match error {
+            Err(MmError::Alloc(error)) => {
+                let again = || match attempt() {
+                    Err(MmError::Alloc(error)) => Err(error),
+                    result => Ok(result),
+                };
+                self.reclaim(GFP_KERNEL, pages, error, again).unwrap_or_else(|failed| Err(failed.error.into()))
             }
             result => result,
         }
@@ -191,6 +205,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             last = Some(pfn);
             let own = match self.memory.frames.frame(pfn).map(|frame| frame.head().kind()) {
                 None => true,
+                // Of a block, or free.
+                Some(FrameKind::Tail) => self.memory.frame_is_free(pfn.0 as usize),
                 Some(kind) => matches!(
                     kind,
                     FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Pending | FrameKind::Held
@@ -207,7 +223,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[cold]
     fn check_order(&self, pages: &[Pfn]) -> Result<(), MmError> {
         let bytes = core::mem::size_of_val(pages);
-        let block = self.memory.take_block(bytes.div_ceil(B::PAGE_SIZE), GFP_KERNEL, FrameKind::Held, NIL)?;
+        let block = self.take_block(bytes.div_ceil(B::PAGE_SIZE), GFP_KERNEL, FrameKind::Held, NIL)?;
         let copy = self.memory.frame_ptr(block).cast::<Pfn>();
         // SAFETY: the block is low memory of that length, and nobody else's.
         let copy = unsafe {

@@ -119,6 +119,9 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// An empty one.
     const NEW: Self;
 
+    /// True when frees flush nothing and are bounded: then those of interrupts are not put off.
+    const FREES_ANYWHERE: bool = false;
+
     /// Sets up, with the window of the address space; called once, by `Mm::init`.
     ///
     /// # Errors

@@ -216,9 +216,17 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     fn take_table(&self, memory: &Memory<P, B>, until: Option<Duration>) -> Result<Pfn, AllocError> {
         memory.fault_point(FaultClass::Table)?;
         let spare = self.room.lock().tables.pop();
+        let take = |until| memory.take_block_until(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL, until);
         match spare {
             Some(pfn) => Ok(pfn),
-            None => memory.take_block_until(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL, until),
+            None => match take(None) {
+                // Before anybody waits; who fills the reserve does not.
+                Err(_) if P::CAN_WAIT && until.is_some() => {
+                    let kept = self.reserve.lock().take(memory);
+                    kept.map_or_else(|| take(until), Ok)
+                }
+                taken => taken,
+            },
         }
     }
 
@@ -254,7 +262,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// Keeps a flushed table for the next area, or frees it: most areas come and go in address space whose tables went
+    /// Keeps a flushed table for the next area, or frees it, as when somebody waits for pages: most areas come and go in address space whose tables went
     /// with the area before.
     #[cold]
     pub(super) fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
@@ -278,7 +286,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             return;
         }
         drop(reserve);
-        if self.room.lock().tables.push(pfn).is_err() {
+        if memory.waiting.is_any() || self.room.lock().tables.push(pfn).is_err() {
             let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, Some(1));
         }
     }

@@ -37,6 +37,13 @@ fn here<P: Platform, B: Backend>(mm: &Mm<P, B>, flags: Gfp) -> Gfp {
     if mm.platform().context() == Context::Task { flags } else { flags.difference(Gfp::WAIT) }
 }
 
+/// Does what interrupts put off, where it may be done.
+fn tend<P: Platform, B: Backend>(mm: &Mm<P, B>) {
+    if mm.platform().context() == Context::Task {
+        mm.flush_deferred();
+    }
+}
+
 /// A block of pages to come.
 struct BlockFuture<'a, P: Platform, B: Backend> {
     mm: &'a Mm<P, B>,
@@ -80,6 +87,8 @@ impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
         place.join(Wake::Future(context.waker().clone()));
         if first {
             mm.memory.look(block.flags);
+        } else {
+            tend(mm);
         }
         match place.collect() {
             Some(Grant::Block(pfn)) => Poll::Ready(Ok(mm.memory.accept(pfn, &block))),
@@ -125,16 +134,22 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
             Stage::Done => return Poll::Pending,
         }
         let mut look = first;
+        let mut again = true;
         loop {
             place.join(Wake::Future(context.waker().clone()));
             if look {
                 self.slabs.look(self.flags);
+            } else {
+                tend(self.slabs.mm);
             }
             match place.collect() {
                 Some(grant) => match self.slabs.accept(grant, self.flags, None) {
                     Ok(object) => return Poll::Ready(Ok(object)),
-                    // Its pages went back for want of a descriptor's: once more at the end of the queue, for either.
-                    Err(error) if error.may_pass() && !self.slabs.memory.was_injected() && !look => look = true,
+                    // Its pages went back for want of a descriptor's: once more at the end of the queue, for either; then it
+                    // waits there for what others free, which comes with those pages.
+                    Err(error) if error.may_pass() && !self.slabs.memory.was_injected() => {
+                        (look, again) = (again, false);
+                    }
                     Err(error) => return Poll::Ready(Err(error)),
                 },
                 None => {

@@ -38,7 +38,7 @@ pub struct Waiting<L: RawLock> {
     /// zones under theirs; read under a zone's or a cache's lock: so either the waiter sees what a free left, or the free
     /// sees the waiter.
     servants: AtomicPtr<()>,
-    /// Zones with frames put by.
+    /// Zones with frames put by. Written under the queue's lock.
     put_by: AtomicUsize,
     max_wait: Locked<L, Duration>,
 }
@@ -88,6 +88,8 @@ type ServeCache<P, B> = for<'z> fn(&Slabs<'z, P, B>, Guard<'z, <P as Platform>::
 pub(crate) struct Servants<P: Platform, B: Backend> {
     zone: ServeZone<P, B>,
     pub cache: ServeCache<P, B>,
+    /// Wakes somebody who does what was put off.
+    pub rouse: fn(&Memory<P, B>),
 }
 
 /// A block that is wanted, and what becomes of it.
@@ -113,7 +115,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.platform.now().saturating_add(most)
     }
 
-    const SERVANTS: &'static Servants<P, B> = &Servants { zone: Self::serve, cache: |slabs, state| slabs.serve(state) };
+    const SERVANTS: &'static Servants<P, B> =
+        &Servants { zone: Self::serve, cache: |slabs, state| slabs.serve(state), rouse: Self::rouse };
 
     /// Who serves the queue, while somebody is in it.
     pub(crate) fn servants(&self) -> Option<&'static Servants<P, B>> {
@@ -167,6 +170,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if overdue || self.waiting.put_by.load(Relaxed) != 0 {
             self.put_by();
         }
+        self.wake(wake);
+    }
+
+    fn wake(&self, wake: Wake) {
         match wake {
             Wake::None => {}
             Wake::Task(task) => self.platform.wake(task),
@@ -174,18 +181,26 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
+    /// Wakes somebody who does what was put off. No lock is held.
+    fn rouse(&self) {
+        let wake = self.waiting.change(Queue::rouse);
+        self.wake(wake);
+    }
+
     /// Works out anew which frames are put by for waiters that were passed over too often.
     fn put_by(&self) {
-        let mut zones = 0;
         for index in 0..MAX_ZONES {
             let mut zone = self.zones.zone(index).lock();
             let Some(kind) = zone.kind else { break };
             let holds = |want: &Want| zone.could_hold(want.pages, want.kind, want.depth);
-            let frames = self.waiting.queue.lock().put_by(kind, holds).min(zone.share());
-            zone.put_by(frames);
-            zones += usize::from(frames != 0);
+            let mut queue = self.waiting.queue.lock();
+            let frames = queue.put_by(kind, holds).min(zone.share());
+            let before = zone.put_by(frames);
+            // Under the queue's lock, by what this zone changed: others may be at other zones.
+            let others = self.waiting.put_by.load(Relaxed) - usize::from(before != 0);
+            self.waiting.put_by.store(others + usize::from(frames != 0), Relaxed);
+            drop(queue);
         }
-        self.waiting.put_by.store(zones, Relaxed);
     }
 
     /// Runs `step` of a search for whom an object of the cache named `cache` fits; see `Slabs::hand_over`.
@@ -235,7 +250,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         false
     }
 
-    /// Waits until a block is handed over, or `until`. A block that no zone could ever give is not waited for.
+    /// Waits until a block is handed over, or `until`; whenever it is awake it does what was put off by `tend`, which
+    /// tells whether there was anything. A block that no zone could ever give is not waited for.
     ///
     /// Context: task, no lock held.
     ///
@@ -243,7 +259,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// `error`, when time is up.
     #[cold]
     #[inline(never)]
-    pub(crate) fn wait_for_block(&self, block: Block, until: Duration, error: AllocError) -> Result<Pfn, AllocError> {
+    pub(crate) fn wait_for_block(
+        &self,
+        block: Block,
+        until: Duration,
+        error: AllocError,
+        tend: &dyn Fn() -> bool,
+    ) -> Result<Pfn, AllocError> {
         if !self.could_serve(block.pages, block.flags) {
             return Err(error);
         }
@@ -252,7 +274,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         place.join(Wake::Task(self.platform.current()));
         loop {
             self.look(block.flags);
-            match place.wait(until) {
+            match place.wait(until, tend) {
                 Some(Grant::Block(pfn)) => return Ok(self.accept(pfn, &block)),
                 // Of a cache, which it did not ask for.
                 Some(Grant::Object(_)) => {}
@@ -351,7 +373,7 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
     }
 
     /// Sleeps until something was handed over, or `until`. What comes at the last moment is not refused.
-    pub fn wait(self: Pin<&Self>, until: Duration) -> Option<Grant> {
+    pub fn wait(self: Pin<&Self>, until: Duration, tend: &dyn Fn() -> bool) -> Option<Grant> {
         loop {
             if let Some(grant) = self.collect() {
                 return Some(grant);
@@ -359,7 +381,9 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
             if self.memory.platform.now() >= until {
                 return self.leave();
             }
-            self.memory.platform.wait(until);
+            if !tend() {
+                self.memory.platform.wait(until);
+            }
         }
     }
 }

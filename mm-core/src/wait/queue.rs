@@ -216,6 +216,30 @@ impl Queue {
         (self.collect(node), wake)
     }
 
+    /// Whom to wake so that a task does what an interrupt put off: the oldest task of the first batch, else the oldest
+    /// future, which tells anew whom to wake when it is polled.
+    pub fn rouse(&mut self) -> Wake {
+        let (mut at, mut future) = (self.head, ptr::null::<Waiter>());
+        for _ in 0..BATCH {
+            if at.is_null() {
+                break;
+            }
+            // SAFETY: listed nodes are live.
+            let inner = unsafe { self.inner(at) };
+            match inner.wake {
+                Wake::Task(task) => return Wake::Task(task),
+                Wake::Future(_) if future.is_null() => future = at,
+                _ => {}
+            }
+            at = inner.next;
+        }
+        if future.is_null() {
+            return Wake::None;
+        }
+        // SAFETY: as above.
+        core::mem::replace(unsafe { &mut self.inner(future).wake }, Wake::None)
+    }
+
     /// One more grant passed over those nodes from `first` on whose bit is set. True when that was once too often for
     /// one of them.
     ///

@@ -132,10 +132,11 @@ impl ZoneState {
         self.managed / 8
     }
 
-    /// Puts `frames` by for a waiter.
-    pub fn put_by(&mut self, frames: usize) {
-        self.put_by = frames;
+    /// Puts `frames` by for a waiter; returns how many were before.
+    pub fn put_by(&mut self, frames: usize) -> usize {
+        let before = core::mem::replace(&mut self.put_by, frames);
         self.limit = ZoneKind::ALL.map(|kind| self.marks.limit(kind, Depth::Low).saturating_add(frames));
+        before
     }
 
     /// What a request must leave that does not wait.

@@ -92,6 +92,10 @@ fn the_reserve_is_not_touched_while_there_is_memory<B: Backend>(mm: &TestMm<B>) 
 }
 
 fn elements_of_each_source_are_as_asked<B: Backend>(mm: &TestMm<B>) {
+    let bytes = Mempool::kmalloc_in(1, 64, mm).unwrap();
+    for device in [Gfp::DMA, Gfp::DMA32] {
+        assert_eq!(bytes.alloc(GFP_KERNEL | device), Err(AllocError::BadFlags), "the reserve is of any memory");
+    }
     let pool = Mempool::pages_in(2, 3, mm).unwrap();
     let block = pool.alloc(GFP_KERNEL).unwrap().as_ptr();
     assert_eq!(block.addr() % (8 * PAGE), 0);

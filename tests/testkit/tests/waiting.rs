@@ -360,6 +360,88 @@ fn who_wants_most_of_the_memory_shuts_nobody_out() {
     end(rig, &taken, before);
 }
 
+#[test]
+fn what_lies_about_when_time_is_up_is_found() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    // An object whose slab has all its slots in one word: its free is seen by nobody.
+    let object = rig.mm.kmalloc(512, GFP_KERNEL).unwrap().addr().get();
+    let taken = use_up(&rig.mm);
+    rig.platform.on_wait(move || _ = rig.mm.kfree(std::ptr::without_provenance(object)));
+    let start = rig.platform.now();
+    let page = rig.mm.get_free_pages_deadline(GFP_KERNEL, 0, start + SOON).unwrap();
+    taken.lock().unwrap().push(page.addr().get());
+    rig.platform.nothing_happens();
+    // So for objects and areas.
+    while free_one(&rig.mm, &taken).is_some() {}
+    for area in [false, true] {
+        let object = rig.mm.kmalloc(512, GFP_KERNEL).unwrap().addr().get();
+        let taken = use_up(&rig.mm);
+        rig.platform.on_wait(move || _ = rig.mm.kfree(std::ptr::without_provenance(object)));
+        let until = rig.platform.now() + SOON;
+        if area {
+            let got = rig.mm.vmalloc_deadline(PAGE, until).unwrap();
+            rig.platform.nothing_happens();
+            rig.mm.vfree(got.as_ptr()).unwrap();
+        } else {
+            let got = rig.mm.kmalloc_deadline(1024, GFP_KERNEL, until).unwrap();
+            rig.platform.nothing_happens();
+            rig.mm.kfree(got.as_ptr()).unwrap();
+        }
+        while free_one(&rig.mm, &taken).is_some() {}
+    }
+    end(rig, &taken, before);
+}
+
+#[test]
+fn nothing_is_kept_while_somebody_waits_where_a_free_looks_anyway() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    // The only slab of its cache, used up, and the only descriptor of its pool.
+    let object = rig.mm.kmalloc(32, GFP_KERNEL).unwrap();
+    let mut objects = vec![object];
+    objects.extend((1..PAGE / 32).map(|_| rig.mm.kmalloc(32, GFP_KERNEL).unwrap()));
+    let taken = use_up(&rig.mm);
+    let bells: [Arc<Bell>; 2] = Default::default();
+    let mut futures: Vec<_> = bells.iter().map(|_| Box::pin(rig.mm.get_free_pages_async(GFP_KERNEL, 0))).collect();
+    for (future, bell) in futures.iter_mut().zip(&bells) {
+        assert!(poll(future.as_mut(), bell).is_pending());
+    }
+    // The current word, the last one, says nothing of its frees; the others do.
+    objects.iter().rev().for_each(|object| rig.mm.kfree(object.as_ptr()).unwrap());
+    assert_eq!(bells.each_ref().map(|bell| bell.rung()), [1, 1]);
+    for (future, bell) in futures.iter_mut().zip(&bells) {
+        let Poll::Ready(Ok(page)) = poll(future.as_mut(), bell) else { panic!("handed over") };
+        taken.lock().unwrap().push(page.addr().get());
+    }
+    drop(futures);
+    end(rig, &taken, before);
+}
+
+#[test]
+fn an_interrupt_that_finds_no_memory_leaves_areas_to_tasks() {
+    let rig = mmu();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let area = rig.mm.vmalloc(PAGE).unwrap();
+    let taken = use_up(&rig.mm);
+    let high = std::iter::from_fn(|| rig.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN).ok());
+    taken.lock().unwrap().extend(high.map(|page| page.addr().get()));
+    rig.platform.set_context(Context::Atomic);
+    rig.mm.vfree(area.as_ptr()).unwrap();
+    assert_eq!(rig.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN), Err(AllocError::NoMemory));
+    assert_eq!(rig.mm.deferred_areas(), (1, 1));
+    rig.platform.set_context(Context::Task);
+    let page = rig.mm.get_free_page(GFP_ATOMIC).unwrap();
+    assert_eq!(rig.mm.deferred_areas(), (0, 0));
+    free(&rig.mm, page.addr().get());
+    while free_one(&rig.mm, &taken).is_some() {}
+    rig.mm.drain();
+    assert_eq!(rig.mm.free_page_count(), before);
+}
+
 /// Uses up memory and the objects of a class.
 fn use_up_objects(rig: TestRig, size: usize) -> (Vec<NonNull<u8>>, Taken) {
     let flags = GFP_NOWAIT | Gfp::NOWARN;
@@ -430,6 +512,35 @@ fn an_object_that_was_handed_to_a_dropped_future_goes_on() {
 }
 
 #[test]
+fn pages_for_a_slab_without_one_for_its_descriptor_are_waited_with() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let taken = use_up(&rig.mm);
+    let bell = Arc::new(Bell::default());
+    let mut future = Box::pin(rig.mm.kmalloc_async(64, GFP_KERNEL));
+    // What ordinary requests leave is not for descriptors either.
+    let high: Vec<_> = std::iter::from_fn(|| rig.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN).ok()).collect();
+    assert!(poll(future.as_mut(), &bell).is_pending());
+    // The marks stay used up while those of interrupts come back, but for one page.
+    high.iter().for_each(|page| rig.mm.free_page(page.as_ptr()).unwrap());
+    let mut object = None;
+    for _ in 0..8 {
+        free_one(&rig.mm, &taken).unwrap();
+        match poll(future.as_mut(), &bell) {
+            Poll::Ready(got) => {
+                object = Some(got.unwrap());
+                break;
+            }
+            Poll::Pending => {}
+        }
+    }
+    rig.mm.kfree(object.unwrap().as_ptr()).unwrap();
+    drop(future);
+    end(rig, &taken, before);
+}
+
+#[test]
 fn a_task_that_waits_in_kmalloc_gets_what_comes_first() {
     for object_first in [true, false] {
         let rig = rig();
@@ -488,6 +599,68 @@ fn vmalloc_waits_for_its_pages() {
     assert_eq!(mm.vmalloc_deadline(3 * PAGE, start + SOON), Err(AllocError::NoMemory));
     assert_eq!(rig.platform.now(), start + SOON);
     more.lock().unwrap().drain(..).for_each(|at| free(mm, at));
+    while free_one(mm, &taken).is_some() {}
+    mm.drain();
+    mm.check().unwrap();
+    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
+fn tables_kept_aside_are_used_before_anybody_waits_for_one() {
+    let rig = Box::leak(Box::new(mmu()));
+    let mm = &rig.mm;
+    mm.drain();
+    mm.reserve_tables(4).unwrap();
+    let before = mm.free_page_count();
+    let taken = use_up(mm);
+    let others = taken.clone();
+    // The page for its record and that of the area come, and no more.
+    let left = AtomicUsize::new(2);
+    rig.platform.on_wait(move || {
+        if left.load(Ordering::SeqCst) != 0 {
+            left.fetch_sub(1, Ordering::SeqCst);
+            free_one(mm, &others).unwrap();
+        }
+    });
+    let start = rig.platform.now();
+    let area = mm.vmalloc_deadline(PAGE, start + SOON).unwrap();
+    assert_eq!(rig.platform.now(), start, "it waited for a table in vain");
+    rig.platform.nothing_happens();
+    mm.vfree(area.as_ptr()).unwrap();
+    while free_one(mm, &taken).is_some() {}
+    mm.drain();
+    mm.check().unwrap();
+    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
+fn an_area_that_an_interrupt_frees_serves_those_who_wait() {
+    let rig = Box::leak(Box::new(mmu()));
+    let mm = &rig.mm;
+    mm.drain();
+    let before = mm.free_page_count();
+    let areas = [(); 2].map(|()| mm.vmalloc(4 * PAGE).unwrap().addr().get());
+    let taken = use_up(mm);
+    let vfree = |area| {
+        rig.platform.set_context(Context::Atomic);
+        mm.vfree(std::ptr::without_provenance(area)).unwrap();
+        rig.platform.set_context(Context::Task);
+    };
+    rig.platform.on_wait(move || vfree(areas[0]));
+    let start = rig.platform.now();
+    let page = mm.get_free_page(GFP_KERNEL).unwrap();
+    assert_eq!((rig.platform.now(), mm.deferred_areas()), (start, (0, 0)));
+    rig.platform.nothing_happens();
+    taken.lock().unwrap().push(page.addr().get());
+    taken.lock().unwrap().append(&mut use_up(mm).lock().unwrap());
+    let bell = Arc::new(Bell::default());
+    let mut future = Box::pin(mm.get_free_pages_async(GFP_KERNEL, 0));
+    assert!(poll(future.as_mut(), &bell).is_pending());
+    vfree(areas[1]);
+    assert_eq!(bell.rung(), 1);
+    let Poll::Ready(Ok(page)) = poll(future.as_mut(), &bell) else { panic!("flushed in its task") };
+    free(mm, page.addr().get());
+    drop(future);
     while free_one(mm, &taken).is_some() {}
     mm.drain();
     mm.check().unwrap();
