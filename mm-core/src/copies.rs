@@ -103,7 +103,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// As `kfree`; nothing was changed, and nothing overwritten.
-    pub fn kfree_sensitive(&self, ptr: *const u8) -> Result<(), FreeError> {
+    ///
+    /// # Safety
+    /// Nobody uses the object any more, and no value of Rust owns it.
+    pub unsafe fn kfree_sensitive(&self, ptr: *const u8) -> Result<(), FreeError> {
         let addr = ptr.addr();
         let size = self.ksize(ptr)?;
         if size == 0 {
@@ -115,8 +118,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let phys = self.memory.backend.direct_frame(addr) << B::PAGE_SHIFT | addr & (B::PAGE_SIZE - 1);
         let object = self.memory.backend.direct_ptr(phys);
         // Volatile: nobody reads it again, and the stores must not be left out for that.
-        // SAFETY: the object is live and `size` long, so it lies in RAM with a kernel address. It is its owner who
-        // frees it, so nobody else uses it.
+        // SAFETY: the object is live and `size` long, so it lies in RAM with a kernel address, and nobody uses it, by the
+        // caller.
         (0..size).for_each(|i| unsafe { object.add(i).write_volatile(0) });
         self.kfree(ptr)
     }

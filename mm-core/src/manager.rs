@@ -44,6 +44,9 @@ impl<'a> Config<'a> {
 /// `new` is const and `init` fills it, so a board can keep it in a static (see [`global_mm!`](crate::global_mm)); two
 /// can live in one process. Every method takes `&self`. Before `init` allocations fail with `NotReady` and frees with
 /// `FreeError::NotReady`.
+///
+/// A free by address checks the address; whether it may go is for the caller, who owns the object: freeing what a `KBox`,
+/// a `CacheBox` or another owning value holds is the caller's error.
 pub struct Mm<P: Platform, B: Backend> {
     pub(crate) memory: Memory<P, B>,
     pub(crate) classes: B::Classes<P::Lock>,

@@ -105,11 +105,22 @@ impl<T: Send, M: Manager> KmemCache<T, M> {
 impl<T, M: Manager> KmemCache<T, M> {
     /// Gives back what [`CacheBox::into_raw`] gave.
     ///
+    /// ```compile_fail,E0133
+    /// # use mm_core::{GFP_KERNEL, KmemCache, Manager};
+    /// fn twice<M: Manager>(nodes: &KmemCache<usize, M>) {
+    ///     let node = nodes.alloc(GFP_KERNEL).unwrap();
+    ///     nodes.free((&*node).into()); // still owned by the box: not without `unsafe`
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`RawKmemCache::free`].
+    ///
+    /// # Safety
+    /// Nobody uses the value any more, and no [`CacheBox`] owns it.
     #[inline]
-    pub fn free(&self, value: *const T) -> Result<(), FreeError> {
-        self.raw.free(value.cast())
+    pub unsafe fn free(&self, value: NonNull<T>) -> Result<(), FreeError> {
+        self.raw.free(value.as_ptr().cast())
     }
 
     /// The cache of the values' bytes: for bulk calls, and for what C needs.
@@ -194,7 +205,8 @@ impl<T: fmt::Debug, M: Manager> fmt::Debug for CacheBox<'_, T, M> {
 
 impl<T, M: Manager> Drop for CacheBox<'_, T, M> {
     fn drop(&mut self) {
-        if let Err(error) = self.cache.free(self.value.as_ptr()) {
+        // SAFETY: ours, and this box is gone.
+        if let Err(error) = unsafe { self.cache.free(self.value) } {
             let bug = Bug::BadFree { addr: self.value.as_ptr().addr(), error };
             self.cache.raw.manager().mm().platform().bug(&bug);
         }

@@ -130,17 +130,22 @@ fn a_busy_typed_cache_is_not_destroyed<B: Backend>(mm: &TestMm<B>) {
     assert!(cache.destroy().is_ok());
 }
 
+fn free<T, M: Manager>(cache: &KmemCache<T, M>, value: std::ptr::NonNull<T>) -> Result<(), FreeError> {
+    // SAFETY: no test uses a value behind this, and no box owns it.
+    unsafe { cache.free(value) }
+}
+
 fn wrong_values_are_refused<B: Backend>(mm: &TestMm<B>) {
     let (cache, other) = (cache(mm), KmemCache::new_in("other", Counted::new, CacheFlags::empty(), mm).unwrap());
     let (a, b) = (cache.alloc(GFP_KERNEL).unwrap().into_raw(), other.alloc(GFP_KERNEL).unwrap().into_raw());
     let kept = cache.alloc(GFP_KERNEL).unwrap();
-    assert_eq!(unchanged(mm, || cache.free(b.as_ptr())), Err(FreeError::WrongCache));
-    assert_eq!(unchanged(mm, || cache.free(a.as_ptr().wrapping_byte_add(8))), Err(FreeError::Interior));
+    assert_eq!(unchanged(mm, || free(&cache, b)), Err(FreeError::WrongCache));
+    assert_eq!(unchanged(mm, || free(&cache, a.map_addr(|addr| addr.saturating_add(8)))), Err(FreeError::Interior));
     let here = [0u8; 100];
-    assert_eq!(unchanged(mm, || cache.free(here.as_ptr().cast())), Err(FreeError::Foreign));
-    cache.free(a.as_ptr()).unwrap();
-    assert_eq!(unchanged(mm, || cache.free(a.as_ptr())), Err(FreeError::DoubleFree));
-    other.free(b.as_ptr()).unwrap();
+    assert_eq!(unchanged(mm, || free(&cache, std::ptr::NonNull::from(&here).cast())), Err(FreeError::Foreign));
+    free(&cache, a).unwrap();
+    assert_eq!(unchanged(mm, || free(&cache, a)), Err(FreeError::DoubleFree));
+    free(&other, b).unwrap();
     drop(kept);
 }
 

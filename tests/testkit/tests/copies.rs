@@ -73,6 +73,11 @@ fn copies_hold_what_was_copied<B: Reach>(mm: &TestMm<B>) {
     }
 }
 
+fn wipe<B: Backend>(mm: &TestMm<B>, at: *const u8) -> Result<(), FreeError> {
+    // SAFETY: the tests use nothing of it behind this, and no value owns it.
+    unsafe { mm.kfree_sensitive(at) }
+}
+
 fn a_wiped_object_leaves_nothing_behind<B: Reach>(mm: &TestMm<B>) {
     // A neighbour keeps the slab, so that the memory is still there to look at.
     for size in [8, 100, 4096, 3 * PAGE] {
@@ -81,13 +86,13 @@ fn a_wiped_object_leaves_nothing_behind<B: Reach>(mm: &TestMm<B>) {
         let len = mm.ksize(key.as_ptr()).unwrap();
         mm.backend().write(key.as_ptr(), &vec![0xa5; len]);
         mm.backend().write(neighbour.as_ptr(), &vec![0x5a; size]);
-        mm.kfree_sensitive(key.as_ptr()).unwrap();
+        wipe(mm, key.as_ptr()).unwrap();
         assert!(read(mm, key, len) == vec![0; len], "size {size}");
         assert!(read(mm, neighbour, size) == vec![0x5a; size]);
         assert_eq!(unchanged(mm, || mm.kfree(key.as_ptr())), Err(FreeError::DoubleFree));
         mm.kfree(neighbour.as_ptr()).unwrap();
     }
-    mm.kfree_sensitive(null()).unwrap();
+    wipe(mm, null()).unwrap();
 }
 
 fn what_is_not_live_is_not_wiped<B: Reach>(mm: &TestMm<B>) {
@@ -97,10 +102,10 @@ fn what_is_not_live_is_not_wiped<B: Reach>(mm: &TestMm<B>) {
     mm.backend().write(freed.as_ptr(), &[2; 64]);
     mm.backend().write(page.as_ptr(), &[3; 64]);
     mm.kfree(freed.as_ptr()).unwrap();
-    assert_eq!(unchanged(mm, || mm.kfree_sensitive(freed.as_ptr())), Err(FreeError::DoubleFree));
-    assert_eq!(unchanged(mm, || mm.kfree_sensitive(kept.as_ptr().wrapping_add(8))), Err(FreeError::Interior));
-    assert_eq!(unchanged(mm, || mm.kfree_sensitive(page.as_ptr())), Err(FreeError::WrongAllocator));
-    assert_eq!(unchanged(mm, || mm.kfree_sensitive((&raw const page).cast())), Err(FreeError::Foreign));
+    assert_eq!(unchanged(mm, || wipe(mm, freed.as_ptr())), Err(FreeError::DoubleFree));
+    assert_eq!(unchanged(mm, || wipe(mm, kept.as_ptr().wrapping_add(8))), Err(FreeError::Interior));
+    assert_eq!(unchanged(mm, || wipe(mm, page.as_ptr())), Err(FreeError::WrongAllocator));
+    assert_eq!(unchanged(mm, || wipe(mm, (&raw const page).cast())), Err(FreeError::Foreign));
     assert_eq!([kept, freed, page].map(|at| read(mm, at, 64)), [vec![1; 64], vec![2; 64], vec![3; 64]]);
     mm.kfree(kept.as_ptr()).unwrap();
     mm.free_page(page.as_ptr()).unwrap();
@@ -220,7 +225,7 @@ fn every_step_of_boxes_and_copies<B: Backend>(mm: &TestMm<B>) {
     fail_each(mm, "a pinned box", |plan| Ok(plan.during(|| KBox::pin_in([1u8; 99], GFP_KERNEL, plan.mm)).map(drop)?));
     fail_each(mm, "a copy", |plan| {
         let copy = plan.during(|| plan.mm.kmemdup_nul(&[1; 77], GFP_KERNEL))?;
-        Ok(plan.mm.kfree_sensitive(copy.as_ptr())?)
+        Ok(wipe(plan.mm, copy.as_ptr())?)
     });
     fail_each(mm, "an array that grows", |plan| {
         let old = plan.mm.kmalloc_array(4, 30, GFP_KERNEL)?;

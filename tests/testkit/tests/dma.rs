@@ -91,7 +91,8 @@ fn wrong_frees_of_objects_for_devices_are_refused() {
         mm.kfree(at).unwrap();
         assert_eq!(unchanged(mm, || mm.kfree(at)), Err(FreeError::DoubleFree));
         assert_eq!(unchanged(mm, || mm.krealloc(at, 10, GFP_KERNEL)), Err(AllocError::BadPointer));
-        assert_eq!(unchanged(mm, || mm.kfree_sensitive(at)), Err(FreeError::DoubleFree));
+        // SAFETY: nobody uses it.
+        assert_eq!(unchanged(mm, || unsafe { mm.kfree_sensitive(at) }), Err(FreeError::DoubleFree));
         // Moved to where the flags say, its bytes with it.
         // SAFETY: ours, that long.
         unsafe { kept.write_bytes(0x3c, 200) };
