@@ -8,6 +8,6 @@ mod row;
 
 pub use counter::{Counter, ticks};
 pub use private::{manager, window};
-pub use room::{Chain, contiguous, room, tally};
+pub use room::{Chain, contiguous, kept, room};
 pub use row::{PAIR, Row, goal};
 pub use rtmm_examples::board;

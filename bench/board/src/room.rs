@@ -1,7 +1,6 @@
 //! Memory for what a workload holds, and for other managers.
 
 use crate::board::{Backend, MM};
-use bench_subject::Tally;
 use core::ptr::NonNull;
 use rtmm::{Backend as _, GFP_KERNEL};
 
@@ -26,10 +25,9 @@ pub fn room<T>(mut count: usize) -> &'static mut [Option<T>] {
     &mut []
 }
 
-/// An empty tally, which is too large for a small board's stack. Kept for good.
-pub fn tally() -> Option<&'static mut Tally> {
-    let slot = room::<Tally>(1).first_mut()?;
-    // The room's own `None` becomes a tally of zeroes in place.
+/// One of what is too large for a small board's stack, empty. Kept for good.
+pub fn kept<T: Default>() -> Option<&'static mut T> {
+    let slot = room::<T>(1).first_mut()?;
     Some(slot.get_or_insert_default())
 }
 

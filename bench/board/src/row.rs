@@ -61,11 +61,15 @@ pub fn goal(board: &str, id: &str) -> Option<u32> {
             ("vmalloc_16m", 3500),
             ("vmalloc_16m_4k", 45_000),
             ("vmalloc_1m_single", 14_000),
+            ("vmap_256", 2000),
+            ("vm_map_ram_16", 250),
             ("ioremap_64k", 600),
             ("vmalloc_to_page", 30),
             ("masked_longest", 350),
+            ("meta_frame", 20),
         ],
-        "mps2-an385" => &[("nommu_vmalloc_1m", 700)],
+        "mps2-an385" => &[("nommu_vmalloc_1m", 700), ("meta_frame", 16)],
+        "qemu-i586" | "virt-rv32" => &[("meta_frame", 16)],
         _ => &[],
     };
     goals.iter().find(|(goal, _)| *goal == id).map(|&(_, value)| value)

@@ -25,7 +25,7 @@ pub fn measure(words: &[String], steps: u64) -> Result<Value> {
         ["heap", peer, work] => heap(peer, HeapTask::Count { work, steps }),
         ["arena", SELF, mib] => {
             let len = number(mib)? << 20;
-            Ok(json!(usage::arena_use(&mut kernel(len)?, len)))
+            Ok(json!(usage::arena_use(kernel(len)?, len)?))
         }
         ["arena", peer, mib] => heap(peer, HeapTask::Use { len: number(mib)? << 20 }),
         ["wall", peer, work] => heap(peer, HeapTask::Wall { work }),
@@ -117,7 +117,7 @@ fn with_heap<H: Heap>(task: HeapTask<'_>, make: unsafe fn(NonNull<u8>, usize) ->
     match task {
         HeapTask::Check { work } => Ok(json!(work::check_heap(work, make(work::ARENA)?)?)),
         HeapTask::Count { work, steps } => outcome(work::count_heap(work, &mut make(work::ARENA)?, steps)?),
-        HeapTask::Use { len } => Ok(json!(usage::arena_use(&mut make(len)?, len))),
+        HeapTask::Use { len } => Ok(json!(usage::arena_use(make(len)?, len)?)),
         HeapTask::Wall { work } => Ok(json!(wall::ratio(work, &mut kernel(work::ARENA)?, &mut make(work::ARENA)?)?)),
     }
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A measurement that takes longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+/// A measurement that takes longer than this is given up: some peers walk all of a large arena at each call.
+const LIMIT: Duration = Duration::from_secs(40);
 /// Arenas of W5, in MiB.
 const ARENAS: [usize; 2] = [16, 64];
 
@@ -38,7 +38,7 @@ pub fn all(steps: u64, only: Option<&str>) -> Result<()> {
             runner.run("check", &["check-heap", peer, work], json!({ "peer": peer, "work": work }));
         }
         // The others are counted on a board, where all of a workload can be; so is what cannot be cut short.
-        for peer in heaps.iter().filter(|peer| is_process(peer) || **peer == SELF) {
+        for peer in heaps.iter().filter(|peer| is_process(peer)) {
             if work != "WC" {
                 runner.run("heap", &["heap", peer, work], json!({ "peer": peer, "work": work, "board": "host" }));
             }
@@ -51,6 +51,14 @@ pub fn all(steps: u64, only: Option<&str>) -> Result<()> {
     }
     for mib in ARENAS {
         for peer in heaps.iter().filter(|peer| !is_process(peer)) {
+            // What was too slow for the smaller arena is so for the larger.
+            if runner
+                .told
+                .iter()
+                .any(|told| told["kind"] == "arena" && told["peer"] == *peer && !told["error"].is_null())
+            {
+                continue;
+            }
             let words = ["arena", peer, &mib.to_string()];
             runner.run("arena", &words, json!({ "peer": peer, "mib": mib }));
         }

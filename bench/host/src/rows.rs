@@ -20,7 +20,7 @@ pub fn print(told: &[Value]) {
         row("page_order9", "blocks of 512 pages, of 448", value, None, Some(247.0), Some(peer), blocks(peer));
     }
     if let Some(meta) = find(told, "meta", |_| true) {
-        let unit = "bytes per frame; worst with objects of 8 bytes only";
+        let unit = "bytes per frame, full of objects of 64 bytes; worst: of 8";
         if let (Some(value), worst) = (meta[0].as_f64(), meta[1].as_f64()) {
             row("meta_frame", unit, value, worst, Some(20.0), None, None);
         }

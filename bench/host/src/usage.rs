@@ -1,9 +1,10 @@
 //! How much of memory can be used: W5, P5, and what the manager's tables take.
 
 use crate::arena;
+use crate::check::CheckedHeap;
 use crate::figures::Nowhere;
 use crate::step::Plain;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bench_peers::{Frames, Heap};
 use bench_subject::{HeapCalls, PageCalls};
 use bench_traces::{self as traces, Frag, FragUse, PageFrag};
@@ -28,8 +29,12 @@ pub struct ArenaUse {
     pub curve: Vec<(u64, f64)>,
 }
 
-/// Runs W5 on a heap in an arena of `len` bytes.
-pub fn arena_use<H: Heap>(heap: &mut H, len: usize) -> ArenaUse {
+/// Runs W5 on a heap in an arena of `len` bytes, and checks it on the way.
+///
+/// # Errors
+/// What the heap did wrong.
+pub fn arena_use<H: Heap>(heap: H, len: usize) -> Result<ArenaUse> {
+    let heap = &mut CheckedHeap::new(heap);
     let mut curve = vec![(0, 0.0)];
     let percent = |bytes: usize| bytes as f64 * 100.0 / len as f64;
     let mut slots: Vec<_> = (0..len / 8).map(|_| None).collect();
@@ -38,7 +43,16 @@ pub fn arena_use<H: Heap>(heap: &mut H, len: usize) -> ArenaUse {
     let every = (len as u64 >> 12).max(1);
     let frag = traces::frag(&mut calls, CHURN, len, &mut slots, |object| object.size as usize, every, &mut watch);
     let Frag { first_failure, churned, failures, largest, .. } = frag;
-    ArenaUse { first: percent(first_failure), churned: percent(churned), failures, largest: percent(largest), curve }
+    if let Some(wrong) = heap.wrong.take() {
+        bail!("wrong: {wrong}");
+    }
+    Ok(ArenaUse {
+        first: percent(first_failure),
+        churned: percent(churned),
+        failures,
+        largest: percent(largest),
+        curve,
+    })
 }
 
 /// Runs P5 on an allocator of [`traces::FRAMES`] pages.
@@ -47,18 +61,17 @@ pub fn page_use<F: Frames>(frames: &mut F) -> PageFrag {
     traces::page_frag(&mut PageCalls { frames, meter: Plain, sink: &mut Nowhere }, None, &mut slots)
 }
 
-/// Bytes of the manager's own per frame of memory that is full of objects: of W5's sizes, and of 8 bytes each.
+/// Bytes of the manager's own per frame of memory that is full of objects: of 64 bytes, and of 8.
 ///
 /// # Errors
 /// When there is no room for an arena.
 pub fn meta_per_frame(len: usize) -> Result<(f64, f64)> {
-    let filled = |size: &mut dyn FnMut() -> usize| -> Result<f64> {
+    let filled = |size| -> Result<f64> {
         let mm = arena::manager(len)?;
-        while mm.kmalloc(size(), GFP_KERNEL).is_ok() {}
+        while mm.kmalloc(size, GFP_KERNEL).is_ok() {}
         let info = mm.meminfo();
         let frames = info.total >> 12;
         Ok((info.reserved + info.descriptors) as f64 / frames as f64)
     };
-    let mut rng = traces::SplitMix64::new(traces::SEED);
-    Ok((filled(&mut || traces::size_small(&mut rng))?, filled(&mut || 8)?))
+    Ok((filled(64)?, filled(8)?))
 }

@@ -27,7 +27,7 @@ pub fn memory(data: &Data, path: &Path) -> Result<()> {
         let points = data.of(kind).filter_map(|one| Some((one["log"].as_f64()?, mean(one)?))).collect();
         (name.to_owned(), points)
     };
-    let lines = vec![of("flat-pages", "a page, half of memory in use"), of("flat-bytes", "64 bytes")];
+    let lines = vec![of("flat-pages", "a page, half in use"), of("flat-bytes", "64 bytes")];
     let label = |log: f64| match log as u32 {
         log @ 0..20 => format!("{} KiB", 1u64 << (log - 10)),
         log @ 20..30 => format!("{} MiB", 1u64 << (log - 20)),
@@ -42,8 +42,15 @@ pub fn objects(data: &Data, path: &Path) -> Result<()> {
     let points = data.of("flat-objects").filter_map(|one| Some((one["live"].as_f64()?.log10(), mean(one)?))).collect();
     let label = |log: f64| format!("{}", 10f64.powf(log.round()));
     let axis = Axis { name: "live objects", label, step: Some(1.0) };
-    let lines = vec![("8 to 4095 bytes, replaced at random".to_owned(), points)];
-    draw(path, "Cost against the number of live objects", "instructions per pair (mean)", &axis, lines, None)
+    let lines = vec![("8 to 4095 bytes".to_owned(), points)];
+    draw(
+        path,
+        "Cost against the number of live objects, replaced at random",
+        "instructions per pair (mean)",
+        &axis,
+        lines,
+        None,
+    )
 }
 
 fn mean(one: &Value) -> Option<f64> {

@@ -123,7 +123,7 @@ impl Data {
         self.cells(kind).into_iter().find(|cell| cell.peer == peer && cell.work == work)
     }
 
-    /// The allocators of a kind, in the order they were measured.
+    /// The allocators of a kind, rtmm first and then in the order they were measured.
     pub fn peers(&self, kind: &str) -> Vec<String> {
         let mut peers = Vec::new();
         for cell in self.cells(kind) {
@@ -131,6 +131,7 @@ impl Data {
                 peers.push(cell.peer);
             }
         }
+        peers.sort_by_key(|peer| peer != "rtmm");
         peers
     }
 }

@@ -64,22 +64,21 @@ impl Default for Histogram {
     }
 }
 
-/// Both sides of a workload and the pairs of neighbours.
+/// Both sides of a workload, and their pairs.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Allocations.
     pub alloc: Histogram,
     /// Frees.
     pub free: Histogram,
-    /// An allocation and a free that were made one after the other.
-    pub pair: Histogram,
-    before: Option<(Side, u32)>,
+    /// Pairs of both.
+    pub pairs: Pairs,
 }
 
 impl Tally {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Tally { alloc: Histogram::new(), free: Histogram::new(), pair: Histogram::new(), before: None }
+        Tally { alloc: Histogram::new(), free: Histogram::new(), pairs: Pairs::new() }
     }
 
     /// Forgets all.
@@ -104,9 +103,54 @@ impl Sink for Tally {
         match side {
             Side::Alloc => self.alloc.put(cost),
             Side::Free => self.free.put(cost),
-            // A failure looks for memory everywhere, and is no part of what an allocation costs.
-            Side::Refused => return,
+            Side::Refused => {}
         }
+        self.pairs.put(side, cost);
+    }
+}
+
+/// The pairs of neighbours alone, in a third of a [`Tally`]'s room.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    /// An allocation and a free that were made one after the other.
+    pub pair: Histogram,
+    before: Option<(Side, u32)>,
+    worst: u32,
+}
+
+impl Pairs {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Pairs { pair: Histogram::new(), before: None, worst: 0 }
+    }
+
+    /// Forgets all, in place: it may be larger than the rest of a stack.
+    pub fn clear(&mut self) {
+        let Histogram { counts, calls, sum, worst } = &mut self.pair;
+        counts.fill(0);
+        (*calls, *sum, *worst) = (0, 0, 0);
+        (self.before, self.worst) = (None, 0);
+    }
+
+    /// The dearest call of either side.
+    pub fn worst(&self) -> u32 {
+        self.worst
+    }
+}
+
+impl Default for Pairs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sink for Pairs {
+    fn put(&mut self, side: Side, cost: u32) {
+        // A failure looks for memory everywhere, and is no part of what an allocation costs.
+        if side == Side::Refused {
+            return;
+        }
+        self.worst = self.worst.max(cost);
         self.before = match self.before {
             Some((other, before)) if other != side => {
                 self.pair.put(before + cost);
@@ -137,6 +181,7 @@ mod tests {
         for (side, cost) in [(Side::Free, 1), (Side::Alloc, 2), (Side::Alloc, 3), (Side::Alloc, 5), (Side::Free, 7)] {
             tally.put(side, cost);
         }
-        assert_eq!((tally.pair.calls(), tally.pair.worst(), tally.worst()), (2, 12, 7));
+        assert_eq!(tally.pairs.worst(), 7);
+        assert_eq!((tally.pairs.pair.calls(), tally.pairs.pair.worst(), tally.worst()), (2, 12, 7));
     }
 }

@@ -7,7 +7,7 @@ mod masked;
 mod objects;
 
 pub use calls::{Call, Meter, nothing};
-pub use cost::{Histogram, Tally};
+pub use cost::{Histogram, Pairs, Tally};
 pub use masked::{Borrowed, Masked, MaskedPlatform, Spans, Tick};
 pub use objects::{Block, HeapCalls, Object, PageCalls, Side, Sink};
 

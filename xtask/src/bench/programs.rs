@@ -29,11 +29,11 @@ const ROOMY: &str = "2G";
 
 /// Adds the arguments that select one of the boards' programs.
 pub fn select(command: &mut Command, board: &Board, name: &str) {
-    let mut features: Vec<String> = board.features(false).split(',').map(|f| format!("rtmm-examples/{f}")).collect();
+    let mut features = board.features(false);
     if name == COMPARE {
-        features.push(COMPARE.to_owned());
+        features = format!("{features},{COMPARE}");
     }
-    command.args(["--package", PACKAGE, "--bin", name, "--no-default-features", "--features", &features.join(",")]);
+    command.args(["--package", PACKAGE, "--bin", name, "--no-default-features", "--features", &features]);
     if let Some(target) = board.target {
         command.args(["--target", target]);
     }

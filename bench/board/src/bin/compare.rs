@@ -7,7 +7,7 @@
 extern crate alloc;
 
 use bench_board::board::{self, Backend, ExitCode, Kernel as BoardKernel, MM, say};
-use bench_board::{Counter, contiguous, room, tally};
+use bench_board::{Counter, contiguous, kept, room};
 use bench_peers::{Frames, FramesVisitor, Heap, HeapVisitor};
 use bench_subject::{Block, HeapCalls, Histogram, Kernel, Object, PageCalls, Tally};
 use bench_traces::{self as traces, Bytes, FreeOrder, Order, SplitMix64};
@@ -29,7 +29,7 @@ const PAGE_WORK: [&str; 3] = ["P1", "P2", "P3"];
 board::entry!(main);
 
 fn main() {
-    let (Some(counter), Some(arena), Some(tally)) = (Counter::new(), contiguous(ARENA), tally()) else {
+    let (Some(counter), Some(arena), Some(tally)) = (Counter::new(), contiguous(ARENA), kept()) else {
         say!("FAILED: {} does not count, or has too little memory", board::NAME);
         board::exit(ExitCode::Fail);
     };
@@ -131,7 +131,8 @@ fn page_work<F: Frames>(
 }
 
 fn print(kind: &str, peer: &str, work: &str, tally: &Tally, failures: usize) {
-    let Tally { alloc, free, pair, .. } = tally;
+    let Tally { alloc, free, pairs } = tally;
+    let pair = &pairs.pair;
     say!(
         r#"DATA {{"kind":"{}","board":"{}","peer":"{}","work":"{}","result":{{"failures":{},"figures":{{"alloc":{},"free":{},"pair":{},"calls":{}}}}}}}"#,
         kind,

@@ -14,8 +14,10 @@ mod objects;
 #[path = "rows/pages.rs"]
 mod pages;
 
-use bench_board::Counter;
-use bench_board::board::{self, ExitCode, say};
+use bench_board::board::{self, Backend, ExitCode, say};
+use bench_board::{Counter, kept};
+use bench_subject::Pairs;
+use rtmm::Backend as _;
 
 board::entry!(main);
 
@@ -25,14 +27,22 @@ fn main() {
         board::exit(ExitCode::Pass);
     };
     say!("counter: {} ticks per 1000 instructions", counter.calibration().ticks_per_thousand());
-    let steps: [(&str, fn(Counter) -> Option<()>); 4] = [
+    let Some(pairs) = kept::<Pairs>() else {
+        say!("FAILED: too little memory for what is counted");
+        board::exit(ExitCode::Fail);
+    };
+    let steps: [(&str, fn(Counter, &mut Pairs) -> Option<()>); 4] = [
         ("objects", objects::rows),
         ("pages", pages::rows),
-        ("areas", areas::rows),
-        ("masked stretches", masked::rows),
+        ("areas", |counter, _| areas::rows(counter)),
+        ("masked stretches", |counter, _| masked::rows(counter)),
     ];
     for (name, rows) in steps {
-        if rows(counter).is_none() {
+        if rows(counter, pairs).is_none() {
+            if Backend::PAGE_SIZE < 4096 {
+                say!("no more figures of {}: the board has too little memory for them", name);
+                continue;
+            }
             say!("FAILED: {}: an allocation or a free was refused", name);
             board::exit(ExitCode::Fail);
         }

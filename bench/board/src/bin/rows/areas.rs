@@ -6,19 +6,21 @@ use bench_subject::Borrowed;
 use bench_traces::{VMALLOC_ROWS, VmallocRow};
 use core::hint::black_box;
 use core::ptr::NonNull;
-use rtmm::{Backend as _, GFP_KERNEL, Mm, Platform};
+use rtmm::{Backend as _, GFP_KERNEL, Mm, Pfn, Platform, Prot};
 use rtmm_examples::measure::median_and_worst;
 
 /// Pairs that go before, so that what is measured is the steady state.
 const WARM_UP: usize = 8;
 /// Pairs of rows that have no number of their own.
 const PAIRS: usize = 201;
+/// Pairs of any row; a small board's stack has no room for more.
+const MOST: usize = if Backend::PAGE_SIZE < 4096 { 201 } else { 2001 };
 /// Memory of the manager whose free blocks are made small.
 const ROOM: usize = 64 << 20;
 /// Areas that are live in the churn, and its replaces.
 const CHURN: (usize, usize) = (500, 4000);
 
-/// The vmalloc rows, nommu_vmalloc_1m, ioremap_64k, vmalloc_to_page.
+/// The vmalloc rows, nommu_vmalloc_1m, ioremap_64k, vmap_256, vm_map_ram_16, vmalloc_to_page.
 pub fn rows(mut counter: Counter) -> Option<()> {
     // One more area stays live, so that no pair makes the first page table and takes the last one down again.
     let neighbour = MM.vmalloc(Backend::PAGE_SIZE).ok()?;
@@ -44,12 +46,17 @@ pub fn rows(mut counter: Counter) -> Option<()> {
             let area = black_box(MM.ioremap(device, 64 << 10).ok()?);
             MM.iounmap(area.as_ptr()).ok()
         })?;
+        mappings(&mut counter)?;
         let (_, cost) = counter.cost(|| black_box(MM.vmalloc_to_page(black_box(neighbour.as_ptr()))));
         let unit = "instructions";
         Row { id: "vmalloc_to_page", unit, tenths: cost * 10, worst: Some(cost), peer: None }.print();
         let memory = contiguous(ROOM)?;
         let mm = manager(Borrowed(MM.platform()), memory, ROOM, window()?)?;
-        small_blocks(&mut counter, mm, "vmalloc_16m_4k", 16 << 20, 8)?;
+        if usize::BITS == 64 {
+            small_blocks(&mut counter, mm, "vmalloc_16m_4k", 16 << 20, 8)?;
+        } else {
+            say!("no vmalloc_16m_4k: another manager has too few addresses for it");
+        }
         small_blocks(&mut counter, mm, "vmalloc_1m_single", 1 << 20, 0)?;
     }
     MM.vfree(neighbour.as_ptr()).ok()
@@ -100,6 +107,34 @@ fn churn(counter: &mut Counter) -> Option<()> {
     Some(())
 }
 
+/// Mappings of pages no two of which are neighbours: vmap_256, vm_map_ram_16.
+fn mappings(counter: &mut Counter) -> Option<()> {
+    const PAGES: usize = 256;
+    let mut pages = [Pfn(0); PAGES];
+    let (mut mapped, mut between) = (Chain::new(), Chain::new());
+    for page in &mut pages {
+        let first = MM.get_free_page(GFP_KERNEL).ok()?;
+        *page = MM.pfn_of(first.as_ptr())?;
+        mapped.put(first);
+        between.put(MM.get_free_page(GFP_KERNEL).ok()?);
+    }
+    pair(counter, "vmap_256", PAIRS, || {
+        let area = black_box(MM.vmap(&pages, Prot::ReadWrite).ok()?);
+        MM.vunmap(area.as_ptr()).ok()
+    })?;
+    let few = &pages[..16];
+    pair(counter, "vm_map_ram_16", PAIRS, || {
+        let area = black_box(MM.vm_map_ram(few).ok()?);
+        MM.vm_unmap_ram(area.as_ptr(), few.len()).ok()
+    })?;
+    for chain in [&mut mapped, &mut between] {
+        while let Some(page) = chain.take() {
+            MM.free_page(page.as_ptr()).ok()?;
+        }
+    }
+    Some(())
+}
+
 /// Areas of `size` bytes of a manager in which no two free blocks of `1 << order` pages are neighbours.
 fn small_blocks<P: Platform>(
     counter: &mut Counter,
@@ -143,8 +178,8 @@ fn pair(counter: &mut Counter, id: &str, pairs: usize, mut pair: impl FnMut() ->
     for _ in 0..WARM_UP {
         pair()?;
     }
-    let mut samples = [0; 2001];
-    let samples = &mut samples[..pairs];
+    let mut samples = [0; MOST];
+    let samples = &mut samples[..pairs.min(MOST)];
     for sample in samples.iter_mut() {
         let (done, cost) = counter.cost(&mut pair);
         done?;
