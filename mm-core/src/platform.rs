@@ -199,7 +199,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// without.
     ///
     /// Called in the context of the call it is about, interrupts included, with no lock of the manager's held. It may
-    /// allocate and free: what it does is not told, but counted by [`Mm::events_missed`](crate::Mm::events_missed).
+    /// allocate and free: what it does is not told, but counted by `Mm::events_missed`.
     /// So is what an interrupt does that comes while the context it interrupts is in here. A free is told when it is
     /// done, so that with several CPUs, or preempted, the event of the next allocation of the same memory may come first.
     #[inline]

@@ -21,6 +21,9 @@ use rtmm::Backend as _;
 
 board::entry!(main);
 
+/// Measures one kind of call; nothing when a call was refused.
+type Step = fn(Counter, &mut Pairs) -> Option<()>;
+
 fn main() {
     let Some(counter) = Counter::new() else {
         say!("{} counts no instructions: run the bench on a board", board::NAME);
@@ -31,7 +34,7 @@ fn main() {
         say!("FAILED: too little memory for what is counted");
         board::exit(ExitCode::Fail);
     };
-    let steps: [(&str, fn(Counter, &mut Pairs) -> Option<()>); 4] = [
+    let steps: [(&str, Step); 4] = [
         ("objects", objects::rows),
         ("pages", pages::rows),
         ("areas", |counter, _| areas::rows(counter)),
