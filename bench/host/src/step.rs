@@ -103,9 +103,13 @@ mod tests {
 
     #[test]
     fn a_step_is_an_instruction() {
-        let mut stepper = Stepper::new(1000);
-        // SAFETY: the function touches nothing.
-        let mut steps = |n| unsafe { stepper.measure(counted, core::ptr::null_mut(), [n, 0, 0]).1 };
+        let mut stepper = Stepper::new(1_000_000);
+        // The least of many: what the system does in between can repeat a step.
+        let mut steps = |n| {
+            // SAFETY: the function touches nothing.
+            let runs = (0..50).map(|_| unsafe { stepper.measure(counted, core::ptr::null_mut(), [n, 0, 0]).1 });
+            runs.min().unwrap_or_default()
+        };
         let (short, long) = (steps(10), steps(110));
         assert_eq!(long - short, 200);
         assert!(!stepper.enough());
