@@ -71,6 +71,8 @@ pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
 pub use debug::{Holdings, Leak, LeakGuard};
+#[cfg(feature = "page-poison")]
+pub use debug::{ScrubCursor, Scrubbed};
 pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;
