@@ -120,14 +120,16 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
         // Blocks are aligned to the power of two that holds them, so a longer one is aligned to more; its tail goes back.
         let block = pages.max(request.align >> B::PAGE_SHIFT);
-        let mut area = Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller);
-        area.uses = request.uses;
         let id = memory.area_take()?;
         // SAFETY: the record is ours.
-        unsafe { memory.area(id).write(area) };
+        unsafe {
+            let area = memory.area(id);
+            area.write(Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller));
+            (*area).uses = request.uses;
+        }
         let flags = request.flags.difference(Gfp::HIGHMEM);
         let block = match memory.take_block(block, flags, FrameKind::Mapped, id) {
-            Err(_) if request.until.is_some() => {
+            Err(_) if P::CAN_WAIT && request.until.is_some() => {
                 memory.take_block_until(block, flags, FrameKind::Mapped, id, request.until)
             }
             taken => taken,

@@ -27,6 +27,7 @@
 #define RTMM_ENOMEM 12
 #define RTMM_EEXIST 17
 #define RTMM_EINVAL 22
+#define RTMM_EOPNOTSUPP 95
 #define RTMM_EUCLEAN 117
 
 /* A `struct rtmm_config` with nothing in it but what it is. */
@@ -118,6 +119,21 @@
  * `SLAB_CACHE_DMA`: objects lie below the DMA limit.
  */
 #define RTMM_SLAB_CACHE_DMA 16384
+
+/**
+ * What a mapping allows: reading. Writing and executing together cannot be said.
+ */
+#define RTMM_PROT_READ 0
+
+/**
+ * Reading and writing.
+ */
+#define RTMM_PROT_READ_WRITE 1
+
+/**
+ * Reading and executing.
+ */
+#define RTMM_PROT_READ_EXECUTE 2
 
 /**
  * What `kmalloc(0)` gives: no null, and never memory. `kfree` accepts it.
@@ -508,6 +524,11 @@ size_t rtmm_ksize(const void *object);
 void *rtmm_kvmalloc(size_t size, uint32_t flags);
 
 /**
+ * A zeroed array by `rtmm_kvmalloc`; null when the product overflows.
+ */
+void *rtmm_kvcalloc(size_t n, size_t size, uint32_t flags);
+
+/**
  * Frees what `rtmm_kvmalloc`, `rtmm_kmalloc` or `rtmm_vmalloc` gave.
  */
 void rtmm_kvfree(const void *object);
@@ -598,6 +619,67 @@ void *rtmm_vmalloc(size_t size);
 void *rtmm_vzalloc(size_t size);
 
 /**
+ * `rtmm_vzalloc`, for memory that users will see.
+ */
+void *rtmm_vmalloc_user(size_t size);
+
+/**
+ * `rtmm_vmalloc` from frames below 4 GiB.
+ */
+void *rtmm_vmalloc_32(size_t size);
+
+/**
+ * `rtmm_vmalloc` near a NUMA node: -1 and 0 are the one there is, and any other gives null.
+ */
+void *rtmm_vmalloc_node(size_t size, int32_t node);
+
+/**
+ * Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null also when
+ * it failed: the old area is then as it was. A pointer that is no area is told to `bug`.
+ */
+void *rtmm_vrealloc(void *area, size_t size, uint32_t flags);
+
+/**
+ * Reads `count` bytes of the vmalloc addresses from `addr` on; what is no area reads as zeroes. Gives how many
+ * bytes, ending with the last of an area, the range has to do with areas.
+ */
+size_t rtmm_vread(char *into, const void *addr, size_t count);
+
+/**
+ * Writes `count` bytes to the vmalloc addresses from `addr` on, leaving out what is no area. Gives what
+ * `rtmm_vread` would.
+ */
+size_t rtmm_vwrite(const char *from, const void *addr, size_t count);
+
+/**
+ * Changes what pages of an area allow, one of `RTMM_PROT_*`: 0, or `-EINVAL`, `-ENOMEM`, `-EOPNOTSUPP`
+ * without an MMU.
+ */
+int32_t rtmm_set_memory(size_t addr, size_t pages, uint32_t prot);
+
+/**
+ * Maps frames the caller has, one after the other; they stay the caller's. `prot` is one of `RTMM_PROT_*`. Null
+ * for no frames, one twice, one that is no RAM, and when there is no room. Without an MMU only neighbours
+ * can be mapped, for reading and writing.
+ */
+void *rtmm_vmap(const size_t *frames, size_t count, uint32_t prot);
+
+/**
+ * Takes back an `rtmm_vmap`. Null is fine; anything else wrong is told to `bug`.
+ */
+void rtmm_vunmap(const void *addr);
+
+/**
+ * `rtmm_vmap` for a short time, for reading and writing.
+ */
+void *rtmm_vm_map_ram(const size_t *frames, size_t count);
+
+/**
+ * Takes back an `rtmm_vm_map_ram` of as many frames.
+ */
+void rtmm_vm_unmap_ram(const void *addr, size_t count);
+
+/**
  * Frees an area of `rtmm_vmalloc`. Null is fine; anything else wrong is told to `bug`. With an MMU nothing
  * is used again before its translations are flushed.
  */
@@ -618,6 +700,21 @@ bool rtmm_is_vmalloc_addr(const void *addr);
  * for size 0, a range that wraps or is RAM, and when there is no room.
  */
 void *rtmm_ioremap(uint64_t phys, size_t size);
+
+/**
+ * `rtmm_ioremap`, write-combining. Null also when part of the range is mapped with another cache mode.
+ */
+void *rtmm_ioremap_wc(uint64_t phys, size_t size);
+
+/**
+ * `rtmm_ioremap`, write-through. Null also when part of the range is mapped with another cache mode.
+ */
+void *rtmm_ioremap_wt(uint64_t phys, size_t size);
+
+/**
+ * `rtmm_ioremap`, cached as memory is. Null also when part of the range is mapped with another cache mode.
+ */
+void *rtmm_ioremap_cache(uint64_t phys, size_t size);
 
 /**
  * Takes back an `rtmm_ioremap`. Null is fine; anything else wrong is told to `bug`.

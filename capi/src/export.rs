@@ -83,6 +83,12 @@ macro_rules! export_c {
                 calls::kvmalloc($manager, size, flags)
             }
 
+            /// A zeroed array by `rtmm_kvmalloc`; null when the product overflows.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kvcalloc(n: usize, size: usize, flags: u32) -> *mut c_void {
+                calls::kvcalloc($manager, n, size, flags)
+            }
+
             /// Frees what `rtmm_kvmalloc`, `rtmm_kmalloc` or `rtmm_vmalloc` gave.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_kvfree(object: *const c_void) {
@@ -191,6 +197,83 @@ macro_rules! export_c {
                 calls::vzalloc($manager, size)
             }
 
+            /// `rtmm_vzalloc`, for memory that users will see.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vmalloc_user(size: usize) -> *mut c_void {
+                calls::vmalloc_user($manager, size)
+            }
+
+            /// `rtmm_vmalloc` from frames below 4 GiB.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vmalloc_32(size: usize) -> *mut c_void {
+                calls::vmalloc_32($manager, size)
+            }
+
+            /// `rtmm_vmalloc` near a NUMA node: -1 and 0 are the one there is, and any other gives null.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vmalloc_node(size: usize, node: i32) -> *mut c_void {
+                calls::vmalloc_node($manager, size, node)
+            }
+
+            /// Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null also when
+            /// it failed: the old area is then as it was. A pointer that is no area is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_vrealloc(area: *mut c_void, size: usize, flags: u32) -> *mut c_void {
+                // SAFETY: by the caller.
+                unsafe { calls::vrealloc($manager, area, size, flags) }
+            }
+
+            /// Reads `count` bytes of the vmalloc addresses from `addr` on; what is no area reads as zeroes. Gives how many
+            /// bytes, ending with the last of an area, the range has to do with areas.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_vread(into: *mut c_char, addr: *const c_void, count: usize) -> usize {
+                // SAFETY: by the caller.
+                unsafe { calls::vread($manager, into, addr, count) }
+            }
+
+            /// Writes `count` bytes to the vmalloc addresses from `addr` on, leaving out what is no area. Gives what
+            /// `rtmm_vread` would.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_vwrite(from: *const c_char, addr: *const c_void, count: usize) -> usize {
+                // SAFETY: by the caller.
+                unsafe { calls::vwrite($manager, from, addr, count) }
+            }
+
+            /// Changes what pages of an area allow, one of `RTMM_PROT_*`: 0, or `-EINVAL`, `-ENOMEM`, `-EOPNOTSUPP`
+            /// without an MMU.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_set_memory(addr: uintptr_t, pages: usize, prot: u32) -> i32 {
+                calls::set_memory($manager, addr, pages, prot)
+            }
+
+            /// Maps frames the caller has, one after the other; they stay the caller's. `prot` is one of `RTMM_PROT_*`. Null
+            /// for no frames, one twice, one that is no RAM, and when there is no room. Without an MMU only neighbours
+            /// can be mapped, for reading and writing.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_vmap(frames: *const uintptr_t, count: usize, prot: u32) -> *mut c_void {
+                // SAFETY: by the caller.
+                unsafe { calls::vmap($manager, frames, count, prot) }
+            }
+
+            /// Takes back an `rtmm_vmap`. Null is fine; anything else wrong is told to `bug`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vunmap(addr: *const c_void) {
+                calls::vunmap($manager, addr)
+            }
+
+            /// `rtmm_vmap` for a short time, for reading and writing.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_vm_map_ram(frames: *const uintptr_t, count: usize) -> *mut c_void {
+                // SAFETY: by the caller.
+                unsafe { calls::vm_map_ram($manager, frames, count) }
+            }
+
+            /// Takes back an `rtmm_vm_map_ram` of as many frames.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vm_unmap_ram(addr: *const c_void, count: usize) {
+                calls::vm_unmap_ram($manager, addr, count)
+            }
+
             /// Frees an area of `rtmm_vmalloc`. Null is fine; anything else wrong is told to `bug`. With an MMU nothing
             /// is used again before its translations are flushed.
             #[unsafe(no_mangle)]
@@ -215,6 +298,24 @@ macro_rules! export_c {
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_ioremap(phys: u64, size: usize) -> *mut c_void {
                 calls::ioremap($manager, phys, size)
+            }
+
+            /// `rtmm_ioremap`, write-combining. Null also when part of the range is mapped with another cache mode.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_ioremap_wc(phys: u64, size: usize) -> *mut c_void {
+                calls::ioremap_wc($manager, phys, size)
+            }
+
+            /// `rtmm_ioremap`, write-through. Null also when part of the range is mapped with another cache mode.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_ioremap_wt(phys: u64, size: usize) -> *mut c_void {
+                calls::ioremap_wt($manager, phys, size)
+            }
+
+            /// `rtmm_ioremap`, cached as memory is. Null also when part of the range is mapped with another cache mode.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_ioremap_cache(phys: u64, size: usize) -> *mut c_void {
+                calls::ioremap_cache($manager, phys, size)
             }
 
             /// Takes back an `rtmm_ioremap`. Null is fine; anything else wrong is told to `bug`.

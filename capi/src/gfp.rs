@@ -40,6 +40,13 @@ pub const RTMM_SLAB_HWCACHE_ALIGN: u32 = 0x2000;
 /// `SLAB_CACHE_DMA`: objects lie below the DMA limit.
 pub const RTMM_SLAB_CACHE_DMA: u32 = 0x4000;
 
+/// What a mapping allows: reading. Writing and executing together cannot be said.
+pub const RTMM_PROT_READ: u32 = 0;
+/// Reading and writing.
+pub const RTMM_PROT_READ_WRITE: u32 = 1;
+/// Reading and executing.
+pub const RTMM_PROT_READ_EXECUTE: u32 = 2;
+
 /// What `kmalloc(0)` gives: no null, and never memory. `kfree` accepts it.
 pub const RTMM_ZERO_SIZE_PTR: usize = 16;
 

@@ -7,6 +7,7 @@
 #include <linux/kernel.h>
 #include <linux/mempool.h>
 #include <linux/mm.h>
+#include <linux/set_memory.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/vmalloc.h>
@@ -31,6 +32,8 @@ FROZEN(__GFP_HARDWALL, 0x100000);
 FROZEN(SLAB_HWCACHE_ALIGN, 0x2000);
 FROZEN(SLAB_CACHE_DMA, 0x4000);
 FROZEN(RTMM_ZERO_SIZE_PTR, 16);
+
+static char in_the_image[64];
 
 #define QUIET (GFP_KERNEL | __GFP_NOWARN)
 
@@ -285,8 +288,6 @@ void interior_pointers_are_refused(void)
 	CHECK_END();
 }
 
-static char in_the_image[64];
-
 /* Where the image lies in RAM its pages are reserved; elsewhere they are nobody's. */
 static void refuse_as_outside(void *pointer)
 {
@@ -478,6 +479,152 @@ void areas_are_freed_once_and_by_their_start(void)
 	else
 		/* Its pages are ordinary free ones again: they were never an area's, as far as anyone can tell. */
 		CHECK_REFUSED(check_bug_reason(), vfree(area));
+	CHECK_END();
+}
+
+void the_rest_of_the_vmalloc_family_gives_memory(void)
+{
+	void *areas[5];
+	size_t i;
+	CHECK_BEGIN();
+
+	areas[0] = vmalloc_user(3 * PAGE_SIZE);
+	/* Where no memory lies below 4 GiB there is none to give. */
+	if (areas[0] != NULL && page_to_phys(vmalloc_to_page(areas[0])) >> 32 == 0)
+		areas[1] = vmalloc_32(3 * PAGE_SIZE);
+	else
+		areas[1] = vmalloc(3 * PAGE_SIZE);
+	areas[2] = vmalloc_node(3 * PAGE_SIZE, -1);
+	areas[3] = vmalloc_node(3 * PAGE_SIZE, 0);
+	areas[4] = kvcalloc(3, PAGE_SIZE, GFP_KERNEL);
+	CHECK(areas[0] != NULL && all_bytes_are(areas[0], 0, 3 * PAGE_SIZE));
+	CHECK(areas[4] != NULL && all_bytes_are(areas[4], 0, 3 * PAGE_SIZE));
+	for (i = 0; i < ARRAY_SIZE(areas) - 1; i++) {
+		CHECK(areas[i] != NULL && aligned(areas[i], PAGE_SIZE));
+		memset(areas[i], 0x11, 3 * PAGE_SIZE);
+		vfree(areas[i]);
+	}
+	kvfree(areas[4]);
+	CHECK(vmalloc_node(PAGE_SIZE, 1) == NULL && vmalloc_node(PAGE_SIZE, -2) == NULL);
+	CHECK(vmalloc_user(0) == NULL && vmalloc_32(0) == NULL && vmalloc_32(SIZE_MAX) == NULL);
+	CHECK(kvcalloc(SIZE_MAX, 2, QUIET) == NULL);
+	CHECK_END();
+}
+
+void vrealloc_keeps_the_contents(void)
+{
+	unsigned char *area;
+	CHECK_BEGIN();
+
+	area = (unsigned char *)vrealloc(NULL, 100, GFP_KERNEL);
+	CHECK(area != NULL);
+	memset(area, 0x42, 100);
+	area = (unsigned char *)vrealloc(area, 5 * PAGE_SIZE, GFP_KERNEL);
+	CHECK(area != NULL && all_bytes_are(area, 0x42, 100));
+	memset(area, 0x43, 5 * PAGE_SIZE);
+	CHECK(vrealloc(area, SIZE_MAX, QUIET) == NULL && all_bytes_are(area, 0x43, 5 * PAGE_SIZE));
+	area = (unsigned char *)vrealloc(area, PAGE_SIZE, GFP_KERNEL);
+	CHECK(area != NULL && all_bytes_are(area, 0x43, PAGE_SIZE));
+	CHECK(vrealloc(area, 0, GFP_KERNEL) == NULL);
+	CHECK(vrealloc(NULL, 0, GFP_KERNEL) == NULL);
+	CHECK_REFUSED(RTMM_FREE_FOREIGN, CHECK(vrealloc(in_the_image, 10, GFP_KERNEL) == NULL));
+	CHECK_END();
+}
+
+void vread_and_vwrite_pass_over_what_is_no_area(void)
+{
+	char *area;
+	char buffer[64];
+	CHECK_BEGIN();
+
+	area = (char *)vzalloc(100);
+	CHECK(area != NULL);
+	memset(buffer, 7, sizeof(buffer));
+	CHECK(vwrite(buffer, area + 80, sizeof(buffer)) == 20);
+	CHECK(all_bytes_are(area, 0, 80) && all_bytes_are(area + 80, 7, 20));
+	CHECK(vread(buffer, area + 60, sizeof(buffer)) == 40);
+	CHECK(all_bytes_are(buffer, 0, 20) && all_bytes_are(buffer + 20, 7, 20) && all_bytes_are(buffer + 40, 0, 24));
+	CHECK(vread(NULL, area, 10) == 0 && vwrite(NULL, area, 10) == 0);
+	CHECK(vread(buffer, NULL, 10) == 0 && vread(buffer, (char *)UINTPTR_MAX, 10) == 0);
+	vfree(area);
+	CHECK(vread(buffer, area, 10) == 0);
+	CHECK_END();
+}
+
+void pages_of_the_caller_are_mapped_and_stay_the_callers(void)
+{
+	struct page *pages[4];
+	struct page *block;
+	char *area;
+	unsigned int i;
+	CHECK_BEGIN();
+
+	block = alloc_pages(GFP_KERNEL, 2);
+	CHECK(block != NULL);
+	/* With page tables in any order; without, neighbours as they come. */
+	for (i = 0; i < 4; i++)
+		pages[i] = rtmm_has_mmu() ? block + 3 - i : block + i;
+	area = (char *)vmap(pages, 4, VM_MAP, PAGE_KERNEL);
+	CHECK(area != NULL && aligned(area, PAGE_SIZE));
+	for (i = 0; i < 4; i++)
+		area[i * PAGE_SIZE] = (char)(i + 1);
+	for (i = 0; i < 4; i++)
+		CHECK(*(char *)page_address(pages[i]) == (char)(i + 1));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, vfree(area));
+	vunmap(area);
+	vunmap(NULL);
+	area = (char *)vm_map_ram(pages, 4, -1);
+	CHECK(area != NULL);
+	CHECK_REFUSED(RTMM_FREE_WRONG_ORDER, vm_unmap_ram(area, 3));
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, vunmap(area));
+	vm_unmap_ram(area, 4);
+	__free_pages(block, 2);
+	CHECK_END();
+}
+
+void pages_that_make_no_sense_are_not_mapped(void)
+{
+	struct page *pages[2];
+	CHECK_BEGIN();
+
+	pages[0] = pages[1] = alloc_page(GFP_KERNEL);
+	CHECK(pages[0] != NULL);
+	CHECK(vmap(pages, 2, VM_MAP, PAGE_KERNEL) == NULL);
+	CHECK(vmap(pages, 0, VM_MAP, PAGE_KERNEL) == NULL);
+	CHECK(vmap(pages, 1, 1, PAGE_KERNEL) == NULL);
+	CHECK(vmap(pages, 1, VM_MAP, rtmm_pgprot(3)) == NULL);
+	CHECK(vmap(NULL, 1, VM_MAP, PAGE_KERNEL) == NULL);
+	CHECK(vm_map_ram(pages, 0, -1) == NULL && vm_map_ram(pages, 1, 1) == NULL);
+	pages[1] = NULL;
+	CHECK(vmap(pages, 2, VM_MAP, PAGE_KERNEL) == NULL);
+	pages[1] = pfn_to_page(UINT32_MAX);
+	CHECK(vmap(pages, 2, VM_MAP, PAGE_KERNEL) == NULL);
+	__free_page(pages[0]);
+	CHECK_END();
+}
+
+void protections_are_set_where_there_are_page_tables(void)
+{
+	char *area;
+	CHECK_BEGIN();
+
+	area = (char *)vmalloc(2 * PAGE_SIZE);
+	CHECK(area != NULL);
+	memset(area, 5, 2 * PAGE_SIZE);
+	if (rtmm_has_mmu()) {
+		CHECK(set_memory_ro((unsigned long)area, 2) == 0);
+		CHECK(all_bytes_are(area, 5, 2 * PAGE_SIZE));
+		CHECK(set_memory_rw((unsigned long)area, 1) == 0);
+		area[0] = 6;
+		CHECK(set_memory_ro((unsigned long)area, 0) == -RTMM_EINVAL);
+		CHECK(set_memory_ro((unsigned long)area, -1) == -RTMM_EINVAL);
+		CHECK(set_memory_ro((unsigned long)area + 1, 1) == -RTMM_EINVAL);
+		CHECK(set_memory_ro((unsigned long)area, 3) == -RTMM_EINVAL);
+	} else {
+		CHECK(set_memory_ro((unsigned long)area, 2) == -RTMM_EOPNOTSUPP);
+	}
+	CHECK(rtmm_set_memory((uintptr_t)area, 1, 3) == -RTMM_EINVAL);
+	vfree(area);
 	CHECK_END();
 }
 
@@ -692,17 +839,18 @@ void pages_come_in_bulk_into_the_empty_entries(void)
 {
 	struct page *pages[40] = { NULL };
 	struct page *mine = alloc_page(GFP_KERNEL);
-	size_t i, j;
+	/* More than a batch of the manager's, where there is room for so many. */
+	size_t i, j, n = min_t(size_t, ARRAY_SIZE(pages), ((size_t)1 << rtmm_max_order()) / 2);
 	CHECK_BEGIN();
 
 	CHECK(mine != NULL);
 	pages[3] = mine;
-	CHECK(alloc_pages_bulk_array(GFP_KERNEL, ARRAY_SIZE(pages), pages) == ARRAY_SIZE(pages));
+	CHECK(alloc_pages_bulk_array(GFP_KERNEL, n, pages) == n);
 	CHECK(pages[3] == mine);
-	for (i = 0; i < ARRAY_SIZE(pages); i++)
+	for (i = 0; i < n; i++)
 		for (j = 0; j < i; j++)
 			CHECK(pages[i] != NULL && pages[i] != pages[j]);
-	for (i = 0; i < ARRAY_SIZE(pages); i++)
+	for (i = 0; i < n; i++)
 		if (i != 3)
 			__free_page(pages[i]);
 	CHECK(alloc_pages_bulk_array(GFP_KERNEL, 5, NULL) == 0);
@@ -920,6 +1068,14 @@ void ram_and_wrapping_ranges_are_not_mapped_as_registers(void)
 	CHECK_BEGIN();
 
 	CHECK(ioremap(check_mmio_start(), 0) == NULL);
+	CHECK(ioremap_wc(UINT64_MAX, 2) == NULL && ioremap_wt(UINT64_MAX, 2) == NULL && ioremap_cache(0, 0) == NULL);
+	{
+		void *uncached = ioremap(check_mmio_start(), check_mmio_length());
+
+		/* One range, one cache mode. */
+		CHECK(uncached != NULL && ioremap_wc(check_mmio_start(), 4) == NULL);
+		iounmap(uncached);
+	}
 	CHECK(ioremap(UINT64_MAX, 2) == NULL);
 	CHECK(ioremap(UINT64_MAX - 4095, 4096) == NULL);
 	CHECK(ioremap((uint64_t)1 << 60, 4096) == NULL);

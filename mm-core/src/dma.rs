@@ -3,16 +3,16 @@
 use crate::addr::{PhysAddr, PhysRange};
 use crate::backend::Backend;
 use crate::boot::RamMap;
-use crate::error::{AllocError, FreeError, MmError};
+use crate::error::{AllocError, MmError};
 use crate::frame::{Frame, FrameKind};
 use crate::gfp::Gfp;
 use crate::global::Manager;
 use crate::lock::Locked;
 use crate::manager::{Mm, boot_alloc};
-use crate::memory::Memory;
+use crate::memory::{Memory, wipe};
 use crate::pages::Pages;
 use crate::platform::Platform;
-use crate::slab::{self, CacheState, ClassTable, Given, Hooks, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
 use crate::zone::{ZoneKind, ZoneSpec};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Release};
@@ -59,7 +59,7 @@ impl<P: Platform> DmaClasses<P> {
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// The class with this number: of DMA memory, or with [`DMA32`] added of DMA32 memory.
-    fn dma_class(&self, number: usize) -> Option<Slabs<'_, P, B>> {
+    pub(crate) fn dma_class(&self, number: usize) -> Option<Slabs<'_, P, B>> {
         let classes = NonNull::new(self.dma.kinds.get(number / DMA32)?.load(Acquire))?;
         let class = number % DMA32;
         if class >= ClassTable::<B>::TABLE.count {
@@ -78,6 +78,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             owner,
             hooks: &Hooks::NONE,
         })
+    }
+
+    /// Gives back the wholly free slabs that the classes of this number keep.
+    pub(crate) fn drain_dma(&self, class: usize) {
+        for kind in 0..KINDS.len() {
+            self.dma_class(kind * DMA32 + class).inspect(Slabs::drain);
+        }
     }
 
     /// All classes for devices.
@@ -99,37 +106,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             let pfn = self.memory.take_block(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Large, crate::meta::NIL)?;
             return Ok(self.block_ptr(pfn));
         };
-        let mut at_hand = [core::ptr::null_mut()];
-        slabs.take_batch(&mut at_hand);
-        let object = match NonNull::new(at_hand[0]) {
+        let object = match slabs.free_object() {
             Some(object) => object,
             None => slabs.alloc_slab(flags.difference(Gfp::ZERO), None)?,
         };
         if flags.contains(Gfp::ZERO) {
-            // SAFETY: the object is ours and as long as its class.
-            unsafe { object.write_bytes(0, slabs.geometry.size as usize) };
+            // SAFETY: the object is ours and as long as its class, whole cache lines.
+            unsafe { wipe(object.as_ptr(), slabs.geometry.size as usize) };
         }
         Ok(object)
-    }
-
-    /// Frees an object of a class for devices; `frame` is the record of the frame it lies in.
-    #[inline(never)]
-    pub(crate) fn kfree_dma(&self, frame: &Frame, addr: usize) -> Result<(), FreeError> {
-        let seen = frame.head();
-        let Some(slabs) = self.dma_class(seen.class()) else { return Err(FreeError::Reserved) };
-        let state = slabs.state.lock();
-        if frame.head() != seen || !seen.is(FrameKind::DmaSlab) {
-            return Err(FreeError::DoubleFree);
-        }
-        // SAFETY: the frame names a live slab of this class, whose lock is held.
-        match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
-            Given::Inside => Ok(()),
-            Given::Edge(slab, w) => {
-                slabs.settle(state, slab, w);
-                Ok(())
-            }
-            Given::Refused(error) => Err(error),
-        }
     }
 
     /// [`Mm::is_live`] for the classes for devices.

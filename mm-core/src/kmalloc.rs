@@ -8,6 +8,7 @@ use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::Guard;
 use crate::manager::Mm;
+use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::slab::{self, CacheState, ClassStates, ClassTable, Given, MAX_CLASSES, Slab, Slabs};
@@ -131,8 +132,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let class = table.of[(size + 7) >> 3] as usize;
         let object = self.kmalloc_class(class, flags.difference(Gfp::ZERO), caller)?;
         if flags.contains(Gfp::ZERO) {
-            // SAFETY: the object is ours and as long as its class.
-            unsafe { object.write_bytes(0, table.geometry[class].size as usize) };
+            // SAFETY: the object is ours and as long as its class, a multiple of 8 as is its address.
+            unsafe { wipe(object.as_ptr(), table.geometry[class % MAX_CLASSES].size as usize) };
         }
         Ok(object)
     }
@@ -322,14 +323,27 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else {
             return self.kfree_block(addr);
         };
-        if frame.head().is(FrameKind::DmaSlab) {
-            return self.kfree_dma(frame, addr);
+        let seen = frame.head();
+        let slabs = match seen.kind() {
+            FrameKind::Slab => self.class(seen.class()),
+            FrameKind::DmaSlab => self.dma_class(seen.class()),
+            _ => return self.kfree_block(addr),
+        };
+        let Some(slabs) = slabs else { return Err(FreeError::Reserved) };
+        let state = slabs.state.lock();
+        if frame.head() != seen {
+            // It went back meanwhile.
+            drop(state);
+            return self.kfree_block(addr);
         }
-        let Some((state, _)) = self.open_class(frame) else { return self.kfree_block(addr) };
-        // SAFETY: as in `kfree`.
+        // SAFETY: the frame names a live slab of this cache, whose lock is held, for as long as its head says so; a
+        // class has no room for a slot behind its last.
         match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
             Given::Inside => Ok(()),
-            Given::Edge(slab, w) => self.kfree_edge(state.suspend(), slab, w),
+            Given::Edge(slab, w) => {
+                slabs.settle(state, slab, w);
+                Ok(())
+            }
             Given::Refused(error) => Err(error),
         }
     }

@@ -51,7 +51,7 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
     pub(crate) deferred: Locked<P::Lock, AreaList>,
-    pub(crate) shrinkers: Shrinkers<P::Lock>,
+    pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
 }
 
@@ -244,8 +244,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn drain(&self) {
         self.flush_deferred();
         self.areas.drain(&self.memory);
-        self.classes().for_each(|class| class.drain());
-        self.dma_classes().for_each(|(_, class)| class.drain());
+        for number in 0..MAX_CLASSES {
+            // One after the other: an iterator over caches is passed through memory.
+            self.class(number).inspect(Slabs::drain);
+            self.drain_dma(number);
+        }
         self.drain_caches();
         self.memory.meta_drain();
     }

@@ -122,7 +122,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if flags.contains(Gfp::WAIT) {
             let context = self.platform.context();
             if context != Context::Task {
-                return Ok(self.no_wait(flags, context, caller));
+                if context == Context::Atomic {
+                    self.report_may_wait(caller);
+                }
+                // Here, so that the compiler still knows the others of a caller's fixed flags.
+                return Ok(flags.difference(Gfp::WAIT));
             }
         }
         Ok(flags)
@@ -155,20 +159,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         core::hint::black_box(memory)
     }
 
-    /// The flags without `WAIT`, told of in an atomic context.
     #[cold]
     #[inline(never)]
-    fn no_wait(&self, flags: Gfp, context: Context, caller: &'static Location<'static>) -> Gfp {
-        if context == Context::Atomic {
-            self.report_may_wait(caller);
-        }
-        flags.difference(Gfp::WAIT)
-    }
-
     fn report_may_wait(&self, caller: &'static Location<'static>) {
-        // By value: one place in the source can have several copies of its location.
+        // By value: one place in the source can have several copies of its location. (Byte by byte: comparing strings
+        // would bring a library function in that nothing else here needs.)
         let same = |site: &&Location<'_>| {
-            (site.line(), site.column()) == (caller.line(), caller.column()) && site.file() == caller.file()
+            (site.line(), site.column()) == (caller.line(), caller.column())
+                && site.file().bytes().eq(caller.file().bytes())
         };
         let mut sites = self.sites.lock();
         let known = sites.iter().any(same);
@@ -238,7 +236,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         until: Option<Duration>,
     ) -> Result<Pfn, AllocError> {
         match (self.take_block_now(pages, flags, kind, link), until) {
-            (Err(error), Some(until)) if error.may_pass() => {
+            (Err(error), Some(until)) if P::CAN_WAIT && error.may_pass() => {
                 self.wait_for_block(Block { pages, flags, kind, link }, until, error)
             }
             (result, _) => result,
@@ -424,7 +422,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub(crate) fn zero(&self, range: PageRange) {
         for pfn in range.start.0..range.end() {
             // SAFETY: the range is a block this manager handed out; each pointer is good for one page.
-            unsafe { self.backend.with_frame(Pfn(pfn), |p| p.write_bytes(0, B::PAGE_SIZE)) };
+            unsafe { self.backend.with_frame(Pfn(pfn), |p| wipe(p, B::PAGE_SIZE)) };
         }
     }
 
@@ -450,4 +448,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub fn free_pages(&self) -> usize {
         (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().free).sum()
     }
+}
+
+/// Zeroes `bytes` bytes. In one place, so that one of the library's functions for it is enough.
+///
+/// # Safety
+/// They are the caller's to write, and `at` and `bytes` are multiples of 8.
+#[inline(never)]
+pub(crate) unsafe fn wipe(at: *mut u8, bytes: usize) {
+    // SAFETY: by the caller's word.
+    unsafe { at.cast::<u64>().write_bytes(0, bytes / 8) };
 }

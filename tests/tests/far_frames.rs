@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn the_last_frame_lies_where_the_runner_says() {
         let end = MM.zoneinfo().zones().iter().map(|zone| zone.span.1).max().unwrap();
-        assert_eq!(phys(Pfn(end)) > FOUR_GIB, must_pass_four_gib(), "RAM ends at {:#x}", phys(Pfn(end)));
+        // Where the runner says nothing, RAM may lie anywhere: a process has it where the system put it.
+        assert!(!must_pass_four_gib() || phys(Pfn(end)) > FOUR_GIB, "RAM ends at {:#x}", phys(Pfn(end)));
     }
 
     #[test]

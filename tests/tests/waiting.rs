@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn an_object_that_is_freed_serves_who_waits_for_one() {
-        let mut objects: heapless::Vec<Bytes, 600> = heapless::Vec::new();
+        let mut objects: heapless::Vec<Bytes, 64> = heapless::Vec::new();
         objects.push(Bytes::kmalloc(512, GFP_KERNEL).unwrap()).unwrap();
         let hoard = Hoard::of(QUIET);
         while let Ok(object) = Bytes::kmalloc(512, QUIET) {

@@ -176,6 +176,26 @@ pub const BOARDS: &[Board] = &[
         about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
     },
     Board {
+        name: "lm3s6965evb",
+        family: "lm3s6965evb",
+        target: Some("thumbv7m-none-eabi"),
+        extra: &[],
+        qemu: Some(Qemu {
+            program: "qemu-system-arm",
+            package: "qemu-system-arm",
+            machines: &["lm3s6965evb"],
+            args: &[],
+            ram: Ram::Fixed("64K"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            // The processor's 12.5 MHz timer then ticks 1.6 times per instruction.
+            icount: &["-icount", "shift=7,sleep=off"],
+            again: None,
+        }),
+        codes: PLAIN_EXIT,
+        about: "Cortex-M3 under QEMU, 64 KiB of RAM in small pages",
+    },
+    Board {
         name: "virt-aarch64",
         family: "virt-aarch64",
         target: Some("aarch64-unknown-none"),

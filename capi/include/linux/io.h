@@ -20,6 +20,21 @@ static inline void __iomem *ioremap(phys_addr_t phys, size_t size)
 	return rtmm_ioremap(phys, size);
 }
 
+static inline void __iomem *ioremap_wc(phys_addr_t phys, size_t size)
+{
+	return rtmm_ioremap_wc(phys, size);
+}
+
+static inline void __iomem *ioremap_wt(phys_addr_t phys, size_t size)
+{
+	return rtmm_ioremap_wt(phys, size);
+}
+
+static inline void __iomem *ioremap_cache(phys_addr_t phys, size_t size)
+{
+	return rtmm_ioremap_cache(phys, size);
+}
+
 static inline void iounmap(volatile void __iomem *addr)
 {
 	rtmm_iounmap((const void *)(uintptr_t)addr);

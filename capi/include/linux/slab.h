@@ -67,6 +67,11 @@ static inline void *kvzalloc(size_t size, gfp_t flags)
 	return rtmm_kvmalloc(size, flags | __GFP_ZERO);
 }
 
+static inline void *kvcalloc(size_t n, size_t size, gfp_t flags)
+{
+	return rtmm_kvcalloc(n, size, flags);
+}
+
 static inline void kvfree(const void *object)
 {
 	rtmm_kvfree(object);

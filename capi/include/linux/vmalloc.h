@@ -16,9 +16,84 @@ static inline void *vzalloc(unsigned long size)
 	return rtmm_vzalloc(size);
 }
 
+static inline void *vmalloc_user(unsigned long size)
+{
+	return rtmm_vmalloc_user(size);
+}
+
+static inline void *vmalloc_32(unsigned long size)
+{
+	return rtmm_vmalloc_32(size);
+}
+
+static inline void *vmalloc_node(unsigned long size, int node)
+{
+	return rtmm_vmalloc_node(size, node);
+}
+
+static inline void *vrealloc(const void *area, size_t size, gfp_t flags)
+{
+	return rtmm_vrealloc((void *)(uintptr_t)area, size, flags);
+}
+
 static inline void vfree(const void *addr)
 {
 	rtmm_vfree(addr);
+}
+
+static inline long vread(char *into, const char *addr, unsigned long count)
+{
+	return (long)rtmm_vread(into, addr, count);
+}
+
+static inline long vwrite(const char *from, char *addr, unsigned long count)
+{
+	return (long)rtmm_vwrite(from, addr, count);
+}
+
+/* What a mapping allows. Writing and executing together cannot be said. */
+typedef struct {
+	uint32_t rtmm_prot;
+} pgprot_t;
+
+static inline pgprot_t rtmm_pgprot(uint32_t prot)
+{
+	pgprot_t made;
+
+	made.rtmm_prot = prot;
+	return made;
+}
+
+#define PAGE_KERNEL rtmm_pgprot(RTMM_PROT_READ_WRITE)
+#define PAGE_KERNEL_RO rtmm_pgprot(RTMM_PROT_READ)
+#define PAGE_KERNEL_ROX rtmm_pgprot(RTMM_PROT_READ_EXECUTE)
+
+/* The only flag of vmap. */
+#define VM_MAP 0x4ul
+
+static inline void *vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)
+{
+	if ((flags & ~VM_MAP) != 0)
+		return NULL;
+	return rtmm_vmap((const uintptr_t *)(const void *)pages, count, prot.rtmm_prot);
+}
+
+static inline void vunmap(const void *addr)
+{
+	rtmm_vunmap(addr);
+}
+
+/* There is one node: -1 or 0. */
+static inline void *vm_map_ram(struct page **pages, unsigned int count, int node)
+{
+	if (node != -1 && node != 0)
+		return NULL;
+	return rtmm_vm_map_ram((const uintptr_t *)(const void *)pages, count);
+}
+
+static inline void vm_unmap_ram(const void *addr, unsigned int count)
+{
+	rtmm_vm_unmap_ram(addr, count);
 }
 
 #endif

@@ -1,6 +1,6 @@
 //! kmalloc and its kin.
 
-use super::{or_null, refused, report};
+use super::{refused, report};
 use crate::gfp::RTMM_ZERO_SIZE_PTR;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
@@ -109,26 +109,17 @@ pub fn ksize<M: Manager>(m: M, object: *const c_void) -> usize {
 
 /// See `rtmm_kvmalloc`.
 pub fn kvmalloc<M: Manager>(m: M, size: usize, flags: u32) -> *mut c_void {
-    let small = object(m.mm().kmalloc(size, Gfp(flags)));
-    // Only a caller that may wait gets an area: making one may take many steps.
-    if !small.is_null() || size <= page_size(m) || !Gfp(flags).contains(Gfp::WAIT) || Gfp(flags).validate().is_err() {
-        return small;
-    }
-    if Gfp(flags).intersects(Gfp::DMA.union(Gfp::DMA32)) {
-        return small;
-    }
-    or_null(if Gfp(flags).contains(Gfp::ZERO) { m.mm().vzalloc(size) } else { m.mm().vmalloc(size) })
+    object(m.mm().kvmalloc(size, Gfp(flags)))
+}
+
+/// See `rtmm_kvcalloc`.
+pub fn kvcalloc<M: Manager>(m: M, n: usize, size: usize, flags: u32) -> *mut c_void {
+    object(m.mm().kvcalloc(n, size, Gfp(flags)))
 }
 
 /// See `rtmm_kvfree`.
 pub fn kvfree<M: Manager>(m: M, object: *const c_void) {
-    if m.mm().is_vmalloc_addr(object.cast()) {
-        report(m, object.addr(), m.mm().vfree(object.cast()));
-    } else {
-        kfree(m, object);
+    if object.addr() != RTMM_ZERO_SIZE_PTR {
+        report(m, object.addr(), m.mm().kvfree(object.cast()));
     }
-}
-
-fn page_size<M: Manager>(_: M) -> usize {
-    <M::Backend as mm_core::Backend>::PAGE_SIZE
 }

@@ -1,8 +1,11 @@
 //! Virtually contiguous memory.
 
 use super::{or_null, report};
-use core::ffi::c_void;
-use mm_core::Manager;
+use crate::EINVAL;
+use crate::gfp::{RTMM_PROT_READ, RTMM_PROT_READ_EXECUTE, RTMM_PROT_READ_WRITE};
+use core::ffi::{c_char, c_void};
+use core::{ptr, slice};
+use mm_core::{AllocError, FreeError, GFP_KERNEL, Gfp, Manager, Pfn, Prot};
 
 /// See `rtmm_vmalloc`.
 pub fn vmalloc<M: Manager>(m: M, size: usize) -> *mut c_void {
@@ -12,6 +15,137 @@ pub fn vmalloc<M: Manager>(m: M, size: usize) -> *mut c_void {
 /// See `rtmm_vzalloc`.
 pub fn vzalloc<M: Manager>(m: M, size: usize) -> *mut c_void {
     or_null(m.mm().vzalloc(size))
+}
+
+/// See `rtmm_vmalloc_user`.
+pub fn vmalloc_user<M: Manager>(m: M, size: usize) -> *mut c_void {
+    or_null(m.mm().vmalloc_user(size))
+}
+
+/// See `rtmm_vmalloc_32`.
+pub fn vmalloc_32<M: Manager>(m: M, size: usize) -> *mut c_void {
+    or_null(m.mm().vmalloc_32(size))
+}
+
+/// See `rtmm_vmalloc_node`.
+pub fn vmalloc_node<M: Manager>(m: M, size: usize, node: i32) -> *mut c_void {
+    match node {
+        -1 => or_null(m.mm().vmalloc_node(size, None)),
+        0.. => or_null(m.mm().vmalloc_node(size, Some(node as u32))),
+        _ => ptr::null_mut(),
+    }
+}
+
+/// See `rtmm_vrealloc`.
+///
+/// # Safety
+/// Nobody writes to the area meanwhile.
+pub unsafe fn vrealloc<M: Manager>(m: M, area: *mut c_void, size: usize, flags: u32) -> *mut c_void {
+    // SAFETY: by the caller.
+    match unsafe { m.mm().vrealloc(area.cast(), size, Gfp(flags)) } {
+        Ok(moved) => moved.map_or(ptr::null_mut(), |pointer| pointer.as_ptr().cast()),
+        Err(AllocError::BadPointer) => {
+            super::refused(m, area.addr(), FreeError::Foreign);
+            ptr::null_mut()
+        }
+        Err(_) => ptr::null_mut(),
+    }
+}
+
+/// See `rtmm_vread`.
+///
+/// # Safety
+/// `into` is null or has room for `count` bytes; nobody writes to the areas meanwhile.
+pub unsafe fn vread<M: Manager>(m: M, into: *mut c_char, addr: *const c_void, count: usize) -> usize {
+    if into.is_null() || count > isize::MAX as usize {
+        return 0;
+    }
+    // SAFETY: by the caller; bytes may hold anything.
+    unsafe { m.mm().vread(slice::from_raw_parts_mut(into.cast(), count), addr.cast()) }
+}
+
+/// See `rtmm_vwrite`.
+///
+/// # Safety
+/// `from` is null or good for `count` bytes; nobody uses the areas meanwhile.
+pub unsafe fn vwrite<M: Manager>(m: M, from: *const c_char, addr: *const c_void, count: usize) -> usize {
+    if from.is_null() || count > isize::MAX as usize {
+        return 0;
+    }
+    // SAFETY: by the caller.
+    unsafe { m.mm().vwrite(slice::from_raw_parts(from.cast(), count), addr.cast()) }
+}
+
+/// Protections as numbers.
+fn protection(prot: u32) -> Option<Prot> {
+    match prot {
+        RTMM_PROT_READ => Some(Prot::Read),
+        RTMM_PROT_READ_WRITE => Some(Prot::ReadWrite),
+        RTMM_PROT_READ_EXECUTE => Some(Prot::ReadExecute),
+        _ => None,
+    }
+}
+
+/// See `rtmm_set_memory`.
+pub fn set_memory<M: Manager>(m: M, addr: usize, pages: usize, prot: u32) -> i32 {
+    let Some(prot) = protection(prot) else { return EINVAL };
+    m.mm().set_memory(ptr::without_provenance(addr), pages, prot).map_or_else(|error| -error.errno(), |()| 0)
+}
+
+/// Runs `f` on the frames of an array of C.
+///
+/// # Safety
+/// `frames` is null or good for `count` numbers.
+unsafe fn with_frames<M: Manager>(
+    m: M,
+    frames: *const usize,
+    count: usize,
+    f: impl FnOnce(&[Pfn]) -> *mut c_void,
+) -> *mut c_void {
+    if frames.is_null() || !frames.is_aligned() {
+        return ptr::null_mut();
+    }
+    // Frame numbers have 32 bits and C's have a pointer's, so they are copied.
+    let Some(bytes) = count.checked_mul(size_of::<Pfn>()) else { return ptr::null_mut() };
+    let Ok(memory) = m.mm().kvmalloc(bytes, GFP_KERNEL) else { return ptr::null_mut() };
+    let copy = memory.cast::<Pfn>().as_ptr();
+    for index in 0..count {
+        // SAFETY: `count` numbers by the caller, and room for as many frames.
+        unsafe { copy.add(index).write(Pfn(u32::try_from(*frames.add(index)).unwrap_or(u32::MAX))) };
+    }
+    // SAFETY: written just now.
+    let result = f(unsafe { slice::from_raw_parts(copy, count) });
+    report(m, memory.as_ptr().addr(), m.mm().kvfree(memory.as_ptr()));
+    result
+}
+
+/// See `rtmm_vmap`.
+///
+/// # Safety
+/// `frames` is null or good for `count` numbers.
+pub unsafe fn vmap<M: Manager>(m: M, frames: *const usize, count: usize, prot: u32) -> *mut c_void {
+    let Some(prot) = protection(prot) else { return ptr::null_mut() };
+    // SAFETY: by the caller.
+    unsafe { with_frames(m, frames, count, |pages| or_null(m.mm().vmap(pages, prot))) }
+}
+
+/// See `rtmm_vunmap`.
+pub fn vunmap<M: Manager>(m: M, addr: *const c_void) {
+    report(m, addr.addr(), m.mm().vunmap(addr.cast()));
+}
+
+/// See `rtmm_vm_map_ram`.
+///
+/// # Safety
+/// `frames` is null or good for `count` numbers.
+pub unsafe fn vm_map_ram<M: Manager>(m: M, frames: *const usize, count: usize) -> *mut c_void {
+    // SAFETY: by the caller.
+    unsafe { with_frames(m, frames, count, |pages| or_null(m.mm().vm_map_ram(pages))) }
+}
+
+/// See `rtmm_vm_unmap_ram`.
+pub fn vm_unmap_ram<M: Manager>(m: M, addr: *const c_void, count: usize) {
+    report(m, addr.addr(), m.mm().vm_unmap_ram(addr.cast(), count));
 }
 
 /// See `rtmm_vfree`.

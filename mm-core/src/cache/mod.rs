@@ -166,7 +166,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub(crate) fn drain_caches(&self) {
         let mut index = 0;
         // Detached under the list's lock, which keeps the cache; given back, with what that logs, behind it.
-        while let Some(detached) = self.with_cache(index, |control| self.cache_slabs(control).detach_kept()) {
+        loop {
+            let first = self.caches.first.lock();
+            let Some(control) = self.nth_cache(&first, index) else { return };
+            let detached = self.cache_slabs(control).detach_kept();
+            drop(first);
             if let Some(detached) = detached {
                 detached.give(&self.memory);
             }
@@ -190,13 +194,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Runs `f` on the `index`-th cache. The list's lock is held: a cache cannot go meanwhile.
     pub(crate) fn with_cache<R>(&self, index: usize, f: impl FnOnce(&Control<P>) -> R) -> Option<R> {
         let first = self.caches.first.lock();
+        self.nth_cache(&first, index).map(f)
+    }
+
+    fn nth_cache<'a>(&self, first: &'a First<P>, index: usize) -> Option<&'a Control<P>> {
         let mut at = first.0;
         for _ in 0..index {
-            // SAFETY: listed control blocks are live, and the lock is held.
+            // SAFETY: listed control blocks are live, and the lock is held while its value is borrowed.
             at = unsafe { at.as_ref()?.next };
         }
         // SAFETY: as above.
-        unsafe { at.as_ref() }.map(f)
+        unsafe { at.as_ref() }
     }
 
     pub(crate) fn cache_info(&self, index: usize) -> Option<CacheInfo> {

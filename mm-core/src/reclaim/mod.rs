@@ -63,6 +63,9 @@ enum Again {
     Hopeless,
 }
 
+/// How shrinkers are asked; see [`Mm::ask_shrinkers`].
+type Round<P, B> = fn(&Mm<P, B>, Gfp, usize, &mut dyn FnMut() -> Again) -> bool;
+
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Takes back memory for a request with admitted `flags` for `pages` that failed with `error`, and repeats
     /// `attempt` after each step.
@@ -100,21 +103,29 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[cold]
     #[inline(never)]
     fn reclaim_steps(&self, flags: Gfp, pages: usize, attempt: &mut dyn FnMut() -> Again) -> bool {
-        let mut again = || {
-            self.drain();
-            attempt()
-        };
-        match again() {
+        match self.drain_and(attempt) {
             Again::Short if flags.contains(Gfp::WAIT) => {}
             _ => return false,
         }
-        let waits = P::CAN_WAIT && !flags.contains(Gfp::NORETRY);
+        let worth_it = self.shrinkers.round().is_none_or(|round| round(self, flags, pages, attempt));
+        worth_it && P::CAN_WAIT && !flags.contains(Gfp::NORETRY)
+    }
+
+    /// Gives back what lies about unused, and tries again.
+    #[inline(never)]
+    fn drain_and(&self, attempt: &mut dyn FnMut() -> Again) -> Again {
+        self.drain();
+        attempt()
+    }
+
+    /// The second step; returns whether there is use in the third.
+    fn ask_shrinkers(&self, flags: Gfp, pages: usize, attempt: &mut dyn FnMut() -> Again) -> bool {
         let me = (self.platform().current(), self.platform().cpu());
         let mut turn = self.turn.0.lock();
         if let Some((task, cpu)) = *turn {
             // Tasks are told apart where they can wait; elsewhere whoever shares the CPU may be inside a shrinker.
             let nested = task == me.0 && (P::CAN_WAIT || cpu == me.1);
-            return waits && !nested;
+            return !nested;
         }
         *turn = Some(me);
         drop(turn);
@@ -127,7 +138,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 let gave = self.shrinkers.ask(slot, request, left);
                 freed = freed.saturating_add(gave);
                 // What it gave may be enough: then the others keep what they have.
-                if gave != 0 && !matches!(again(), Again::Short) {
+                if gave != 0 && !matches!(self.drain_and(attempt), Again::Short) {
                     return false;
                 }
             }
@@ -135,8 +146,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 break;
             }
         }
-        waits
+        true
     }
+
+    /// What the first shrinker brings along, so that a program without one has none of it.
+    const ROUND: &'static Round<P, B> = &(Self::ask_shrinkers as Round<P, B>);
 
     /// [`Memory::take_block`](crate::Memory::take_block), and everything the flags allow when it finds nothing.
     #[inline(always)]
@@ -165,7 +179,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ) -> Result<Pfn, AllocError> {
         let Block { pages, flags, kind, link } = block;
         let result = self.reclaim(flags, pages, error, || self.memory.take_block_now(pages, flags, kind, link));
-        let result = result.or_else(|failed| match failed.waits {
+        let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
                 self.memory.wait_for_block(block, until, failed.error)

@@ -1,11 +1,13 @@
 //! Shrinkers: whoever keeps memory he could do without, and says so.
 
+use super::Round;
 use crate::backend::Backend;
 use crate::error::{AllocError, MmError};
 use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::manager::Mm;
-use crate::platform::{Platform, RawLock};
+use crate::platform::Platform;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// The most shrinkers a manager can have.
 pub const MAX_SHRINKERS: usize = 8;
@@ -48,35 +50,49 @@ pub struct ShrinkerId {
 #[derive(Clone, Copy)]
 struct Entry {
     shrinker: Option<&'static dyn Shrinker>,
-    running: usize,
     serial: u32,
 }
 
-/// The table of shrinkers.
-pub struct Shrinkers<L: RawLock> {
-    table: Locked<L, [Entry; MAX_SHRINKERS]>,
+struct Table {
+    entries: [Entry; MAX_SHRINKERS],
+    /// The slot of the one that runs; there is no second, since one context reclaims at a time.
+    running: Option<u8>,
 }
 
-impl<L: RawLock> Shrinkers<L> {
+/// The table of shrinkers.
+pub struct Shrinkers<P: Platform, B: Backend> {
+    table: Locked<P::Lock, Table>,
+    /// Null before there was one.
+    round: AtomicPtr<Round<P, B>>,
+}
+
+impl<P: Platform, B: Backend> Shrinkers<P, B> {
     pub const fn new() -> Self {
-        Shrinkers { table: Locked::new([Entry { shrinker: None, running: 0, serial: 0 }; MAX_SHRINKERS]) }
+        let table = Table { entries: [Entry { shrinker: None, serial: 0 }; MAX_SHRINKERS], running: None };
+        Shrinkers { table: Locked::new(table), round: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+
+    /// How they are asked, if there may be any.
+    pub(super) fn round(&self) -> Option<&Round<P, B>> {
+        // SAFETY: null, or `Mm::ROUND`.
+        unsafe { self.round.load(Relaxed).as_ref() }
     }
 
     /// Asks the shrinker in `slot` to look at a share of its things: an eighth in the first of four rounds, all in the
     /// last. Returns how many it says it freed.
     pub fn ask(&self, slot: usize, mut request: ShrinkRequest, rounds_left: usize) -> usize {
         /// Counts as running until it returns, or unwinds.
-        struct Running<'a, L: RawLock>(&'a Shrinkers<L>, usize);
-        impl<L: RawLock> Drop for Running<'_, L> {
+        struct Running<'a, P: Platform, B: Backend>(&'a Shrinkers<P, B>);
+        impl<P: Platform, B: Backend> Drop for Running<'_, P, B> {
             fn drop(&mut self) {
-                self.0.table.lock()[self.1].running -= 1;
+                self.0.table.lock().running = None;
             }
         }
         let mut table = self.table.lock();
-        let Some(shrinker) = table[slot].shrinker else { return 0 };
-        table[slot].running += 1;
+        let Some(shrinker) = table.entries[slot].shrinker else { return 0 };
+        table.running = Some(slot as u8);
         drop(table);
-        let _running = Running(self, slot);
+        let _running = Running(self);
         let count = shrinker.count(&request);
         if count == 0 {
             return 0;
@@ -101,13 +117,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let same = |entry: &Entry| {
             entry.shrinker.is_some_and(|known| core::ptr::addr_eq(known, shrinker) && size_of_val(shrinker) != 0)
         };
-        if table.iter().any(same) {
+        if table.entries.iter().any(same) {
             return Err(MmError::Exists);
         }
-        let slot = table.iter().position(|entry| entry.shrinker.is_none()).ok_or(AllocError::NoMemory)?;
-        table[slot].shrinker = Some(shrinker);
-        table[slot].serial = table[slot].serial.wrapping_add(1);
-        Ok(ShrinkerId { slot: slot as u8, serial: table[slot].serial })
+        let slot = table.entries.iter().position(|entry| entry.shrinker.is_none()).ok_or(AllocError::NoMemory)?;
+        let entry = &mut table.entries[slot];
+        entry.shrinker = Some(shrinker);
+        entry.serial = entry.serial.wrapping_add(1);
+        let serial = entry.serial;
+        self.shrinkers.round.store(core::ptr::from_ref(Self::ROUND).cast_mut(), Relaxed);
+        Ok(ShrinkerId { slot: slot as u8, serial })
     }
 
     /// Takes a shrinker out: when this returns `Ok` it is not running and will not be asked again.
@@ -118,12 +137,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `Busy` while it runs, so always when it calls this itself; `Inval` when it is not registered (any more).
     pub fn unregister_shrinker(&self, id: ShrinkerId) -> Result<(), MmError> {
         let mut table = self.shrinkers.table.lock();
-        let entry = &mut table[usize::from(id.slot) % MAX_SHRINKERS];
+        let is_running = table.running == Some(id.slot);
+        let entry = &mut table.entries[usize::from(id.slot) % MAX_SHRINKERS];
         if entry.shrinker.is_none() || entry.serial != id.serial {
             return Err(MmError::Inval);
         }
-        if entry.running != 0 {
-            return Err(MmError::Busy(entry.running));
+        if is_running {
+            return Err(MmError::Busy(1));
         }
         entry.shrinker = None;
         Ok(())

@@ -45,7 +45,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     pub fn alloc_slab(&self, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
         let result = self.grow(flags).or_else(|error| match self.reclaim(flags, error) {
             Ok(object) => Ok(object),
-            Err(failed) if failed.waits => {
+            Err(failed) if P::CAN_WAIT && failed.waits => {
                 self.wait(flags, until.unwrap_or_else(|| self.memory.default_deadline()), failed.error)
             }
             Err(failed) => Err(failed.error),
@@ -61,7 +61,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// An object without making a slab.
-    fn free_object(&self) -> Option<NonNull<u8>> {
+    pub fn free_object(&self) -> Option<NonNull<u8>> {
         self.any_object(&mut self.state.lock())
     }
 
@@ -108,7 +108,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     pub fn look(&self, flags: Gfp) {
         let mut state = self.state.lock();
         state.waited = true;
-        self.hand_over(state);
+        self.serve(state);
         self.memory.look(self.slab_block(flags).flags);
     }
 
@@ -136,10 +136,19 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
     }
 
-    /// Hands free objects to those who wait for one of this cache, oldest first, one a lock hold, and wakes them.
+    /// [`serve`](Self::serve) if somebody waits.
     #[cold]
     #[inline(never)]
     pub(super) fn hand_over(&self, mut state: State<'a, P>) {
+        match self.memory.servants() {
+            Some(servants) => (servants.cache)(self, state),
+            // Whoever queues up for this cache from now on says so behind it.
+            None => state.waited = false,
+        }
+    }
+
+    /// Hands free objects to those who wait for one of this cache, oldest first, one a lock hold, and wakes them.
+    pub(crate) fn serve(&self, mut state: State<'a, P>) {
         let search = Ended::new(self.memory);
         loop {
             let mut dry = false;

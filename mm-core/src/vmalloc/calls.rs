@@ -151,7 +151,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let request = options.request(size, flags, caller);
         match self.areas.vmalloc(&self.memory, &request) {
             Ok(area) => Ok(area),
-            Err(error) => self.vmalloc_slow(request, error, until),
+            Err(error) => self.vmalloc_slow(&request, error, until),
         }
     }
 
@@ -160,26 +160,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(never)]
     fn vmalloc_slow(
         &self,
-        mut request: AreaRequest,
+        request: &AreaRequest,
         mut error: AllocError,
         until: Option<Duration>,
     ) -> Result<NonNull<u8>, AllocError> {
         let (size, flags) = (request.size, request.flags);
         if self.flush_deferred() != 0 {
-            match self.areas.vmalloc(&self.memory, &request) {
+            match self.areas.vmalloc(&self.memory, request) {
                 Ok(area) => return Ok(area),
                 Err(again) => error = again,
             }
         }
-        let again = || self.areas.vmalloc(&self.memory, &request);
+        let again = || self.areas.vmalloc(&self.memory, request);
         let result = self.reclaim(flags, size.div_ceil(B::PAGE_SIZE), error, again);
-        let result = result.or_else(|failed| match failed.waits {
+        let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
-                request.until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                let until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
                 // A page for its record comes first: one that was given back is kept for who asks next.
-                let record = self.memory.meta_take(MetaSize::Large, flags, request.until)?;
+                let record = self.memory.meta_take(MetaSize::Large, flags, until)?;
                 self.memory.meta_give(record, MetaSize::Large);
-                self.areas.vmalloc(&self.memory, &request)
+                self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request })
             }
             false => Err(failed.error),
         });

@@ -3,6 +3,9 @@
 //! A free that finds somebody waiting hands its block over before it opens the zone's lock, oldest waiter first among
 //! those it fits, and wakes behind the lock. A waiter that goes without what it was handed gives it back, which hands
 //! it on. Who wants much may be passed over by younger ones [`PASSES`](queue::PASSES) times; then its frames are put by.
+//!
+//! Frees reach what serves waiters through a pointer that the first waiter leaves here: a program in which nobody can
+//! wait, because its platform cannot and it uses no futures, has none of it.
 
 mod deadline;
 mod future;
@@ -19,19 +22,21 @@ use crate::lock::{Guard, Locked};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::zone::{MAX_ZONES, ZoneKind, ZoneState};
+use crate::slab::{CacheState, Slabs};
+use crate::zone::{MAX_ZONES, ZoneGuard, ZoneKind};
 use core::pin::{Pin, pin};
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 use queue::{Grant, Offer, Queue, Search, Step, Waiter, Wake, Want};
 
 /// Who waits, and for how long by default.
 pub struct Waiting<L: RawLock> {
     queue: Locked<L, Queue>,
-    /// How many wait. Written under the queue's lock, before the waiter looks at the zones under theirs; read under a
-    /// zone's or a cache's lock: so either the waiter sees what a free left, or the free sees the waiter.
-    count: AtomicUsize,
+    /// The [`Servants`] while somebody waits, else null. Written under the queue's lock, before the waiter looks at the
+    /// zones under theirs; read under a zone's or a cache's lock: so either the waiter sees what a free left, or the free
+    /// sees the waiter.
+    servants: AtomicPtr<()>,
     /// Zones with frames put by.
     put_by: AtomicUsize,
     max_wait: Locked<L, Duration>,
@@ -41,7 +46,7 @@ impl<L: RawLock> Waiting<L> {
     pub const fn new() -> Self {
         Waiting {
             queue: Locked::new(Queue::new()),
-            count: AtomicUsize::new(0),
+            servants: AtomicPtr::new(ptr::null_mut()),
             put_by: AtomicUsize::new(0),
             max_wait: Locked::new(Duration::ZERO),
         }
@@ -50,7 +55,7 @@ impl<L: RawLock> Waiting<L> {
     /// True when somebody may be waiting.
     #[inline(always)]
     pub fn is_any(&self) -> bool {
-        self.count.load(Relaxed) != 0
+        !self.servants.load(Relaxed).is_null()
     }
 
     /// Frames on their way to waiters.
@@ -62,13 +67,26 @@ impl<L: RawLock> Waiting<L> {
         *self.max_wait.lock() = max_wait;
     }
 
-    /// Changes the queue, and keeps the count.
+    /// Changes the queue, and dismisses the servants behind its last waiter.
     fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = change(&mut queue);
-        self.count.store(queue.len(), Relaxed);
+        if queue.len() == 0 {
+            self.servants.store(ptr::null_mut(), Relaxed);
+        }
         result
     }
+}
+
+/// See [`Memory::serve`].
+type ServeZone<P, B> = for<'z> fn(&'z Memory<P, B>, usize, ZoneGuard<'z, <P as Platform>::Lock>);
+/// See [`Slabs::serve`].
+type ServeCache<P, B> = for<'z> fn(&Slabs<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
+
+/// What serves the queue.
+pub(crate) struct Servants<P: Platform, B: Backend> {
+    zone: ServeZone<P, B>,
+    pub cache: ServeCache<P, B>,
 }
 
 /// A block that is wanted, and what becomes of it.
@@ -94,12 +112,27 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.platform.now().saturating_add(most)
     }
 
+    const SERVANTS: &'static Servants<P, B> = &Servants { zone: Self::serve, cache: |slabs, state| slabs.serve(state) };
+
+    /// Who serves the queue, while somebody is in it.
+    pub(crate) fn servants(&self) -> Option<&'static Servants<P, B>> {
+        // SAFETY: null, or left there by `Place::join` of the same manager.
+        unsafe { self.waiting.servants.load(Relaxed).cast::<Servants<P, B>>().as_ref() }
+    }
+
+    /// [`serve`](Self::serve) if somebody waits.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_over<'z>(&'z self, index: usize, zone: ZoneGuard<'z, P::Lock>) {
+        if let Some(servants) = self.servants() {
+            (servants.zone)(self, index, zone);
+        }
+    }
+
     /// Hands what the zone has free to those who wait for it, oldest first, one block a lock hold, and wakes them.
     ///
     /// Cost: per waiter served, and per batch of waiters it does not fit.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn hand_over<'z>(&'z self, index: usize, mut zone: Guard<'z, P::Lock, ZoneState>) {
+    fn serve<'z>(&'z self, index: usize, mut zone: ZoneGuard<'z, P::Lock>) {
         let search = Ended { memory: self, search: Search::new() };
         loop {
             let step = self.waiting.change(|queue| {
@@ -215,7 +248,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub(crate) fn look(&self, flags: Gfp) {
         let mut index = self.zones.entry(ZoneKind::of(flags));
         while index < MAX_ZONES {
-            self.hand_over(index, self.zones.zone(index).lock());
+            self.serve(index, self.zones.zone(index).lock());
             index = index.wrapping_sub(1);
         }
     }
@@ -274,7 +307,10 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
     pub fn join(self: Pin<&Self>, wake: Wake) {
         let waiter = self.waiter();
         // SAFETY: `drop` leaves the queue.
-        let before = self.memory.waiting.change(|queue| unsafe { queue.join(waiter, wake) });
+        let before = self.memory.waiting.change(|queue| unsafe {
+            self.memory.waiting.servants.store(ptr::from_ref(Memory::<P, B>::SERVANTS).cast_mut().cast(), Relaxed);
+            queue.join(waiter, wake)
+        });
         drop(before);
     }
 

@@ -41,6 +41,7 @@ const AFTER_INCLUDES: &str = "
 #define RTMM_ENOMEM 12
 #define RTMM_EEXIST 17
 #define RTMM_EINVAL 22
+#define RTMM_EOPNOTSUPP 95
 #define RTMM_EUCLEAN 117
 
 /* A `struct rtmm_config` with nothing in it but what it is. */
