@@ -202,7 +202,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 let mut zone = self.memory.zones.zone(region.zone()).lock();
                 // SAFETY: the zone's lock is held, and this is the only reference.
-                unsafe { region.buddy() }.give(from, (to - from) as usize);
+                let buddy = unsafe { region.buddy() };
+                buddy.give(from, (to - from) as usize);
+                zone.largest = buddy.largest().map_or(zone.largest, |order| order.max(zone.largest));
                 zone.free += (to - from) as usize;
                 zone.managed += (to - from) as usize;
             }

@@ -126,6 +126,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// Waits for an object or a slab's pages.
     fn wait(&self, flags: Gfp, until: Duration, error: AllocError) -> Result<NonNull<u8>, AllocError> {
+        if !self.memory.could_serve(self.geometry.pages as usize, flags) {
+            return Err(error);
+        }
         let place = pin!(self.place(flags));
         let place: Pin<&Place<'_, P, B, Slabs<'_, P, B>>> = place.into_ref();
         place.join(Wake::Task(self.memory.platform.current()));

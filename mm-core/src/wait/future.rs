@@ -25,9 +25,9 @@ enum Stage {
     Done,
 }
 
-/// True when a future may queue up: its flags say so, and the error may pass.
-fn queues(flags: Gfp, short: bool) -> bool {
-    short && flags.contains(Gfp::WAIT) && !flags.contains(Gfp::NORETRY)
+/// True when a future may queue up for `pages`: its flags say so, the error may pass, and there are as many.
+fn queues<P: Platform, B: Backend>(mm: &Mm<P, B>, pages: usize, flags: Gfp, short: bool) -> bool {
+    short && flags.contains(Gfp::WAIT) && !flags.contains(Gfp::NORETRY) && mm.memory.could_serve(pages, flags)
 }
 
 /// The flags for reclaim: shrinkers run in tasks only, futures anywhere.
@@ -60,7 +60,7 @@ impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
                 let now = mm.memory.take_block(pages, flags, kind, link);
                 match now.or_else(|error| mm.reclaim(here(mm, flags), pages, error, take)) {
                     Ok(pfn) => return Poll::Ready(Ok(pfn)),
-                    Err(failed) if !queues(flags, failed.short) => return Poll::Ready(Err(failed.error)),
+                    Err(failed) if !queues(mm, pages, flags, failed.short) => return Poll::Ready(Err(failed.error)),
                     Err(_) => {}
                 }
             }
@@ -104,11 +104,16 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
         let place = unsafe { self.map_unchecked(|future| &future.place) };
         let first = self.stage.get() == Stage::New;
         match self.stage.replace(Stage::Done) {
-            Stage::New => match self.slabs.alloc_now(here(self.slabs.mm, self.flags)) {
-                Ok(object) => return Poll::Ready(Ok(object)),
-                Err(failed) if !queues(self.flags, failed.short) => return Poll::Ready(Err(failed.error)),
-                Err(_) => {}
-            },
+            Stage::New => {
+                let (mm, pages) = (self.slabs.mm, self.slabs.geometry.pages as usize);
+                match self.slabs.alloc_now(here(mm, self.flags)) {
+                    Ok(object) => return Poll::Ready(Ok(object)),
+                    Err(failed) if !queues(mm, pages, self.flags, failed.short) => {
+                        return Poll::Ready(Err(failed.error));
+                    }
+                    Err(_) => {}
+                }
+            }
             Stage::Queued => {}
             Stage::Done => return Poll::Pending,
         }

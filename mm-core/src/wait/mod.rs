@@ -136,8 +136,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let search = Ended { memory: self, search: Search::new() };
         loop {
             let step = self.waiting.change(|queue| {
-                let offer = |want: &Want, put_by| match zone.kind {
+                let offer = |want: &Want, put_by: usize| match zone.kind {
                     Some(kind) if kind <= want.kind => {
+                        let put_by = put_by.min(zone.share());
                         let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
                         let held = Head::new(FrameKind::Held, 0, want.pages as u32);
                         match zone.take(&self.frames, want.pages, limit, held, NIL) {
@@ -178,7 +179,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         for index in 0..MAX_ZONES {
             let mut zone = self.zones.zone(index).lock();
             let Some(kind) = zone.kind else { break };
-            let frames = self.waiting.queue.lock().put_by(kind);
+            let holds = |want: &Want| zone.could_hold(want.pages, want.kind, want.depth);
+            let frames = self.waiting.queue.lock().put_by(kind, holds).min(zone.share());
             zone.put_by(frames);
             zones += usize::from(frames != 0);
         }
@@ -217,7 +219,22 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Pfn(pfn)
     }
 
-    /// Waits until a block is handed over, or `until`.
+    /// True when a zone it may come from could give the block if all of it were free: else there is nothing to wait for.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn could_serve(&self, pages: usize, flags: Gfp) -> bool {
+        let kind = ZoneKind::of(flags);
+        let mut index = self.zones.entry(kind);
+        while index < MAX_ZONES {
+            if self.zones.zone(index).lock().could_hold(pages, kind, flags.depth()) {
+                return true;
+            }
+            index = index.wrapping_sub(1);
+        }
+        false
+    }
+
+    /// Waits until a block is handed over, or `until`. A block that no zone could ever give is not waited for.
     ///
     /// Context: task, no lock held.
     ///
@@ -226,6 +243,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_for_block(&self, block: Block, until: Duration, error: AllocError) -> Result<Pfn, AllocError> {
+        if !self.could_serve(block.pages, block.flags) {
+            return Err(error);
+        }
         let place = pin!(Place::new(self, block.want(0), ()));
         let place = place.into_ref();
         place.join(Wake::Task(self.platform.current()));

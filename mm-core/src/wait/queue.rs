@@ -236,9 +236,9 @@ impl Queue {
         overdue
     }
 
-    /// The frames to put by in zones of `kind` for the oldest waiter that may use them and was passed over too often.
-    /// Looks at one batch.
-    pub fn put_by(&mut self, kind: ZoneKind) -> usize {
+    /// The frames to put by in a zone of `kind` for the oldest waiter that may use them and was passed over too often;
+    /// `holds` tells whether the zone is large enough for him. Looks at one batch.
+    pub fn put_by(&mut self, kind: ZoneKind, holds: impl Fn(&Want) -> bool) -> usize {
         let mut at = self.head;
         for _ in 0..BATCH {
             if at.is_null() {
@@ -247,7 +247,7 @@ impl Queue {
             let far = self.far;
             // SAFETY: listed nodes are live.
             let inner = unsafe { self.inner(at) };
-            if let Some(want) = inner.want.filter(|want| want.kind >= kind)
+            if let Some(want) = inner.want.filter(|want| want.kind >= kind && holds(want))
                 && inner.is_overdue(far)
             {
                 return want.pages;

@@ -88,6 +88,8 @@ pub struct ZoneState {
     pub managed: usize,
     /// Frames with a record.
     pub present: usize,
+    /// The largest order of which it ever had a block.
+    pub largest: usize,
     /// The region single frames are taken from while its open word has some; set when there are regions.
     pub singles: *const Region,
     /// What it is, `None` while unlisted.
@@ -110,12 +112,25 @@ impl ZoneState {
         free: 0,
         managed: 0,
         present: 0,
+        largest: 0,
         singles: core::ptr::null(),
         kind: None,
         marks: Marks::NONE,
         limit: [0; 4],
         put_by: 0,
     };
+
+    /// True when a request for `kind` could be given `pages` frames if all of the zone were free.
+    pub fn could_hold(&self, pages: usize, kind: ZoneKind, depth: Depth) -> bool {
+        let leaves = self.managed.saturating_sub(self.marks.limit(kind, depth));
+        // A block that is no power of two is cut from the next one, of which the end may be missing.
+        pages <= leaves && pages >> self.largest <= 1
+    }
+
+    /// The most frames that are put by: who wants much waits long, but nobody else may wait for ever for his sake.
+    pub fn share(&self) -> usize {
+        self.managed / 8
+    }
 
     /// Puts `frames` by for a waiter.
     pub fn put_by(&mut self, frames: usize) {

@@ -306,6 +306,60 @@ fn who_wants_much_is_passed_over_sixteen_times_and_then_its_pages_are_put_by() {
     end(rig, &taken, before);
 }
 
+#[test]
+fn nobody_waits_for_what_no_zone_could_ever_give() {
+    // 1 MiB, of which the manager's own tables take some: no block of 256 pages is ever free.
+    let rig: TestRig = Box::leak(Box::new(Rig::nommu(NOMMU_RAM, 1 << 20)));
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let bell = Arc::new(Bell::default());
+    for order in [8, 10] {
+        let refused = AllocError::NoMemory;
+        assert_eq!(poll(pin!(rig.mm.alloc_pages_async(GFP_KERNEL, order)), &bell), Poll::Ready(Err(refused)));
+        assert_eq!(poll(pin!(rig.mm.kmalloc_async(PAGE << order, GFP_KERNEL)), &bell), Poll::Ready(Err(refused)));
+        let start = rig.platform.now();
+        assert_eq!(rig.mm.get_free_pages(GFP_KERNEL, order), Err(refused));
+        assert_eq!(rig.mm.vmalloc_deadline(PAGE << order, start + SOON), Err(AllocError::TooBig));
+        assert_eq!((rig.platform.now(), rig.platform.waits()), (start, 0));
+    }
+    // What is there once is given.
+    let half = poll(pin!(rig.mm.get_free_pages_async(GFP_KERNEL, 7)), &bell);
+    let Poll::Ready(Ok(half)) = half else { panic!("half of the memory is one block") };
+    rig.mm.free_pages(half.as_ptr(), 7).unwrap();
+    end(rig, &Taken::default(), before);
+}
+
+#[test]
+fn who_wants_most_of_the_memory_shuts_nobody_out() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let (order, share) = (rig.mm.largest_block(GFP_KERNEL).unwrap(), rig.mm.zoneinfo().zones()[0].managed / 8);
+    let taken = use_up(&rig.mm);
+    let bell = Arc::new(Bell::default());
+    let mut most = Box::pin(rig.mm.get_free_pages_async(GFP_KERNEL, order));
+    assert!(poll(most.as_mut(), &bell).is_pending());
+    for _ in 0..20 {
+        let others = taken.clone();
+        rig.platform.on_wait(move || _ = free_one(&rig.mm, &others));
+        let page = rig.mm.get_free_page(GFP_KERNEL);
+        rig.platform.nothing_happens();
+        taken.lock().unwrap().extend(page.map(|page| page.addr().get()));
+    }
+    // It was passed over often enough, and pages are put by for it; but no more than its share.
+    let kept: Vec<usize> = std::iter::from_fn(|| match rig.mm.get_free_page(GFP_NOWAIT | Gfp::NOWARN) {
+        Ok(page) => {
+            free(&rig.mm, page.addr().get());
+            None
+        }
+        Err(_) => free_one(&rig.mm, &taken),
+    })
+    .collect();
+    assert!((share / 2..=share + 1).contains(&kept.len()), "{} of {share}", kept.len());
+    drop(most);
+    end(rig, &taken, before);
+}
+
 /// Uses up memory and the objects of a class.
 fn use_up_objects(rig: TestRig, size: usize) -> (Vec<NonNull<u8>>, Taken) {
     let flags = GFP_NOWAIT | Gfp::NOWARN;
