@@ -121,12 +121,10 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         // Blocks are aligned to the power of two that holds them, so a longer one is aligned to more; its tail goes back.
         let block = pages.max(request.align >> B::PAGE_SHIFT);
         let id = memory.area_take()?;
-        // SAFETY: the record is ours.
-        unsafe {
-            let area = memory.area(id);
-            area.write(Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller));
-            (*area).uses = request.uses;
-        }
+        let mut area = Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller);
+        area.uses = request.uses;
+        // SAFETY: the record is ours. It gets no node: this area is listed by its block, not among the ioremaps.
+        unsafe { Area::fill(memory.area(id), area) };
         let flags = request.flags.difference(Gfp::HIGHMEM);
         let block = match memory.take_block(block, flags, FrameKind::Mapped, id) {
             Err(_) if P::CAN_WAIT && request.until.is_some() => {

@@ -177,8 +177,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
-    /// Takes `pages` contiguous frames (exactly as many; aligned to the next power of two), marks the first with
-    /// `kind` and `link`, and zeroes them when the flags ask for it.
+    /// Takes `pages` contiguous frames (exactly as many), marks the first with `kind` and `link`, and zeroes them when the
+    /// flags ask for it. They are aligned to the next power of two, `Held` and `Large` ones to the largest power of two
+    /// that divides their number.
     ///
     /// Context: any. Cost: O(levels); one zone lock at a time.
     ///

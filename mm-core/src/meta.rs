@@ -63,6 +63,8 @@ struct Page {
     free: [Word; BITMAP_WORDS],
     next: u32,
     prev: u32,
+    /// How many are in use.
+    used: u32,
 }
 
 const _: () = assert!(size_of::<Page>() == UNIT);
@@ -89,21 +91,28 @@ impl Page {
         for (i, word) in self.free.iter_mut().enumerate() {
             *word = full(i, slots);
         }
+        self.used = 0;
     }
 
     fn take(&mut self) -> Option<usize> {
         let (i, word) = self.free.iter_mut().enumerate().find(|(_, w)| **w != 0)?;
         let bit = lowest(*word);
         *word &= *word - 1;
+        self.used += 1;
         Some((i << WORD_SHIFT) + bit)
     }
 
-    fn is_full(&self, slots: usize) -> bool {
-        self.free.iter().enumerate().all(|(i, w)| *w == full(i, slots))
+    fn give(&mut self, slot: usize) {
+        self.free[(slot >> WORD_SHIFT) % BITMAP_WORDS] |= 1 << (slot & WORD_MASK);
+        self.used -= 1;
     }
 
-    fn is_used_up(&self) -> bool {
-        self.free.iter().all(|w| *w == 0)
+    fn is_unused(&self) -> bool {
+        self.used == 0
+    }
+
+    fn is_used_up(&self, slots: usize) -> bool {
+        self.used == slots as u32
     }
 }
 
@@ -167,7 +176,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
         let pfn = pool.head;
         // SAFETY: listed pages are the pool's, and its lock is held.
-        let (slot, used_up) = unsafe { ((*self.meta_page(pfn)).take(), (*self.meta_page(pfn)).is_used_up()) };
+        let (slot, used_up) = unsafe { ((*self.meta_page(pfn)).take(), (*self.meta_page(pfn)).is_used_up(slots)) };
         let Some(slot) = slot else { return Err(AllocError::NoMemory) };
         if used_up {
             self.meta_unlink(&mut pool, pfn);
@@ -186,17 +195,17 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         // SAFETY: the descriptor is live, so its page is the pool's, as listed pages are, and the lock is held; no
         // reference to a page lives while its links are written.
         unsafe {
-            if (*page).is_used_up() {
+            if (*page).is_used_up(slots) {
                 // A wholly free page is kept only while it is the only one listed.
-                if pool.head != NIL && (*self.meta_page(pool.head)).is_full(slots) {
+                if pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
                     spare = pool.head;
                     self.meta_unlink(&mut pool, spare);
                 }
                 self.meta_link(&mut pool, pfn);
             }
-            (*page).free[slot >> WORD_SHIFT] |= 1 << (slot & WORD_MASK);
+            (*page).give(slot);
             let only = pool.head == pfn && (*page).next == NIL;
-            if (*page).is_full(slots) && !only {
+            if (*page).is_unused() && !only {
                 self.meta_unlink(&mut pool, pfn);
                 spare = pfn;
             }
@@ -239,7 +248,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             let mut pool = self.meta.pools[size as usize].lock();
             let pfn = pool.head;
             // SAFETY: listed pages are the pool's, and its lock is held.
-            if pfn != NIL && unsafe { (*self.meta_page(pfn)).is_full(size.per_page(B::PAGE_SIZE)) } {
+            if pfn != NIL && unsafe { (*self.meta_page(pfn)).is_unused() } {
                 self.meta_unlink(&mut pool, pfn);
                 drop(pool);
                 let _ = self.free_block(pfn as usize, FrameKind::Meta, Some(1));
@@ -251,8 +260,6 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub(crate) fn meta_used(&self, pfn: u32, size: MetaSize) -> usize {
         let _pool = self.meta.pools[size as usize].lock();
         // SAFETY: the caller found the page marked as one of descriptors; the lock is held.
-        let page = unsafe { &*self.meta_page(pfn) };
-        let free: usize = page.free.iter().map(|w| w.count_ones() as usize).sum();
-        size.per_page(B::PAGE_SIZE).saturating_sub(free)
+        unsafe { (*self.meta_page(pfn)).used as usize }
     }
 }

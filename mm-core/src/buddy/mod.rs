@@ -1,10 +1,12 @@
 //! The buddy: free frames as bitmaps under a tree that finds the lowest free block of any order.
 //!
 //! One bit per frame, 1 for free, in machine words. Blocks are never split or merged by hand: two free halves *are*
-//! the free whole, and an aligned run is found inside a word by folding. Over the words stands a tree of fixed height:
+//! the free whole, and a run is found inside a word by folding. Over the words stands a tree of fixed height:
 //! a group per word of words, a root per word of groups, one top. Each node keeps, for every order, which of its
 //! children hold a free block of at least that order, so the lowest address across *all* orders is found in one
-//! descent. (Lowest-first in each order alone ends with 2 of 448 order-9 blocks after churn, this with 247.)
+//! descent. (Lowest-first in each order alone ends with 2 of 448 order-9 blocks after churn, this with 247.) A run that
+//! need not be aligned to all of its length is looked for in the word of the lowest block that would hold it: so slabs of
+//! three pages stand side by side, not each in a block of four.
 //!
 //! Single frames come from one *open* word whose changes the tree does not see until the word is used up or a larger
 //! request needs it. Cost: a few instructions for a single frame, O(levels) for a block of any length, and one word
@@ -14,7 +16,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, class, fold, lowest, order_for, rarely, run};
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, aligned, class, fold, lowest, order_for, rarely, run, runs};
 
 /// Orders a word's own bits can tell.
 const B: usize = WORD_SHIFT;
@@ -151,11 +153,14 @@ impl Buddy {
         unsafe { &mut *self.roots.add(r) }
     }
 
-    /// Takes the lowest free block that holds `pages` contiguous frames, aligned to the next power of two; the tail
-    /// stays free. `pages` is 1 to `1 << max_order`.
+    /// Takes `pages` contiguous frames, 1 to `1 << max_order`, aligned to `1 << align` frames, at most the power of two
+    /// that holds them.
+    ///
+    /// Of less than a word it takes the lowest such run in the lowest word with an aligned block that holds them; of
+    /// more the beginning of the lowest such block.
     #[inline(always)]
-    pub fn take(&mut self, pages: usize) -> Option<u32> {
-        if pages == 1 { self.take_one() } else { self.take_block(pages) }
+    pub fn take(&mut self, pages: usize, align: usize) -> Option<u32> {
+        if pages == 1 { self.take_one() } else { self.take_block(pages, align) }
     }
 
     /// Takes the lowest free frame of the open word, if there is one.
@@ -224,7 +229,7 @@ impl Buddy {
     }
 
     #[inline(never)]
-    fn take_block(&mut self, pages: usize) -> Option<u32> {
+    fn take_block(&mut self, pages: usize, align: usize) -> Option<u32> {
         let order = order_for(pages);
         if order > self.max_order {
             return None;
@@ -235,7 +240,7 @@ impl Buddy {
             }
             // With the open word in view there may be one.
             self.close();
-            return self.take_block(pages);
+            return self.take_block(pages, align);
         };
         let root = self.root(r);
         let g = (r << B)
@@ -248,7 +253,8 @@ impl Buddy {
         };
         if order < B {
             let word = *self.word(i);
-            let bit = lowest(fold(word, order));
+            // The aligned block that brought us here is one of them.
+            let bit = lowest(aligned(runs(word, pages), align));
             self.put(i, word & !run(bit, pages));
             return Some(self.base + ((i << B) + bit) as u32);
         }
@@ -410,10 +416,15 @@ impl Buddy {
 /// Takes members out of the sets from `new` to `old`, or puts them into those from `old` to `new`.
 #[inline(always)]
 fn mark<const N: usize>(has: &mut [Word; N], bits: Word, old: usize, new: usize) {
-    if new < old {
-        has.get_mut(new..old).unwrap_or_default().iter_mut().for_each(|set| *set &= !bits);
-    } else {
-        has.get_mut(old..new).unwrap_or_default().iter_mut().for_each(|set| *set |= bits);
+    let mut k = new;
+    while k < old && k < N {
+        has[k] &= !bits;
+        k += 1;
+    }
+    let mut k = old;
+    while k < new && k < N {
+        has[k] |= bits;
+        k += 1;
     }
 }
 

@@ -68,7 +68,17 @@ impl Model {
             .find(|&at| (at..at + size).all(|i| self.free[i] && Some(i / BITS) != hidden))
     }
 
-    fn take(&mut self, pages: usize) -> Option<u32> {
+    /// The lowest run of `pages` free frames, aligned to `1 << align`, in the word that holds frame `at`, or what begins
+    /// at `at` when the block reaches over words.
+    fn run_in_word(&self, at: usize, pages: usize, align: usize) -> usize {
+        if 1 << order_for(pages) >= BITS {
+            return at;
+        }
+        let (first, end) = (at / BITS * BITS, (at / BITS + 1) * BITS - pages);
+        (first..=end).step_by(1 << align).find(|&at| (at..at + pages).all(|i| self.free[i])).unwrap()
+    }
+
+    fn take(&mut self, pages: usize, align: usize) -> Option<u32> {
         let at = if pages == 1 {
             let in_word = |free: &[bool], word: usize| (word * BITS..(word + 1) * BITS).find(|&i| free[i]);
             match self.open.and_then(|word| in_word(&self.free, word)) {
@@ -83,13 +93,14 @@ impl Model {
             if order > self.max_order {
                 return None;
             }
-            match self.lowest_run(order, self.open) {
+            let block = match self.lowest_run(order, self.open) {
                 Some(at) => at,
                 None => {
                     self.open = None;
                     self.lowest_run(order, None)?
                 }
-            }
+            };
+            self.run_in_word(block, pages, align)
         };
         for i in at..at + pages {
             assert!(core::mem::replace(&mut self.free[i], false));
@@ -159,17 +170,27 @@ impl Pair {
         self.buddy.buddy.give(pfn, pages);
     }
 
+    /// As a block of pages is aligned.
     fn take(&mut self, pages: usize) -> Option<u32> {
+        self.take_aligned(pages, order_for(pages))
+    }
+
+    /// As an object is aligned, and the pages of a slab.
+    fn take_unaligned(&mut self, pages: usize) -> Option<u32> {
+        self.take_aligned(pages, pages.trailing_zeros() as usize)
+    }
+
+    fn take_aligned(&mut self, pages: usize, align: usize) -> Option<u32> {
         let order = order_for(pages);
         let possible = order <= self.model.max_order && self.model.lowest_run(order, None).is_some();
-        let want = self.model.take(pages);
-        let got = self.buddy.buddy.take(pages);
+        let want = self.model.take(pages, align);
+        let got = self.buddy.buddy.take(pages, align);
         assert_eq!(got, want, "take of {pages}");
-        assert_eq!(got.is_some(), possible, "a request fails exactly when no aligned run is free");
+        assert_eq!(got.is_some(), possible, "a request fails exactly when no aligned block is free");
         if let Some(pfn) = got {
             let (start, end) = (self.buddy.start as usize, self.buddy.start as usize + self.buddy.len as usize);
             assert!(start <= pfn as usize && pfn as usize + pages <= end, "{pfn} is outside");
-            assert_eq!(pfn as usize % pages.next_power_of_two(), 0, "{pfn} is not aligned");
+            assert_eq!(pfn as usize % (1 << align), 0, "{pfn} is not aligned");
         }
         got
     }
@@ -228,6 +249,9 @@ fn explore(start: u32, len: u32, max_order: usize, most: usize) -> usize {
             let mut next = pair.clone();
             next.take(pages);
             arrive(next);
+            let mut next = pair.clone();
+            next.take_unaligned(pages);
+            arrive(next);
         }
         for &(pfn, pages) in &pair.model.live {
             let mut next = pair.clone();
@@ -278,7 +302,11 @@ fn random_life(pair: &mut Pair, dice: &mut Dice, steps: usize, most: usize, chec
         let filling = (step / 24).is_multiple_of(2);
         if live == 0 || dice.below(8) < if filling { 6 } else { 2 } {
             let pages = if dice.below(3) == 0 { 1 } else { 1 + dice.below(most) };
-            pair.take(pages);
+            if dice.below(2) == 0 {
+                pair.take(pages)
+            } else {
+                pair.take_unaligned(pages)
+            };
         } else if let Some(&(pfn, pages)) = pair.model.live.iter().nth(dice.below(live)) {
             pair.give(pfn, pages);
         }
@@ -332,7 +360,7 @@ fn the_largest_region_has_its_last_block() {
         let mut owned = Owned::new(start, len, 13);
         owned.buddy.give(start, len as usize);
         let mut taken = Vec::new();
-        while let Some(pfn) = owned.buddy.take(1 << 13) {
+        while let Some(pfn) = owned.buddy.take(1 << 13, 13) {
             assert!(pfn % (1 << 13) == 0 && pfn >= start && pfn + (1 << 13) <= start + len);
             assert!(taken.last().is_none_or(|before| *before < pfn));
             taken.push(pfn);
@@ -345,9 +373,25 @@ fn the_largest_region_has_its_last_block() {
     }
 }
 
+#[test]
+fn runs_of_three_frames_leave_no_holes() {
+    let mut pair = Pair::all_free(0, 8 * BITS as u32, 10);
+    let mut taken = 0;
+    while let Some(pfn) = pair.take_unaligned(3) {
+        assert!(pair.model.live.range(..(pfn, 0)).next_back().is_none_or(|&(at, pages)| at + pages as u32 <= pfn));
+        taken += 1;
+    }
+    // At most one frame short of a block that would do is left in each word.
+    assert!(taken * 3 >= 8 * (BITS - 3), "{taken} runs");
+    pair.check();
+    let fresh = Pair::all_free(0, 8 * BITS as u32, 10).model;
+    pair.all_comes_back(&fresh);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Take(usize),
+    TakeUnaligned(usize),
     Give(prop::sample::Index),
 }
 
@@ -366,7 +410,7 @@ fn pages() -> impl Strategy<Value = usize> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![3 => pages().prop_map(Step::Take), 2 => any::<prop::sample::Index>().prop_map(Step::Give)];
+    let step = prop_oneof![2 => pages().prop_map(Step::Take), 1 => pages().prop_map(Step::TakeUnaligned), 2 => any::<prop::sample::Index>().prop_map(Step::Give)];
     prop::collection::vec(step, 1..if cfg!(miri) { 8 } else { 200 })
 }
 
@@ -405,6 +449,7 @@ proptest! {
         for (i, step) in steps.iter().enumerate() {
             match *step {
                 Step::Take(pages) => drop(pair.take(pages)),
+                Step::TakeUnaligned(pages) => drop(pair.take_unaligned(pages)),
                 Step::Give(index) => {
                     let live: Vec<_> = pair.model.live.iter().copied().collect();
                     if !live.is_empty() {

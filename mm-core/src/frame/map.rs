@@ -262,6 +262,19 @@ impl FrameMap {
         self.find_elsewhere(pfn)
     }
 
+    /// The records of `count` frames from `first` on, which one region holds; none when no region holds them all.
+    #[inline]
+    pub fn block(&self, first: Pfn, count: usize) -> &[Frame] {
+        match self.find(first.0 as usize) {
+            Some((region, frame)) if count <= (region.end() - first.0) as usize => {
+                // SAFETY: the region's table has the records of all its frames in order, and lives as long as the
+                // manager; what changes in them is atomic.
+                unsafe { core::slice::from_raw_parts(frame, count) }
+            }
+            _ => &[],
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn find_elsewhere(&self, pfn: usize) -> Option<(&Region, &Frame)> {

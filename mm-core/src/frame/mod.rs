@@ -111,6 +111,12 @@ impl Head {
         self == Head::new(kind, 0, count)
     }
 
+    /// This one with a count one larger.
+    #[inline(always)]
+    pub const fn next(self) -> Head {
+        Head(self.0 + (1 << 16))
+    }
+
     /// The slab class, or how many references beside the owner's a block of pages has.
     #[inline(always)]
     pub const fn class(self) -> usize {

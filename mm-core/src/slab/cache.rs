@@ -245,11 +245,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let mut state = self.state.lock();
         state.slabs += 1;
         // Under the lock: from here on a free can find the slab.
-        for i in 0..g.marked() as u32 {
-            if let Some(frame) = self.memory.frames.frame(Pfn(pfn.0 + i)) {
-                frame.set_link(id);
-                frame.set_head(Head::new(self.kind, self.owner, i));
-            }
+        let mut head = Head::new(self.kind, self.owner, 0);
+        for frame in self.memory.frames.block(pfn, g.marked()) {
+            frame.set_link(id);
+            frame.set_head(head);
+            head = head.next();
         }
         // SAFETY: ours, and the lock is held.
         if unsafe { (*slab).summary } != 0 {
@@ -341,7 +341,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         if place == UNLISTED {
             self.list(&mut state, id);
         }
-        if id != state.head && self.is_free(slab) {
+        // A slab of several slots that had none free has used ones still.
+        let may_be_free = place != UNLISTED || self.geometry.slots == 1;
+        if may_be_free && id != state.head && self.is_free(slab) {
             self.unlist(&mut state, id);
             // Who waits for an object waits for pages too.
             self.release(state, slab, id);
@@ -373,12 +375,10 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         // SAFETY: the slab is live, and the lock is held.
         let pfn = unsafe { (*slab).pfn };
         let pages = self.geometry.pages;
-        for i in (0..self.geometry.marked() as u32).rev() {
-            let head =
-                if i == 0 { Head::new(FrameKind::Held, 0, pages.into()) } else { Head::new(FrameKind::Tail, 0, 0) };
-            if let Some(frame) = self.memory.frames.frame(Pfn(pfn + i)) {
-                frame.set_head(head);
-            }
+        let mut head = Head::new(FrameKind::Held, 0, pages.into());
+        for frame in self.memory.frames.block(Pfn(pfn), self.geometry.marked()) {
+            frame.set_head(head);
+            head = Head::new(FrameKind::Tail, 0, 0);
         }
         self.detached(id, pfn, self.hooks)
     }

@@ -289,12 +289,14 @@ mod tests {
     #[test]
     fn caches_of_any_size_are_cut_well() {
         for page in [512usize, 4096] {
-            for align in [8usize, 16, 64, 256] {
+            for align in [8usize, 16, 64, 256, page, 2 * page, 4 * page] {
                 for size in (align..9 * page).step_by(align.max(if cfg!(miri) { 520 } else { 40 } / align * align)) {
                     let g = Geometry::for_cache(size, align, page);
                     let bytes = g.pages as usize * page;
                     assert!(g.slots >= 1 && (g.slack as usize).is_multiple_of(align));
                     assert!(g.slack as usize + g.slots as usize * size <= bytes);
+                    // The buddy aligns a slab to no more than this.
+                    assert!((page << g.pages.trailing_zeros()).is_multiple_of(align));
                     for offset in (0..bytes).step_by(8) {
                         let slot = g.slot(offset);
                         let exact = offset >= g.slack as usize && (offset - g.slack as usize).is_multiple_of(size);

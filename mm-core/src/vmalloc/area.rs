@@ -120,7 +120,7 @@ impl Area {
     /// # Safety
     /// `record` is one's own.
     #[inline(always)]
-    pub(super) unsafe fn fill(record: *mut Area, area: Area) {
+    pub unsafe fn fill(record: *mut Area, area: Area) {
         let Area { addr, size, pages, kind, state, cache, phys, caller, node, next: _, uses } = area;
         // SAFETY: by the caller; no reference to the record is made, which may not be initialised yet.
         unsafe {

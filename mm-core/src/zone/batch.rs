@@ -30,7 +30,7 @@ impl<L: RawLock> Zones<L> {
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let buddy = unsafe { region.buddy() };
                 while taken < most && zone.free > limit {
-                    let Some(pfn) = buddy.take(1) else { break };
+                    let Some(pfn) = buddy.take(1, 0) else { break };
                     // SAFETY: the buddy hands out frames of its region only.
                     let frame = unsafe { region.frame_unchecked(pfn as usize) };
                     frame.set_link(link);

@@ -9,7 +9,7 @@ mod query;
 
 pub use batch::BATCH;
 
-use crate::bits::{Word, rarely};
+use crate::bits::{Word, order_for, rarely};
 use crate::error::AllocError;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
@@ -144,9 +144,17 @@ impl ZoneState {
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 
-    /// Takes the lowest block of `pages` frames of this zone if it leaves `limit` of them, and marks its first frame.
+    /// Takes a block of `pages` frames of this zone, aligned to `1 << align` of them, if it leaves `limit`, and marks its
+    /// first frame.
     #[inline]
-    pub fn take(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+    pub fn take(
+        &mut self,
+        frames: &FrameMap,
+        (pages, align): (usize, usize),
+        limit: usize,
+        head: Head,
+        link: u32,
+    ) -> Option<u32> {
         // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
         if self.free.saturating_sub(limit) < pages {
             return None;
@@ -154,7 +162,7 @@ impl ZoneState {
         // SAFETY: a zone with free frames has its regions, which were published before they got frames.
         for region in unsafe { frames.run(self.first, self.count) } {
             // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
-            let Some(pfn) = (unsafe { region.buddy() }).take(pages) else { continue };
+            let Some(pfn) = (unsafe { region.buddy() }).take(pages, align) else { continue };
             // SAFETY: the buddy hands out frames of its region only.
             let frame = unsafe { region.frame_unchecked(pfn as usize) };
             frame.set_link(link);
@@ -188,6 +196,18 @@ impl ZoneState {
         frame.set_head(head);
         self.free -= 1;
         Some(pfn)
+    }
+}
+
+/// How a block of `pages` frames that is to be marked `head` is aligned: blocks of pages and areas, as they promise, to the
+/// next power of two; what is cut into objects or is one, whose alignment divides its size, to the largest power of two
+/// that divides its length.
+#[inline(always)]
+const fn align_for(pages: usize, head: Head) -> usize {
+    if head.is(FrameKind::Held) || head.is(FrameKind::Large) {
+        pages.trailing_zeros() as usize
+    } else {
+        order_for(pages)
     }
 }
 
@@ -347,7 +367,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
-            if let Some(pfn) = zone.take(frames, pages, limit, head, link) {
+            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head)), limit, head, link) {
                 return Some(pfn);
             }
             drop(zone);
@@ -375,7 +395,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit_at(kind, depth);
-            if let Some(pfn) = zone.take(frames, pages, limit, head, link) {
+            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head)), limit, head, link) {
                 return Ok(pfn);
             }
             seen += zone.free.saturating_sub(limit);
