@@ -205,6 +205,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                         frame.set_head(Head::new(FrameKind::Tail, 0, 0));
                     }
                 }
+                #[cfg(feature = "page-poison")]
+                if self.memory.poisons() {
+                    self.memory.poison(crate::addr::Pfn(from), (to - from) as usize);
+                }
                 let mut zone = self.memory.zones.zone(region.zone()).lock();
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let buddy = unsafe { region.buddy() };

@@ -1,6 +1,6 @@
 //! The seam to the RTOS: locks, the CPU number, the context, reports.
 
-use crate::addr::VirtRange;
+use crate::addr::{Pfn, VirtRange};
 use crate::debug::Event;
 use crate::error::FreeError;
 use core::fmt;
@@ -101,6 +101,15 @@ pub enum Bug {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         caller: &'static Location<'static>,
     },
+    /// A page was written to while it was free, or its memory is broken. It is never used again.
+    PageDamaged {
+        /// The page.
+        frame: Pfn,
+        /// The physical address of the lowest byte that is not as it was left.
+        at: u64,
+        /// What it holds; a byte with one bit other than 0xaa may be a bad cell.
+        found: u8,
+    },
     /// The manager's own data contradicts itself.
     Damage {
         /// Which rule is broken.
@@ -143,6 +152,9 @@ impl fmt::Display for Bug {
             Bug::PoolBusy { elements } => write!(f, "memory pool dropped with {elements} elements out"),
             Bug::ObjectDamaged { cache, object, at, what, caller } => {
                 write!(f, "{what} overwritten at {at:#x}, object {object:#x} of cache {cache}, found at {caller}")
+            }
+            Bug::PageDamaged { frame, at, found } => {
+                write!(f, "free page {frame} overwritten: {found:#04x} at physical {at:#x}")
             }
             Bug::Damage { what, at } => write!(f, "damaged metadata at {at:#x}: {what}"),
             Bug::NoAcknowledgement { cpu } => write!(f, "cpu {cpu} did not acknowledge a TLB shootdown"),

@@ -37,6 +37,9 @@ pub struct MemInfo {
     pub vmalloc: u64,
     /// Blocks of get_free_pages and large kmalloc.
     pub pages: u64,
+    /// Pages that were found damaged while they were free, and are never used again; Linux's `HardwareCorrupted`.
+    #[cfg(feature = "page-poison")]
+    pub withdrawn: u64,
 }
 
 impl fmt::Display for MemInfo {
@@ -50,7 +53,10 @@ impl fmt::Display for MemInfo {
         line("Descriptors:", self.descriptors)?;
         line("PageTables:", self.page_tables)?;
         line("VmallocUsed:", self.vmalloc)?;
-        line("Pages:", self.pages)
+        line("Pages:", self.pages)?;
+        #[cfg(feature = "page-poison")]
+        line("Withdrawn:", self.withdrawn)?;
+        Ok(())
     }
 }
 
@@ -262,6 +268,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             page_tables: bytes(&[FrameKind::Table, FrameKind::Held]),
             vmalloc: bytes(&[FrameKind::Mapped, FrameKind::Pending]),
             pages: bytes(&[FrameKind::Pages, FrameKind::Deferred, FrameKind::Large]),
+            #[cfg(feature = "page-poison")]
+            withdrawn: bytes(&[FrameKind::Withdrawn]),
         }
     }
 

@@ -7,6 +7,8 @@ mod initial;
 mod leak;
 #[cfg(feature = "page-owner")]
 mod owner;
+#[cfg(feature = "page-poison")]
+mod poison;
 #[cfg(feature = "trace-hooks")]
 mod telling;
 mod told;
@@ -18,5 +20,7 @@ pub(crate) use initial::ON_ALLOC;
 pub use leak::{Holdings, Leak, LeakGuard};
 #[cfg(feature = "page-owner")]
 pub use owner::Owners;
+#[cfg(feature = "page-poison")]
+pub use poison::{PagePoison, ScrubCursor, Scrubbed};
 #[cfg(feature = "trace-hooks")]
 pub use telling::Telling;

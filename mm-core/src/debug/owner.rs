@@ -73,8 +73,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// marks its objects have no names.
     pub(crate) fn own_slab(&self, pfn: u32, slots: u16) {
         let pages = Self::array_pages(slots);
-        let array =
-            self.zones.take(&self.frames, pages, Gfp::empty(), Head::new(FrameKind::Held, 0, pages as u32), NIL);
+        let array = if self.poisons() {
+            self.take_block_now(pages, Gfp::empty(), FrameKind::Held, NIL).ok().map(|pfn| pfn.0)
+        } else {
+            self.zones.take(&self.frames, pages, Gfp::empty(), Head::new(FrameKind::Held, 0, pages as u32), NIL)
+        };
         let Some(word) = self.owner_word(pfn as usize) else { return };
         let Some(array) = array else {
             self.owners.missed.store(self.owners.missed.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);

@@ -84,17 +84,22 @@ impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
             Stage::Queued => {}
             Stage::Done => return Poll::Pending,
         }
-        place.join(Wake::Future(context.waker().clone()));
-        if first {
-            mm.memory.look(block.flags);
-        } else {
-            tend(mm);
-        }
-        match place.collect() {
-            Some(Grant::Block(pfn)) => Poll::Ready(Ok(mm.memory.accept(pfn, &block))),
-            _ => {
+        let mut look = first;
+        loop {
+            place.join(Wake::Future(context.waker().clone()));
+            if look {
+                mm.memory.look(block.flags);
+            } else {
+                tend(mm);
+            }
+            let Some(Grant::Block(pfn)) = place.collect() else {
                 self.stage.set(Stage::Queued);
-                Poll::Pending
+                return Poll::Pending;
+            };
+            match mm.memory.sound_grant(pfn, &block) {
+                Ok(pfn) => return Poll::Ready(Ok(mm.memory.accept(pfn, &block))),
+                // It was damaged, and there is no other: once more at the end of the queue.
+                Err(_) => look = true,
             }
         }
     }
