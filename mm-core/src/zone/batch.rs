@@ -26,7 +26,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES && taken == 0 {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
-            for region in frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default() {
+            for region in zone.regions(frames) {
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let buddy = unsafe { region.buddy() };
                 while taken < most && zone.free > limit {
