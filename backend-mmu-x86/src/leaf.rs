@@ -156,11 +156,7 @@ unsafe fn map_many<M: Machine>(
                     let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
                     table.fill(start + done, part, first, Entry::NEXT_PAGE);
                 }
-                MapFrames::Each(frames) => {
-                    for (i, pfn) in frames.iter().enumerate().skip(done).take(part) {
-                        table.store(start + i, Entry(u64::from(pfn.0) << 12 | first));
-                    }
-                }
+                MapFrames::Each(frames) => table.fill_each(start + done, &frames[done..done + part], first),
             }
         }
         if done == 0 && counted {

@@ -142,7 +142,7 @@ pub enum Join {
 pub enum MapFrames<'a> {
     /// Neighbours.
     Run(PageRange),
-    /// One by one.
+    /// One by one: RAM of the manager, which is below the physical width.
     Each(&'a [Pfn]),
 }
 
@@ -267,7 +267,7 @@ pub unsafe trait PageTable: Backend {
     unsafe fn leaf_walk(&self, leaf: Self::Leaf, at: VirtAddr) -> Walk;
 
     /// Maps `frames` from `at` on, all in this table; with a `guard`, writes one of that tag in the entry right before `at`,
-    /// which is in this table too. Returns how many were mapped: fewer than all where an entry is in use or a frame passes
+    /// which is in this table too. Returns how many were mapped: fewer than all where an entry is in use or a run passes
     /// the physical width, and nothing was changed when none.
     ///
     /// Between batches of [`Self::BATCH`] entries `pause` is called, in which the caller opens the lock of the tables for

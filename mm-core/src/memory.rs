@@ -411,6 +411,25 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         None
     }
 
+    /// What the frame is used for, or the block it lies in, and how many pages of that follow from this one on; `None` for a
+    /// frame that is free or no frame of this manager.
+    ///
+    /// Cost: at most the frames of the largest block, for one inside it.
+    pub(crate) fn block_around(&self, pfn: Pfn) -> Option<(FrameKind, u32)> {
+        let (region, _) = self.frames.find(pfn.0 as usize)?;
+        for back in 0..1 << B::MAX_ORDER {
+            let head = region.frame((pfn.0 as usize).checked_sub(back)?)?.head();
+            let pages = match head.kind() {
+                FrameKind::Tail => continue,
+                FrameKind::Slab | FrameKind::DmaSlab | FrameKind::CacheSlab | FrameKind::Meta | FrameKind::Table => 1,
+                FrameKind::Reserved => 1,
+                _ => head.count(),
+            };
+            return pages.checked_sub(back as u32).filter(|left| *left != 0).map(|left| (head.kind(), left));
+        }
+        None
+    }
+
     /// The first block of `kind` whose head is at or above frame `from`, and its link. A diagnostic: walks the frame
     /// table.
     pub fn next_block(&self, from: usize, kind: FrameKind) -> Option<(Pfn, u32)> {

@@ -206,7 +206,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         uses: AreaUses,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        if prot.writable() && (Self::is_any_of_area(memory, frames) || self.is_any_executable(memory, frames)) {
+        if prot.writable() && self.is_any_executable(memory, frames) {
             return Err(MmError::Unsupported);
         }
         let pages = frames.len();
