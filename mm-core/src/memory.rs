@@ -216,6 +216,18 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(Pfn(pfn))
     }
 
+    /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.
+    #[inline(always)]
+    pub(crate) fn take_frame_now(&self, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if !self.poisons() && !flags.contains(Gfp::ZERO) {
+            let head = Head::new(kind, 0, 1);
+            if let Some(pfn) = self.zones.take_single_of(ZoneKind::of(flags), head, link) {
+                return Ok(Pfn(pfn));
+            }
+        }
+        self.take_block_now(1, flags, kind, link)
+    }
+
     /// No zone has the block above its low mark: down to where the flags may go.
     #[cold]
     #[inline(never)]

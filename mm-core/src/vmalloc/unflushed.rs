@@ -4,9 +4,10 @@ use super::area::AreaUses;
 use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
 use crate::backend::{Backend, PageTable, TableFrames};
+use crate::bits::Word;
 use crate::error::AllocError;
 use crate::fault::FaultClass;
-use crate::frame::{Frame, FrameKind, Head};
+use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
@@ -53,8 +54,39 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
     /// Context: task, no lock held. Cost: one flush, and one zone lock for each block.
     #[inline(always)]
     pub fn flush(self) {
-        // As dropping it, written out where it is called.
-        core::mem::ManuallyDrop::new(self).release();
+        let all = core::mem::ManuallyDrop::new(self);
+        let (blocks, tables) = (Chain(all.blocks.0), Chain(all.tables.0));
+        Self::release(all.memory, all.family, all.range, blocks, tables, all.records, all.executed);
+    }
+
+    /// What is unmapped of an area that had one block and was never executable.
+    #[inline(always)]
+    pub(super) fn of(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        block: &Block<'_>,
+        record: u32,
+    ) -> Self {
+        let mut blocks = Chain::new();
+        blocks.push_frame(block.frame, block.pfn, block.pages);
+        // SAFETY: as in `new`.
+        unsafe { (*memory.area(record)).next = NIL };
+        Unflushed { memory, family, range, blocks, tables: Chain::new(), records: record, executed: 0 }
+    }
+
+    /// [`flush`](Self::flush) of what was made [`of`](Self::of) this block.
+    #[inline(always)]
+    pub(super) fn flush_block(self, block: Block<'_>) {
+        let all = core::mem::ManuallyDrop::new(self);
+        let memory = all.memory;
+        memory.backend.flush(all.range);
+        memory.platform.flush_remote(all.range);
+        let pending = Head::new(FrameKind::Pending, 0, block.pages);
+        let _ = memory.give(block.region, block.frame, block.pfn, |head, _| {
+            if head == pending { Ok(block.pages as usize) } else { Err(()) }
+        });
+        all.family.give_room_of(memory, (all.range.start, block.pages as usize), all.records);
     }
 
     /// Adds what another one holds, to be flushed with this.
@@ -75,44 +107,52 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         }
     }
 
+    /// The one way back. By values, which stay in registers.
     #[inline(always)]
-    fn release(&mut self) {
-        self.memory.backend.flush(self.range);
-        self.memory.platform.flush_remote(self.range);
-        if self.executed != 0 {
-            self.unseal();
+    fn release(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        blocks: Chain,
+        tables: Chain,
+        mut records: u32,
+        executed: usize,
+    ) {
+        memory.backend.flush(range);
+        memory.platform.flush_remote(range);
+        if executed != 0 {
+            Self::unseal(memory, family, blocks.0, executed);
         }
-        self.blocks.free(self.memory);
-        if !self.tables.is_empty() {
-            self.give_tables();
+        blocks.free(memory);
+        if !tables.is_empty() {
+            Self::give_tables(memory, family, tables);
         }
         // Mostly there is one.
-        while self.records != NIL {
+        while records != NIL {
             // SAFETY: as in `new`.
-            let next = unsafe { (*self.memory.area(self.records)).next };
-            self.family.give_room(self.memory, core::mem::replace(&mut self.records, next));
+            let next = unsafe { (*memory.area(records)).next };
+            family.give_room(memory, core::mem::replace(&mut records, next));
         }
     }
 
     /// Frames that were executable are writable through the direct map again, now that they are so nowhere else.
     #[cold]
     #[inline(never)]
-    fn unseal(&mut self) {
-        let mut pfn = self.blocks.0;
-        while let Some(frame) = (pfn != NIL).then(|| self.memory.frames.frame(Pfn(pfn))).flatten() {
-            self.family.unseal_freed(self.memory, PageRange { start: Pfn(pfn), count: frame.head().count() });
+    fn unseal(memory: &Memory<P, B>, family: &Mapped<P, B>, mut pfn: u32, executed: usize) {
+        while let Some(frame) = (pfn != NIL).then(|| memory.frames.frame(Pfn(pfn))).flatten() {
+            family.unseal_freed(memory, PageRange { start: Pfn(pfn), count: frame.head().count() });
             pfn = frame.link();
         }
-        for _ in 0..self.executed {
-            self.family.forget_executed();
+        for _ in 0..executed {
+            family.forget_executed();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn give_tables(&mut self) {
-        while let Some(pfn) = self.tables.pop(self.memory) {
-            self.family.give_table(self.memory, pfn);
+    fn give_tables(memory: &Memory<P, B>, family: &Mapped<P, B>, mut tables: Chain) {
+        while let Some(pfn) = tables.pop(memory) {
+            family.give_table(memory, pfn);
         }
     }
 }
@@ -120,7 +160,28 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
 impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
     #[inline(never)]
     fn drop(&mut self) {
-        self.release();
+        let (blocks, tables) = (Chain(self.blocks.0), Chain(self.tables.0));
+        Self::release(self.memory, self.family, self.range, blocks, tables, self.records, self.executed);
+    }
+}
+
+/// Single frames that are taken or given back in one lock hold.
+pub(super) const SINGLES: usize = 16;
+
+/// A block of an area's frames, with the records at hand.
+pub(super) struct Block<'a> {
+    region: &'a Region,
+    frame: &'a Frame,
+    pfn: u32,
+    pages: u32,
+}
+
+impl<'a> Block<'a> {
+    /// The block of exactly `pages` frames of an area that begins at `pfn`, if there is one.
+    #[inline(always)]
+    pub(super) fn of<P: Platform, B: Backend>(memory: &'a Memory<P, B>, pfn: Pfn, pages: u32) -> Option<Self> {
+        let (region, frame) = memory.frames.find(pfn.0 as usize)?;
+        frame.head().is_run(FrameKind::Mapped, pages).then_some(Block { region, frame, pfn: pfn.0, pages })
     }
 }
 
@@ -164,15 +225,42 @@ impl Chain {
 
     /// Frees all blocks, after their flush.
     #[inline(always)]
-    fn free<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) {
-        while self.0 != NIL {
-            let pfn = self.0;
+    fn free<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
+        let mut pfn = self.0;
+        while pfn != NIL {
             let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
-            self.0 = frame.link();
+            let next = frame.link();
+            if next != NIL && frame.head().is_run(FrameKind::Pending, 1) && !memory.poisons() {
+                pfn = Self::free_singles(memory, pfn, region.zone());
+                continue;
+            }
             let _ = memory.give(region, frame, pfn, |head, _| {
                 if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
             });
+            pfn = next;
         }
+    }
+
+    /// Frees the single frames the chain from `first` on begins with, those of one word of the bitmap and at most
+    /// [`SINGLES`] of them; returns where it goes on.
+    #[inline(never)]
+    fn free_singles<P: Platform, B: Backend>(memory: &Memory<P, B>, first: u32, zone: usize) -> u32 {
+        let (mut last, mut next) = (first, first);
+        let each = core::iter::from_fn(|| {
+            if next == NIL || next / Word::BITS != first / Word::BITS {
+                return None;
+            }
+            last = next;
+            let (region, frame) = memory.frames.find(next as usize)?;
+            next = frame.link();
+            Some((region, frame, last))
+        });
+        let single = Head::new(FrameKind::Pending, 0, 1);
+        let mut seen = 0;
+        let each = each.take(SINGLES).inspect(|_| seen += 1);
+        let given = memory.zones.give_each(zone, single, each, &memory.waiting, |held| memory.hand_over(zone, held));
+        // The one that was looked at last may be another kind of block.
+        if given < seen { last } else { next }
     }
 
     /// Takes the block added last.
@@ -307,12 +395,29 @@ pub(super) const MAX_STASH: usize = 4;
 pub(super) struct Retired<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
     pub(super) chain: Chain,
+    /// The record of the table the entries are in, when it is at hand.
+    pub(super) leaf: Option<&'a Frame>,
 }
 
 impl<'a, P: Platform, B: PageTable> Retired<'a, P, B> {
     #[inline(always)]
     pub(super) fn new(memory: &'a Memory<P, B>) -> Self {
-        Retired { memory, chain: Chain::new() }
+        Retired { memory, chain: Chain::new(), leaf: None }
+    }
+
+    /// For the entries of the one table whose record is `leaf`.
+    #[inline(always)]
+    pub(super) fn of(memory: &'a Memory<P, B>, leaf: Option<&'a Frame>) -> Self {
+        Retired { memory, chain: Chain::new(), leaf }
+    }
+
+    /// The record of `table`: the one at hand, for it is told of first, and then those above.
+    #[inline(always)]
+    fn record(&mut self, table: Pfn) -> Option<&'a Frame> {
+        match self.leaf.take() {
+            None => self.memory.frames.frame(table),
+            leaf => leaf,
+        }
     }
 }
 
@@ -328,17 +433,19 @@ impl<P: Platform, B: PageTable> TableFrames for Retired<'_, P, B> {
 
     #[inline(always)]
     fn add_entries(&mut self, table: Pfn, entries: u32) {
-        if let Some(frame) = self.memory.frames.frame(table) {
+        let leaf = self.leaf;
+        if let Some(frame) = self.record(table) {
             let head = frame.head();
             if head.is(FrameKind::Table) {
                 frame.set_head(Head::new(FrameKind::Table, 0, head.count() + entries));
             }
         }
+        self.leaf = leaf;
     }
 
     #[inline(always)]
     fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32 {
-        match self.memory.frames.frame(table) {
+        match self.record(table) {
             Some(frame) if frame.head().is(FrameKind::Table) => {
                 let left = frame.head().count().saturating_sub(entries);
                 frame.set_head(Head::new(FrameKind::Table, 0, left));

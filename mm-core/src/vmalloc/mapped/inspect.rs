@@ -88,7 +88,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     pub(super) fn check_areas(&self, memory: &Memory<P, B>, hidden: u32) -> Result<AreaTally, (&'static str, usize)> {
         self.room.lock().units.check()?;
-        self.tables.lock().check(memory)?;
+        self.tables.lock().ioremaps.check(memory)?;
         let kmaps = self.check_slots(memory)?;
         let room = self.room.lock();
         let mut tally = AreaTally {
@@ -137,7 +137,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             }
             from = end(&area, B::PAGE_SIZE);
         }
-        if ioremaps != self.tables.lock().count() {
+        if ioremaps != self.tables.lock().ioremaps.count() {
             return Err(("the ioremaps and the areas disagree", ioremaps));
         }
         let room = self.room.lock();

@@ -120,11 +120,17 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(in crate::vmalloc) fn give_room(&self, memory: &Memory<P, B>, id: u32) {
         // SAFETY: the record is live and hidden: its area's builder or freer owns it.
         let area = unsafe { &*memory.area(id) };
-        let units = self.units_of(area.addr & !(B::PAGE_SIZE - 1), area.pages as usize);
         if area.is_listed() {
             // SAFETY: just seen to be.
-            unsafe { self.tables.lock().remove(memory, id) };
+            unsafe { self.tables.lock().ioremaps.remove(memory, id) };
         }
+        self.give_room_of(memory, (area.addr & !(B::PAGE_SIZE - 1), area.pages as usize), id);
+    }
+
+    /// [`give_room`](Self::give_room) of an area that is no ioremap, by its first page and their number.
+    #[inline(always)]
+    pub(in crate::vmalloc) fn give_room_of(&self, memory: &Memory<P, B>, (first, pages): (usize, usize), id: u32) {
+        let units = self.units_of(first, pages);
         let mut room = self.room.lock();
         let given = room.units.give(units.0, units.1);
         let kept = self.kept.push(id);
