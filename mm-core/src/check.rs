@@ -40,7 +40,7 @@ pub struct CheckReport {
     pub frames: usize,
     /// Free frames.
     pub free: usize,
-    /// Reserved frames.
+    /// Reserved frames, and those that were withdrawn.
     pub reserved: usize,
     /// Blocks of pages, large objects included.
     pub blocks: usize,
@@ -153,6 +153,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 FrameKind::Tail if free => left -= 1,
                 FrameKind::Tail => return fail("a used frame belongs to no block"),
                 FrameKind::Reserved => tally.reserved += 1,
+                #[cfg(feature = "page-poison")]
+                FrameKind::Withdrawn => tally.reserved += 1,
                 FrameKind::Pages | FrameKind::Large => {
                     tally.blocks += 1;
                     length = head.count();

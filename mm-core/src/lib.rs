@@ -74,6 +74,8 @@ pub use check::{CheckReport, Damage};
 #[cfg(feature = "page-owner")]
 pub use debug::{Allocation, AllocationKind, Allocations, Site, Sites};
 pub use debug::{Event, Holdings, Leak, LeakGuard};
+#[cfg(feature = "page-poison")]
+pub use debug::{ScrubCursor, Scrubbed};
 pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;

@@ -1,6 +1,6 @@
 //! The seam to the RTOS: locks, the CPU number, the context, reports.
 
-use crate::addr::VirtRange;
+use crate::addr::{Pfn, VirtRange};
 use crate::debug::Event;
 use crate::error::FreeError;
 use core::fmt;
@@ -97,9 +97,21 @@ pub enum Bug {
         at: usize,
         /// What that byte was part of.
         what: Overwritten,
+        /// The call that allocated the object, or did last; `None` without feature `page-owner`.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        owner: Option<&'static Location<'static>>,
         /// The call that found it.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         caller: &'static Location<'static>,
+    },
+    /// A page was written to while it was free, or its memory is broken. It is never used again.
+    PageDamaged {
+        /// The page.
+        frame: Pfn,
+        /// The physical address of the lowest byte that is not as it was left.
+        at: u64,
+        /// What it holds; a byte with one bit other than 0xaa may be a bad cell.
+        found: u8,
     },
     /// The manager's own data contradicts itself.
     Damage {
@@ -141,8 +153,12 @@ impl fmt::Display for Bug {
             Bug::MayWaitInAtomic { caller } => write!(f, "may-wait flag in atomic context at {caller}"),
             Bug::CacheBusy { objects } => write!(f, "cache dropped with {objects} live objects"),
             Bug::PoolBusy { elements } => write!(f, "memory pool dropped with {elements} elements out"),
-            Bug::ObjectDamaged { cache, object, at, what, caller } => {
-                write!(f, "{what} overwritten at {at:#x}, object {object:#x} of cache {cache}, found at {caller}")
+            Bug::ObjectDamaged { cache, object, at, what, owner, caller } => {
+                write!(f, "{what} overwritten at {at:#x}, object {object:#x} of cache {cache}, found at {caller}")?;
+                owner.map_or(Ok(()), |owner| write!(f, ", allocated at {owner}"))
+            }
+            Bug::PageDamaged { frame, at, found } => {
+                write!(f, "free page {frame} overwritten: {found:#04x} at physical {at:#x}")
             }
             Bug::Damage { what, at } => write!(f, "damaged metadata at {at:#x}: {what}"),
             Bug::NoAcknowledgement { cpu } => write!(f, "cpu {cpu} did not acknowledge a TLB shootdown"),
