@@ -33,6 +33,7 @@ pub fn api(check: bool) -> Result<()> {
             stale.push(name);
         } else {
             change.permitted(package, &kept)?;
+            fs::create_dir_all(cargo::root().join(FOLDER))?;
             fs::write(&path, listed).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
