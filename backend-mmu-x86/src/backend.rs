@@ -200,6 +200,12 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     }
 
     #[inline(always)]
+    unsafe fn leaf_frames(&self, leaf: Leaf, at: VirtAddr, frames: &mut [Pfn]) -> usize {
+        // SAFETY: by the caller.
+        unsafe { leaf::frames(&self.machine, leaf, at.0, frames) }
+    }
+
+    #[inline(always)]
     unsafe fn leaf_clear(&self, leaf: Leaf, at: VirtAddr, entries: u32) {
         // SAFETY: by the caller.
         unsafe { leaf::clear(&self.machine, leaf, at.0, entries) }

@@ -182,6 +182,26 @@ unsafe fn map_many<M: Machine>(
     done as u32
 }
 
+/// See [`PageTable::leaf_frames`](mm_core::PageTable::leaf_frames).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn frames<M: Machine>(machine: &M, leaf: Leaf, at: usize, frames: &mut [Pfn]) -> usize {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let start = index(at, 0);
+    debug_assert!(start + frames.len() <= ENTRIES);
+    for (i, pfn) in frames.iter_mut().enumerate() {
+        let entry = table.load(start + i);
+        if !entry.is_present() {
+            return i;
+        }
+        *pfn = entry.pfn();
+    }
+    frames.len()
+}
+
 /// See [`PageTable::leaf_clear`](mm_core::PageTable::leaf_clear).
 ///
 /// # Safety
@@ -276,12 +296,7 @@ unsafe fn unmap_many<M: Machine>(
     loop {
         let part = count.min(room);
         // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
-        unsafe {
-            match part {
-                1 => table.store(start + done, Entry::ABSENT),
-                part => table.fill(start + done, part, Entry::ABSENT, 0),
-            }
-        }
+        unsafe { table.fill(start + done, part, Entry::ABSENT, 0) };
         (done, count, room) = (done + part, count - part, room - part);
         if done == most {
             return done;

@@ -209,9 +209,9 @@ pub unsafe trait PageTable: Backend {
         VirtRange { start: 0, end: 0 }
     }
 
-    /// Maps frames of `run` from `at` on: one large entry when `run` has the length and alignment for it and no small
-    /// entry is in the way, otherwise up to [`Self::BATCH`] small ones, as far as the leaf table under `at` reaches.
-    /// Returns how many pages were mapped, at least one.
+    /// Maps frames of `run` from `at` on: up to [`Self::BATCH`] large entries of one table when `run` has the length and
+    /// alignment for them and no small entry is in the way, otherwise as many small ones, as far as the leaf table under `at`
+    /// reaches. Returns how many pages were mapped, at least one.
     ///
     /// # Errors
     /// [`MapError`]; nothing was changed, and frames in hand stay there.
@@ -228,8 +228,8 @@ pub unsafe trait PageTable: Backend {
         tables: &mut impl TableFrames,
     ) -> Result<u32, MapError>;
 
-    /// Clears what is mapped in the `pages` pages from `at` on: one large entry, or up to [`Self::BATCH`] small ones,
-    /// as far as the leaf table reaches and entries are present. A large entry is cleared only as a whole.
+    /// Clears what is mapped in the `pages` pages from `at` on: up to [`Self::BATCH`] large entries of one table, or as many
+    /// small ones, as far as the table reaches and entries are present. A large entry is cleared only as a whole.
     ///
     /// For the first entry of each block `block(pfn, most)` is called, with `most` the pages left in this call; it
     /// returns how many pages (1 to `most`) belong to that block, and the following entries of the block are
@@ -294,6 +294,13 @@ pub unsafe trait PageTable: Backend {
         tables: &mut impl TableFrames,
         pause: &mut impl FnMut(),
     ) -> u32;
+
+    /// The frames of the entries from that of `at` on, all in this table, up to the first that is not present; returns how
+    /// many there are.
+    ///
+    /// # Safety
+    /// As for [`leaf_walk`](PageTable::leaf_walk).
+    unsafe fn leaf_frames(&self, leaf: Self::Leaf, at: VirtAddr, frames: &mut [Pfn]) -> usize;
 
     /// Clears `entries` entries from that of `at` on, all in this table, whatever they are. They are not counted here: the
     /// table keeps others.

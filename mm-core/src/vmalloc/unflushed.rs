@@ -4,7 +4,6 @@ use super::area::AreaUses;
 use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
 use crate::backend::{Backend, PageTable, TableFrames};
-use crate::bits::Word;
 use crate::error::AllocError;
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head, Region};
@@ -12,6 +11,7 @@ use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use crate::zone::ZoneGuard;
 use core::time::Duration;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
@@ -230,37 +230,20 @@ impl Chain {
         while pfn != NIL {
             let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
             let next = frame.link();
-            if next != NIL && frame.head().is_run(FrameKind::Pending, 1) && !memory.poisons() {
-                pfn = Self::free_singles(memory, pfn, region.zone());
-                continue;
+            let single = Head::new(FrameKind::Pending, 0, 1);
+            if next != NIL && frame.head() == single && !memory.poisons() {
+                let hand_over = |zone: ZoneGuard<'_, P::Lock>| memory.hand_over(region.zone(), zone);
+                let rest = memory.zones.give_chain(region, pfn, single, SINGLES, &memory.waiting, hand_over);
+                if rest != pfn {
+                    pfn = rest;
+                    continue;
+                }
             }
             let _ = memory.give(region, frame, pfn, |head, _| {
                 if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
             });
             pfn = next;
         }
-    }
-
-    /// Frees the single frames the chain from `first` on begins with, those of one word of the bitmap and at most
-    /// [`SINGLES`] of them; returns where it goes on.
-    #[inline(never)]
-    fn free_singles<P: Platform, B: Backend>(memory: &Memory<P, B>, first: u32, zone: usize) -> u32 {
-        let (mut last, mut next) = (first, first);
-        let each = core::iter::from_fn(|| {
-            if next == NIL || next / Word::BITS != first / Word::BITS {
-                return None;
-            }
-            last = next;
-            let (region, frame) = memory.frames.find(next as usize)?;
-            next = frame.link();
-            Some((region, frame, last))
-        });
-        let single = Head::new(FrameKind::Pending, 0, 1);
-        let mut seen = 0;
-        let each = each.take(SINGLES).inspect(|_| seen += 1);
-        let given = memory.zones.give_each(zone, single, each, &memory.waiting, |held| memory.hand_over(zone, held));
-        // The one that was looked at last may be another kind of block.
-        if given < seen { last } else { next }
     }
 
     /// Takes the block added last.

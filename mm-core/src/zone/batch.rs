@@ -95,4 +95,40 @@ impl<L: RawLock> Zones<L> {
         }
         given
     }
+
+    /// Gives single frames back whose record is `head` and that are chained through their links, from `first` on, as long
+    /// as they are `region`'s and of one word of its bitmap, and at most `most`. Returns where the chain goes on: at `first`
+    /// when that is no such frame. `hand_over` as for [`give`](Self::give).
+    pub fn give_chain(
+        &self,
+        region: &Region,
+        first: u32,
+        head: Head,
+        most: usize,
+        waiting: &Waiting<L>,
+        hand_over: impl FnOnce(ZoneGuard<'_, L>),
+    ) -> u32 {
+        let mut state = self.zones[region.zone() % MAX_ZONES].lock();
+        // SAFETY: the zone's lock is held, and this is the only reference.
+        let buddy = unsafe { region.buddy() };
+        let (base, _) = buddy.row_of(first);
+        let (mut pfn, mut row, mut given) = (first, 0, 0);
+        while given < most {
+            let bit = pfn.wrapping_sub(base);
+            let frame = if bit < Word::BITS { region.frame(pfn as usize) } else { None };
+            let Some(frame) = frame.filter(|frame| frame.head() == head) else { break };
+            pfn = frame.link();
+            frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+            row |= 1 << bit;
+            given += 1;
+        }
+        if given != 0 {
+            buddy.give_row(base, row);
+        }
+        state.free += given;
+        if waiting.is_any() {
+            hand_over(state);
+        }
+        pfn
+    }
 }

@@ -384,7 +384,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         Ok(())
     }
 
-    /// Maps one large entry when the run and the address have the length and alignment; returns its pages, or 0.
+    /// Maps large entries when the run and the address have the length and alignment; returns their pages, or 0.
     #[inline(always)]
     fn map_large(&mut self, run: PageRange) -> Result<u32, MmError> {
         if run.count < B::LARGE_PAGES || self.entries == Entries::Small {
@@ -395,7 +395,8 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             return Ok(0);
         }
         let (memory, prot, cache) = (self.memory, self.prot, self.cache);
-        let run = PageRange { start: run.start, count: B::LARGE_PAGES };
+        // As many as there are; the rest of the run is for small ones.
+        let run = PageRange { start: run.start, count: run.count & !(B::LARGE_PAGES - 1) };
         let mapped = self.family.step(&mut self.tables, |tables| {
             // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
             unsafe { memory.backend.map(memory.backend.kernel_root(), at, run, prot, cache, tables) }

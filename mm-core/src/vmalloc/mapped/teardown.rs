@@ -3,7 +3,7 @@
 use super::layout::pages_left;
 use super::lowest::Tabled;
 use super::{BATCH, Lowest, Mapped};
-use crate::addr::{VirtAddr, VirtRange};
+use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{PageTable, Walk};
 use crate::error::FreeError;
 use crate::frame::FrameKind;
@@ -12,7 +12,7 @@ use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::Withdrawn;
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
-use crate::vmalloc::unflushed::{Block, Chain, Tables, Unflushed};
+use crate::vmalloc::unflushed::{Block, Chain, SINGLES, Tables, Unflushed};
 
 /// No frame is damaged.
 const SOUND: u32 = u32::MAX;
@@ -221,9 +221,19 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
             drop(held);
             return self.unmap_rest(left);
         };
+        if self.own && self.carry == 0 && self.is_single(leaf) {
+            let pages = left.min(in_table);
+            while self.unmap_singles(Lowest { leaf, frame }, pages - ((self.at - at) >> B::PAGE_SHIFT) as u32) {
+                held.pause();
+            }
+            if self.at != at {
+                // What is left takes the long way; its last entries empty the table.
+                return;
+            }
+        }
         let (own, chain) = (self.own, &mut self.blocks);
         let (mut carry, mut damaged) = (self.carry, SOUND);
-        let mut block = |pfn: crate::Pfn, most: u32| {
+        let mut block = |pfn: Pfn, most: u32| {
             if !own {
                 return most;
             }
@@ -256,6 +266,49 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         }
     }
 
+    /// True when the next page is a frame of its own.
+    #[inline(always)]
+    fn is_single(&self, leaf: B::Leaf) -> bool {
+        // SAFETY: the lock is held, the table was found for this page.
+        match unsafe { self.memory.backend.leaf_walk(leaf, VirtAddr(self.at)) } {
+            Walk::Mapped(mapping) => {
+                self.memory.frames.frame(mapping.pfn).is_some_and(|frame| frame.head().is_run(FrameKind::Mapped, 1))
+            }
+            _ => false,
+        }
+    }
+
+    /// Unmaps a batch of single frames, of `left` pages in this table, with the guard when it is still there, but for the
+    /// table's last entry. True when there may be more.
+    #[inline(always)]
+    fn unmap_singles(&mut self, Lowest { leaf, frame: table }: Lowest<'_, B>, left: u32) -> bool {
+        let (memory, at) = (self.memory, VirtAddr(self.at));
+        let others = table.map_or(u32::MAX, |table| table.head().count().saturating_sub(1 + self.guards));
+        let mut frames = [Pfn(0); SINGLES];
+        let frames = &mut frames[..(left.min(others) as usize).min(SINGLES)];
+        // SAFETY: the lock is held, the table was found for these pages.
+        let found = unsafe { memory.backend.leaf_frames(leaf, at, frames) };
+        let mut singles = 0;
+        for &pfn in &frames[..found] {
+            let frame = memory.frames.frame(pfn).filter(|frame| frame.head().is_run(FrameKind::Mapped, 1));
+            let Some(frame) = frame else { break };
+            self.blocks.push_frame(frame, pfn.0, 1);
+            singles += 1;
+        }
+        if singles == 0 {
+            return false;
+        }
+        let guards = core::mem::take(&mut self.guards);
+        let first = VirtAddr(at.0 - ((guards as usize) << B::PAGE_SHIFT));
+        // SAFETY: as above; what is cleared waits for a flush.
+        unsafe { memory.backend.leaf_clear(leaf, first, singles + guards) };
+        if let Some(table) = table {
+            table.set_head(table.head().less(singles + guards));
+        }
+        self.at += (singles as usize) << B::PAGE_SHIFT;
+        singles == SINGLES as u32
+    }
+
     /// What [`unmap_table`](Self::unmap_table) finds no lowest table for: one large entry, or a guard alone.
     #[inline(never)]
     fn unmap_rest(&mut self, left: u32) {
@@ -284,7 +337,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
                 *carry -= pages;
                 pages
             };
-            let (at, pages) = (VirtAddr(self.at), left.min(B::LARGE_PAGES));
+            let (at, pages) = (VirtAddr(self.at), left);
             // SAFETY: the lock of the tables is held, the range is this area's, and what is cleared waits for a flush.
             let done = unsafe { memory.backend.unmap(root, at, pages, &mut self.tables, &mut block) };
             self.at += (done as usize) << B::PAGE_SHIFT;
@@ -333,12 +386,7 @@ impl Chain {
     /// Adds the block of area frames that begins at `pfn`, and returns its pages; 1 when it is no such block, which is
     /// `damaged` then.
     #[inline(always)]
-    fn take_head<P: Platform, B: PageTable>(
-        &mut self,
-        memory: &Memory<P, B>,
-        pfn: crate::Pfn,
-        damaged: &mut u32,
-    ) -> u32 {
+    fn take_head<P: Platform, B: PageTable>(&mut self, memory: &Memory<P, B>, pfn: Pfn, damaged: &mut u32) -> u32 {
         if let Some(frame) = memory.frames.frame(pfn) {
             let head = frame.head();
             if head.is(FrameKind::Mapped) {
