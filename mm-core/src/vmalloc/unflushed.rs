@@ -1,13 +1,14 @@
 //! What was unmapped and not yet flushed.
 
-use super::area::AreaUses;
+use super::area::{AreaKind, AreaUses};
 use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
 use crate::backend::{Backend, PageTable, TableFrames};
-use crate::error::AllocError;
+use crate::error::{AllocError, FreeError};
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::gfp::{GFP_KERNEL, Gfp};
+use crate::manager::Mm;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
@@ -167,6 +168,22 @@ impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
 
 /// Single frames that are taken or given back in one lock hold.
 pub(super) const SINGLES: usize = 16;
+
+impl<P: Platform, B: PageTable + Backend<Areas<P> = Mapped<P, B>>> Mm<P, B> {
+    /// [`vfree`](Mm::vfree) in two steps: unmaps the area, and hands out what comes back when it is flushed.
+    ///
+    /// For a caller that must do something between the two. Null is refused like any address that is no area's.
+    ///
+    /// Context: task. Cost: as `vfree` without the flush.
+    ///
+    /// # Errors
+    /// As `vfree`.
+    pub fn vfree_unflushed(&self, addr: *const u8) -> Result<Unflushed<'_, P, B>, FreeError> {
+        let unflushed = self.areas.unmap_unflushed(&self.memory, addr.addr(), AreaKind::Alloc);
+        self.freed_area(unflushed.as_ref().map(|_| ()).map_err(|&error| error), addr)?;
+        unflushed
+    }
+}
 
 /// A block of an area's frames, with the records at hand.
 pub(super) struct Block<'a> {
@@ -372,7 +389,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 }
 
 /// The most tables one step of a walker can need, on any machine.
-pub(super) const MAX_STASH: usize = 4;
+const MAX_STASH: usize = 4;
 
 /// The counts of live entries, and the tables that became empty; no frames for new tables.
 pub(super) struct Retired<'a, P: Platform, B: PageTable> {

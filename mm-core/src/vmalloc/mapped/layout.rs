@@ -10,11 +10,13 @@ use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::area::Area;
 use crate::vmalloc::space::AddressSpace;
-use crate::vmalloc::unflushed::MAX_STASH;
 
 /// log2 of the bytes in a unit of address space.
 pub(super) const UNIT_SHIFT: u32 = 16;
 const UNIT: usize = 1 << UNIT_SHIFT;
+
+/// Tables of freed areas that are kept: those of an area of 32 MiB in small entries come and go without being zeroed.
+const SPARES: usize = 16;
 
 /// What every area needs at its beginning and gives back at its end, under one lock: address space, a record, and the
 /// tables that went with the area before.
@@ -22,7 +24,7 @@ const UNIT: usize = 1 << UNIT_SHIFT;
 /// Tables are all zero. The records are `Mapped::kept`.
 pub(in crate::vmalloc) struct Room {
     pub(in crate::vmalloc) units: AddressSpace,
-    pub(in crate::vmalloc) tables: heapless::Vec<Pfn, MAX_STASH>,
+    pub(in crate::vmalloc) tables: heapless::Vec<Pfn, SPARES>,
 }
 
 impl Room {

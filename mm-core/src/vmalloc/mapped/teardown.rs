@@ -94,6 +94,18 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         down.into_unflushed(range, id)
     }
 
+    /// Unmaps the live area of `kind` at `addr`, and leaves the flush to the caller.
+    pub(in crate::vmalloc) fn unmap_unflushed<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        addr: usize,
+        kind: AreaKind,
+    ) -> Result<Unflushed<'a, P, B>, FreeError> {
+        let Withdrawn { record, pages } = self.withdraw_area(memory, addr, kind)?;
+        let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
+        Ok(self.unmap_any(memory, range, record, kind))
+    }
+
     /// Hides the live area of `kind` at `addr`.
     pub(super) fn withdraw_area(
         &self,
