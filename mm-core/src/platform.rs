@@ -119,6 +119,9 @@ pub enum Bug {
         at: usize,
         /// What that byte was part of.
         what: Overwritten,
+        /// The call that allocated the object, or did last; `None` without feature `page-owner`.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        owner: Option<&'static Location<'static>>,
         /// The call that found it.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         caller: &'static Location<'static>,
@@ -172,8 +175,9 @@ impl fmt::Display for Bug {
             Bug::MayWaitInAtomic { caller } => write!(f, "may-wait flag in atomic context at {caller}"),
             Bug::CacheBusy { objects } => write!(f, "cache dropped with {objects} live objects"),
             Bug::PoolBusy { elements } => write!(f, "memory pool dropped with {elements} elements out"),
-            Bug::ObjectDamaged { cache, object, at, what, caller } => {
-                write!(f, "{what} overwritten at {at:#x}, object {object:#x} of cache {cache}, found at {caller}")
+            Bug::ObjectDamaged { cache, object, at, what, owner, caller } => {
+                write!(f, "{what} overwritten at {at:#x}, object {object:#x} of cache {cache}, found at {caller}")?;
+                owner.map_or(Ok(()), |owner| write!(f, ", allocated at {owner}"))
             }
             Bug::PageDamaged { frame, at, found } => {
                 write!(f, "free page {frame} overwritten: {found:#04x} at physical {at:#x}")
