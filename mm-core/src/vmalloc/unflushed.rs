@@ -1,5 +1,9 @@
 //! What was unmapped and not yet flushed.
 
+mod late;
+
+pub(super) use late::Late;
+
 use super::area::{AreaKind, AreaUses};
 use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
@@ -12,13 +16,15 @@ use crate::manager::Mm;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use crate::smp::Reach;
 use crate::zone::ZoneGuard;
 use core::time::Duration;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
 ///
 /// Nothing can be taken out of it: [`flush`](Unflushed::flush), or dropping it, flushes the range and only then gives
-/// everything back. Forgetting it leaks; `Mm::check` then tells of frames that wait for a flush, and none is reused.
+/// everything back. With several CPUs that is put off where the context may not wait for them, and when one does not answer
+/// it never is. Forgetting it leaks; `Mm::check` then tells of frames that wait for a flush, and none is reused.
 #[must_use = "frames, tables and addresses come back when it is flushed"]
 pub struct Unflushed<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
@@ -79,10 +85,12 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
     /// [`flush`](Self::flush) of what was made [`of`](Self::of) this block.
     #[inline(always)]
     pub(super) fn flush_block(self, block: Block<'_>) {
-        let all = core::mem::ManuallyDrop::new(self);
+        let mut all = core::mem::ManuallyDrop::new(self);
         let memory = all.memory;
-        memory.backend.flush(all.range);
-        memory.platform.flush_remote(all.range);
+        let reach = memory.flush_everywhere(all.range);
+        if reach != Reach::All {
+            return all.put_off(reach);
+        }
         let pending = Head::new(FrameKind::Pending, 0, block.pages);
         let _ = memory.give(block.region, block.frame, block.pfn, |head, _| {
             if head == pending { Ok(block.pages as usize) } else { Err(()) }
@@ -119,8 +127,11 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         mut records: u32,
         executed: usize,
     ) {
-        memory.backend.flush(range);
-        memory.platform.flush_remote(range);
+        let reach = memory.flush_everywhere(range);
+        if reach != Reach::All {
+            let all = Unflushed { memory, family, range, blocks, tables, records, executed };
+            return core::mem::ManuallyDrop::new(all).put_off(reach);
+        }
         if executed != 0 {
             Self::unseal(memory, family, blocks.0, executed);
         }
