@@ -95,7 +95,8 @@ fn forgetting_it_leaks_is_told_and_reuses_nothing() {
         let keep = mm.vmalloc(PAGE).unwrap();
         std::mem::forget(mm.vfree_unflushed(at).unwrap());
         let damage = mm.check().unwrap_err();
-        assert!(damage.to_string().contains("flush"), "{damage}");
+        // Its addresses and its frames are nobody's.
+        assert!(["flush", "address space"].iter().any(|word| damage.to_string().contains(word)), "{damage}");
         for _ in 0..3 {
             mm.drain();
             everything_else(
