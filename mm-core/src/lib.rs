@@ -59,6 +59,7 @@ mod platform;
 mod prot;
 mod reclaim;
 mod slab;
+mod smp;
 mod stats;
 mod trace;
 pub mod vmalloc;
@@ -74,6 +75,8 @@ pub use check::{CheckReport, Damage};
 #[cfg(feature = "page-owner")]
 pub use debug::{Allocation, AllocationKind, Allocations, Site, Sites};
 pub use debug::{Event, Holdings, Leak, LeakGuard};
+#[cfg(feature = "page-poison")]
+pub use debug::{ScrubCursor, Scrubbed};
 pub use dma::DmaPages;
 pub use error::{AllocError, FreeError, MmError};
 pub use fault::FaultClass;
@@ -98,6 +101,11 @@ pub use platform::{Bug, Context, Overwritten, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use reclaim::{ShrinkRequest, Shrinker, ShrinkerId};
 pub use slab::{ClassStates, InManager, SetAside, SlabCounts};
+pub use smp::MAX_CPUS;
+#[doc(hidden)]
+pub use smp::shootdown;
+#[cfg(target_has_atomic = "32")]
+pub use smp::{Interrupts, TicketLock};
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
 pub use vmalloc::{AreaHit, AreaInfo, AreaKind, AreaOptions, Entries, FreeBatch, IoMapping, Place, VmArea};
 pub use wait::{AllocPages, GetFreePages, Kmalloc};

@@ -10,11 +10,12 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform, RawLock};
+use crate::smp::Smp;
 use crate::wait::{Block, Waiting};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
@@ -30,12 +31,16 @@ pub struct Memory<P: Platform, B: Backend> {
     state: AtomicU8,
     /// Frames of all zones, summed up once.
     managed: AtomicUsize,
+    /// What several CPUs need; null for one.
+    smp: AtomicPtr<Smp<P::Lock>>,
     pub(crate) started: Locked<P::Lock, bool>,
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
     pub(crate) waiting: Waiting<P::Lock>,
     pub(crate) meta: MetaPools<P::Lock>,
     sites: Locked<P::Lock, heapless::Vec<&'static Location<'static>, MAX_SITES>>,
+    #[cfg(feature = "page-poison")]
+    pub(crate) page_poison: crate::debug::PagePoison,
     #[cfg(feature = "fault-injection")]
     pub(crate) faults: crate::fault::FaultInjector<P::Lock>,
     #[cfg(feature = "page-owner")]
@@ -49,12 +54,15 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             backend,
             state: AtomicU8::new(STATE_NEW),
             managed: AtomicUsize::new(0),
+            smp: AtomicPtr::new(core::ptr::null_mut()),
             started: Locked::new(false),
             frames: FrameMap::new(),
             zones: Zones::new(),
             waiting: Waiting::new(),
             meta: MetaPools::new(),
             sites: Locked::new(heapless::Vec::new()),
+            #[cfg(feature = "page-poison")]
+            page_poison: crate::debug::PagePoison::new(),
             #[cfg(feature = "fault-injection")]
             faults: crate::fault::FaultInjector::new(),
             #[cfg(feature = "page-owner")]
@@ -77,6 +85,20 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let managed = (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum();
         self.managed.store(managed, Ordering::Relaxed);
         managed
+    }
+
+    /// What several CPUs need; `None` for one, and before `init`.
+    #[inline(always)]
+    pub(crate) fn smp(&self) -> Option<&Smp<P::Lock>> {
+        if P::CPUS == 1 {
+            return None;
+        }
+        // SAFETY: null, or placed by `init` for good.
+        unsafe { self.smp.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set_smp(&self, smp: *mut Smp<P::Lock>) {
+        self.smp.store(smp, Ordering::Release);
     }
 
     pub(crate) fn set_ready(&self) {
@@ -198,6 +220,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
         }
         let head = Head::new(kind, 0, pages as u32);
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return self.take_poisoned(pages, flags, head, link);
+        }
         let pfn = match self.zones.take(&self.frames, pages, flags, head, link) {
             Some(pfn) => pfn,
             None => self.take_slow(pages, flags, head, link)?,
@@ -211,7 +237,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// No zone has the block above its low mark: down to where the flags may go.
     #[cold]
     #[inline(never)]
-    fn take_slow(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
+    pub(crate) fn take_slow(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
         let reach = (ZoneKind::of(flags), flags.depth());
         let result = self.zones.take_deep(&self.frames, pages, reach, head, link);
         result.map_err(|error| if self.is_ready() { error } else { AllocError::NotReady })
@@ -302,12 +328,39 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         pfn: u32,
         admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
     ) -> Result<usize, E> {
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return self.give_poisoned(region, frame, pfn, admit);
+        }
         self.zones.give(region, frame, pfn, admit, &self.waiting, |zone| self.hand_over(region.zone(), zone))
+    }
+
+    /// True when free pages are poisoned, so that none may come or go by a path that does not look at it.
+    #[inline(always)]
+    pub(crate) fn poisons(&self) -> bool {
+        #[cfg(feature = "page-poison")]
+        return self.is_poisoning();
+        #[cfg(not(feature = "page-poison"))]
+        false
+    }
+
+    /// A block that was handed over, as [`accept`](Self::accept) takes it, or another that is sound.
+    #[inline(always)]
+    pub(crate) fn sound_grant(&self, pfn: u32, block: &Block) -> Result<u32, AllocError> {
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return self.poisoned_grant(pfn, block);
+        }
+        let _ = block;
+        Ok(pfn)
     }
 
     /// [`Zones::give_single`], which hands the frame over if somebody waits for it. No lock is held.
     #[inline(always)]
     pub(crate) fn give_single(&self, single: Single<'_>, head: Head) -> bool {
+        if self.poisons() {
+            return false;
+        }
         self.zones.give_single(single, head, &self.waiting, |token, region, word| self.page_edge(token, region, word))
     }
 

@@ -37,6 +37,9 @@ pub struct MemInfo {
     pub vmalloc: u64,
     /// Blocks of get_free_pages and large kmalloc.
     pub pages: u64,
+    /// Pages that were found damaged while they were free, and are never used again; Linux's `HardwareCorrupted`.
+    #[cfg(feature = "page-poison")]
+    pub withdrawn: u64,
 }
 
 impl fmt::Display for MemInfo {
@@ -50,7 +53,10 @@ impl fmt::Display for MemInfo {
         line("Descriptors:", self.descriptors)?;
         line("PageTables:", self.page_tables)?;
         line("VmallocUsed:", self.vmalloc)?;
-        line("Pages:", self.pages)
+        line("Pages:", self.pages)?;
+        #[cfg(feature = "page-poison")]
+        line("Withdrawn:", self.withdrawn)?;
+        Ok(())
     }
 }
 
@@ -160,7 +166,7 @@ impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
         let table = ClassTable::<B>::TABLE;
         let index = *table.of.get(size.div_ceil(8)).filter(|_| size != 0 && size <= table.largest)? as usize;
         let counts = self.0.class(index).map(|class| class.counts()).unwrap_or_default();
-        Some((table.geometry[index].size as usize, counts))
+        Some((table.object_size(index), counts))
     }
 
     /// The `index`-th cache.
@@ -188,7 +194,7 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
             let (geometry, counts) = (class.geometry, class.counts());
             if counts.slabs != 0 {
                 let mut name = heapless::String::<24>::new();
-                let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", geometry.size));
+                let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", class.object_size()));
                 line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
             }
         }
@@ -197,7 +203,7 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
             if counts.slabs != 0 {
                 let prefix = if kind == ZoneKind::Dma { "dma" } else { "dma32" };
                 let mut name = heapless::String::<24>::new();
-                let _ = fmt::Write::write_fmt(&mut name, format_args!("{prefix}-kmalloc-{}", geometry.size));
+                let _ = fmt::Write::write_fmt(&mut name, format_args!("{prefix}-kmalloc-{}", slabs.object_size()));
                 line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
             }
         }
@@ -262,6 +268,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             page_tables: bytes(&[FrameKind::Table, FrameKind::Held]),
             vmalloc: bytes(&[FrameKind::Mapped, FrameKind::Pending]),
             pages: bytes(&[FrameKind::Pages, FrameKind::Deferred, FrameKind::Large]),
+            #[cfg(feature = "page-poison")]
+            withdrawn: bytes(&[FrameKind::Withdrawn]),
         }
     }
 

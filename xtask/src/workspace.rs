@@ -22,6 +22,9 @@ pub const EXAMPLES_FREERTOS: &str = "rtmm-examples-freertos";
 /// All that have demos.
 pub const DEMO_PACKAGES: [&str; 5] = [EXAMPLES, EXAMPLES_C, EXAMPLES_CRATES, EXAMPLES_RTOS, EXAMPLES_FREERTOS];
 
+/// What others may depend upon, in the order in which it is published.
+pub const LIBRARIES: [&str; 5] = ["mm-core", "backend-nommu", "backend-mmu-x86", "rtmm", "rtmm-capi"];
+
 /// What `cargo metadata` says, as far as it is of use here.
 #[derive(Debug, Deserialize)]
 pub struct Workspace {
@@ -34,6 +37,8 @@ pub struct Workspace {
 pub struct Package {
     /// Its name.
     pub name: String,
+    /// Its version.
+    pub version: String,
     manifest_path: PathBuf,
     features: BTreeMap<String, Vec<String>>,
     targets: Vec<Target>,
@@ -159,22 +164,22 @@ mod tests {
     use super::*;
 
     const METADATA: &str = r#"{"workspace_root":"/r","packages":[
-        {"name":"mm-core","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
-        {"name":"board-host","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
-        {"name":"board-virt-aarch64","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
-        {"name":"board-semihosting","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
-        {"name":"rtmm-size","manifest_path":"/r/bench/size/Cargo.toml","features":{},"targets":[]},
-        {"name":"rtmm-c","manifest_path":"/r/capi/library/Cargo.toml","features":{"mmu":[]},"targets":[]},
-        {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
+        {"name":"mm-core","version":"0.1.0","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
+        {"name":"board-host","version":"0.1.0","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"board-virt-aarch64","version":"0.1.0","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
+        {"name":"board-semihosting","version":"0.1.0","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-size","version":"0.1.0","manifest_path":"/r/bench/size/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-c","version":"0.1.0","manifest_path":"/r/capi/library/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"rtmm-tests","version":"0.1.0","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
          "metadata":{"suites":{"counted":["sweep"]}}},
-        {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
+        {"name":"rtmm-examples","version":"0.1.0","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]},
-        {"name":"rtmm-examples-c","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
+        {"name":"rtmm-examples-c","version":"0.1.0","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"scull-c","kind":["example"]}]},
-        {"name":"rtmm-examples-crates","manifest_path":"/r/examples/crates/Cargo.toml","features":{"mmu":[]},"targets":[
+        {"name":"rtmm-examples-crates","version":"0.1.0","manifest_path":"/r/examples/crates/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"json","kind":["example"]}]},
-        {"name":"rtmm-examples-freertos","manifest_path":"/r/examples/freertos/Cargo.toml","features":{},"targets":[]},
-        {"name":"rtmm-examples-rtos","manifest_path":"/r/examples/rtos/Cargo.toml","features":{"mmu":[]},"targets":[
+        {"name":"rtmm-examples-freertos","version":"0.1.0","manifest_path":"/r/examples/freertos/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-examples-rtos","version":"0.1.0","manifest_path":"/r/examples/rtos/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"embassy","kind":["example"]}]}]}"#;
 
     #[test]

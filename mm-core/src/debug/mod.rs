@@ -5,8 +5,12 @@ mod allocations;
 mod event;
 mod initial;
 mod leak;
+#[cfg(feature = "kmalloc-debug")]
+mod objects;
 #[cfg(feature = "page-owner")]
 mod owner;
+#[cfg(feature = "page-poison")]
+mod poison;
 #[cfg(feature = "trace-hooks")]
 mod telling;
 mod told;
@@ -18,5 +22,7 @@ pub(crate) use initial::ON_ALLOC;
 pub use leak::{Holdings, Leak, LeakGuard};
 #[cfg(feature = "page-owner")]
 pub use owner::Owners;
+#[cfg(feature = "page-poison")]
+pub use poison::{PagePoison, ScrubCursor, Scrubbed};
 #[cfg(feature = "trace-hooks")]
 pub use telling::Telling;

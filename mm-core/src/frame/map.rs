@@ -295,6 +295,8 @@ impl FrameMap {
             FrameKind::Tail if free => FreeError::DoubleFree,
             FrameKind::Tail => FreeError::Interior,
             FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Held => FreeError::Reserved,
+            #[cfg(feature = "page-poison")]
+            FrameKind::Withdrawn => FreeError::Reserved,
             FrameKind::Pending | FrameKind::Deferred => FreeError::DoubleFree,
             FrameKind::Pages
             | FrameKind::Large

@@ -41,11 +41,14 @@ pub enum FrameKind {
     Deferred = 11,
     /// A frame of a kmalloc slab for devices; the record names its descriptor.
     DmaSlab = 12,
+    /// Taken out of use for good, because what was written to it while it was free did not stay, or should not have come.
+    #[cfg(feature = "page-poison")]
+    Withdrawn = 13,
 }
 
 impl FrameKind {
     /// How many there are.
-    pub(crate) const COUNT: usize = FrameKind::DmaSlab as usize + 1;
+    pub(crate) const COUNT: usize = FrameKind::DmaSlab as usize + if cfg!(feature = "page-poison") { 2 } else { 1 };
 
     #[inline(always)]
     fn from_bits(bits: u32) -> FrameKind {
@@ -62,6 +65,8 @@ impl FrameKind {
             10 => FrameKind::Held,
             11 => FrameKind::Deferred,
             12 => FrameKind::DmaSlab,
+            #[cfg(feature = "page-poison")]
+            13 => FrameKind::Withdrawn,
             // An unknown value is damage; treating it as reserved keeps every free of it refused.
             _ => FrameKind::Reserved,
         }

@@ -64,6 +64,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let mark = (Head::new(FrameKind::Pages, 0, 1), flags.bits());
         let mut fresh: heapless::Vec<Pfn, BATCH> = heapless::Vec::new();
         let most = batch.iter().filter(|entry| entry.is_none()).count().min(BATCH);
+        // Poisoned ones come one by one.
+        let most = if self.memory.poisons() { 0 } else { most };
         self.memory.zones.take_each(&self.memory.frames, flags, mark, most, |pfn| {
             let _ = fresh.push(Pfn(pfn));
         });
@@ -100,7 +102,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 let Some((region, _)) = self.memory.frames.find(first.0 as usize) else {
                     return Err(self.memory.foreign());
                 };
-                let each = batch.iter().flatten().map_while(|pfn| {
+                let most = if self.memory.poisons() { 0 } else { BATCH };
+                let each = batch.iter().flatten().take(most).map_while(|pfn| {
                     let (region, frame) = self.memory.frames.find(pfn.0 as usize)?;
                     Some((region, frame, pfn.0))
                 });

@@ -57,7 +57,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             self.memory.admit(flags, caller)?;
             return Err(error);
         }
-        match self.memory.zones.take_single(Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
+        let single = Head::new(FrameKind::Pages, 0, 1);
+        let quick = if self.memory.poisons() { None } else { self.memory.zones.take_single(single, flags.bits()) };
+        match quick {
             Some((pfn, masked)) => Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)),
             None => {
                 rarely();

@@ -119,7 +119,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         match grant {
             Grant::Object(object) => Ok(object),
             Grant::Block(pfn) => {
-                let pfn: Pfn = self.memory.accept(pfn, &self.slab_block(flags));
+                let block = self.slab_block(flags);
+                let pfn: Pfn = self.memory.accept(self.memory.sound_grant(pfn, &block)?, &block);
                 self.make_slab(pfn, flags, until)
             }
         }

@@ -84,17 +84,22 @@ impl<'a, P: Platform, B: Backend> BlockFuture<'a, P, B> {
             Stage::Queued => {}
             Stage::Done => return Poll::Pending,
         }
-        place.join(Wake::Future(context.waker().clone()));
-        if first {
-            mm.memory.look(block.flags);
-        } else {
-            tend(mm);
-        }
-        match place.collect() {
-            Some(Grant::Block(pfn)) => Poll::Ready(Ok(mm.memory.accept(pfn, &block))),
-            _ => {
+        let mut look = first;
+        loop {
+            place.join(Wake::Future(context.waker().clone()));
+            if look {
+                mm.memory.look(block.flags);
+            } else {
+                tend(mm);
+            }
+            let Some(Grant::Block(pfn)) = place.collect() else {
                 self.stage.set(Stage::Queued);
-                Poll::Pending
+                return Poll::Pending;
+            };
+            match mm.memory.sound_grant(pfn, &block) {
+                Ok(pfn) => return Poll::Ready(Ok(mm.memory.accept(pfn, &block))),
+                // It was damaged, and there is no other: once more at the end of the queue.
+                Err(_) => look = true,
             }
         }
     }
@@ -213,12 +218,14 @@ impl<P: Platform, B: Backend> Future for Kmalloc<'_, P, B> {
         match &this.get_ref().0 {
             KmallocFuture::Object(object) => {
                 // SAFETY: pinned with the whole.
-                let made = unsafe { Pin::new_unchecked(object) }.poll(context).map_ok(|ptr| {
+                let made = unsafe { Pin::new_unchecked(object) }.poll(context).map(|made| {
+                    // Another in its place is not waited for.
+                    let ptr = object.slabs.checked(made?, object.flags.difference(Gfp::WAIT), object.caller)?;
                     if object.flags.contains(Gfp::ZERO) {
                         // SAFETY: the object is ours and as long as its class.
-                        unsafe { ptr.write_bytes(0, object.slabs.geometry.size as usize) };
+                        unsafe { ptr.write_bytes(0, object.slabs.object_size()) };
                     }
-                    ptr
+                    Ok(ptr)
                 });
                 made.map(|made| object.slabs.mm.made_object(made, object.size, object.flags, object.caller))
             }

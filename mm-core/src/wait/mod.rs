@@ -275,7 +275,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         loop {
             self.look(block.flags);
             match place.wait(until, tend) {
-                Some(Grant::Block(pfn)) => return Ok(self.accept(pfn, &block)),
+                Some(Grant::Block(pfn)) => match self.sound_grant(pfn, &block) {
+                    Ok(pfn) => return Ok(self.accept(pfn, &block)),
+                    // It was damaged, and there is no other: once more at the end of the queue.
+                    Err(_) => place.join(Wake::Task(self.platform.current())),
+                },
                 // Of a cache, which it did not ask for.
                 Some(Grant::Object(_)) => {}
                 None => return Err(error),

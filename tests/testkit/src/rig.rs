@@ -57,11 +57,20 @@ impl<const MAX_ORDER: usize> Rig<Arena<MAX_ORDER>> {
     /// # Panics
     /// If the RAM is too small to manage.
     pub fn arena(phys: u64, len: u64) -> Self {
+        Self::arena_prepared(phys, len, |_| ())
+    }
+
+    /// [`Rig::arena`], with something done before `init`.
+    ///
+    /// # Panics
+    /// As `arena`.
+    pub fn arena_prepared(phys: u64, len: u64, prepare: impl FnOnce(&Mm<TestPlatform, Arena<MAX_ORDER>>)) -> Self {
         let ram = Ram::new(&[PhysRange { start: phys, end: phys + len }]);
         let (platform, arena) = (TestPlatform::new(), Arena::new());
         // SAFETY: the rig keeps the RAM longer than the manager.
         unsafe { arena.place(ram.ptr(phys).expect("RAM"), phys as usize) };
         let mm = Box::new(Mm::new(platform.clone(), arena));
+        prepare(&mm);
         let mut map: BootMap = BootMap::new();
         map.add_ram(phys, len).expect("one range");
         let mut usable = map.finish(12, 44).expect("usable RAM");
@@ -88,7 +97,15 @@ impl Rig<X86<SimMachine>> {
     /// # Panics
     /// If the RAM is too small to manage.
     pub fn mmu_on(config: SimConfig) -> Self {
-        Self::on(config, WINDOW)
+        Self::on(config, WINDOW, |_| ())
+    }
+
+    /// [`Rig::mmu_on`], with something done before `init`.
+    ///
+    /// # Panics
+    /// As `mmu_on`.
+    pub fn mmu_prepared(config: SimConfig, prepare: impl FnOnce(&MmuMm)) -> Self {
+        Self::on(config, WINDOW, prepare)
     }
 }
 
@@ -98,12 +115,12 @@ impl Rig<X86<SimPae>> {
     /// # Panics
     /// If the RAM is too small to manage.
     pub fn pae_on(config: SimConfig) -> Self {
-        Self::on(config, PAE_WINDOW)
+        Self::on(config, PAE_WINDOW, |_| ())
     }
 }
 
 impl<const PAE: bool> Rig<X86<SimMachine<PAE>>> {
-    fn on(config: SimConfig, window: VirtRange) -> Self {
+    fn on(config: SimConfig, window: VirtRange, prepare: impl FnOnce(&Mm<TestPlatform, X86<SimMachine<PAE>>>)) -> Self {
         let ranges: Vec<_> = config.ram.iter().map(|range| (range.start, range.end)).collect();
         let (phys_bits, low) = (config.phys_bits, config.lowmem_end);
         let machine = SimMachine::<PAE>::new(config);
@@ -122,6 +139,7 @@ impl<const PAE: bool> Rig<X86<SimMachine<PAE>>> {
             zones.push(ZoneSpec { kind: ZoneKind::HighMem, end: 1 << 40 });
         }
         let mm = Box::new(Mm::new(platform.clone(), X86::new(machine)));
+        prepare(&mm);
         // SAFETY: the memory is this manager's alone, and is there.
         unsafe { mm.init(&mut usable, &Config::new(&zones, window)) }.expect("init");
         Rig { mm, platform, ram: None }
