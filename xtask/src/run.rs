@@ -112,7 +112,9 @@ pub fn boot_echoing(
         None
     };
     let mut command = qemu::command(board, program, boot)?;
-    eprintln!("    {}", process::shown(&command));
+    if echo {
+        eprintln!("    {}", process::shown(&command));
+    }
     let mut console = Console::new(table.as_ref(), echo);
     let exit = process::run(&mut command, limit(seconds), |stream, bytes| console.take(stream, bytes))?;
     Ok((exit, console.finish()))
