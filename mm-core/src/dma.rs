@@ -12,8 +12,9 @@ use crate::manager::{Mm, boot_alloc};
 use crate::memory::{Memory, wipe};
 use crate::pages::Pages;
 use crate::platform::Platform;
-use crate::slab::{CacheState, ClassTable, Hooks, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassHooks, ClassTable, MAX_CLASSES, Slabs};
 use crate::zone::{ZoneKind, ZoneSpec};
+use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Release};
 
@@ -76,7 +77,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             state,
             kind: FrameKind::DmaSlab,
             owner,
-            hooks: &Hooks::NONE,
+            hooks: ClassHooks::<B>::of(class),
         })
     }
 
@@ -94,7 +95,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// An object for a device: of whole cache lines, so that nothing else lies in one of them.
     #[inline(never)]
-    pub(crate) fn kmalloc_dma(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+    pub(crate) fn kmalloc_dma(
+        &self,
+        size: usize,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
         let size = size.checked_next_multiple_of(B::CACHE_LINE).ok_or(AllocError::TooBig)?;
         let table = ClassTable::<B>::TABLE;
         // Slabs of the highest zone of those the request may have from.
@@ -110,9 +116,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Some(object) => object,
             None => slabs.alloc_slab(flags.difference(Gfp::ZERO), None)?,
         };
+        let object = slabs.checked(object, flags.difference(Gfp::ZERO), caller)?;
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the object is ours and as long as its class, whole cache lines.
-            unsafe { wipe(object.as_ptr(), slabs.geometry.size as usize) };
+            unsafe { wipe(object.as_ptr(), slabs.object_size()) };
         }
         Ok(object)
     }

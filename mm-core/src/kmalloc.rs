@@ -43,7 +43,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
         let (table, flags) = (ClassTable::<B>::TABLE, flags.union(ON_ALLOC));
-        if flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
+        // What is watched is looked at there.
+        let watched = cfg!(feature = "kmalloc-debug");
+        if watched || flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
             return self.kmalloc_other(size, flags, caller);
         }
         self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, caller)
@@ -133,7 +135,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         let table = ClassTable::<B>::TABLE;
         if flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
-            return self.kmalloc_dma(size, flags);
+            return self.kmalloc_dma(size, flags, caller);
         }
         if size > table.largest {
             let pages = size.div_ceil(B::PAGE_SIZE);
@@ -141,10 +143,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Ok(self.block_ptr(pfn));
         }
         let class = table.of[(size + 7) >> 3] as usize;
-        let object = self.kmalloc_class(class, flags.difference(Gfp::ZERO), caller)?;
+        let mut object = self.kmalloc_class(class, flags.difference(Gfp::ZERO), caller)?;
+        if cfg!(feature = "kmalloc-debug")
+            && let Some(slabs) = self.class(class)
+        {
+            object = slabs.checked(object, flags.difference(Gfp::ZERO), caller)?;
+        }
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the object is ours and as long as its class, a multiple of 8 as is its address.
-            unsafe { wipe(object.as_ptr(), table.geometry[class % MAX_CLASSES].size as usize) };
+            unsafe { wipe(object.as_ptr(), table.object_size(class)) };
         }
         Ok(object)
     }
@@ -252,9 +259,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let head = frame.head();
         match head.kind() {
             FrameKind::Slab | FrameKind::DmaSlab => {
-                let g = &ClassTable::<B>::TABLE.geometry[head.class() % crate::slab::MAX_CLASSES];
+                let class = head.class() % MAX_CLASSES;
+                let g = &ClassTable::<B>::TABLE.geometry[class];
                 let offset = addr & (B::PAGE_SIZE - 1) | (head.count() as usize) << B::PAGE_SHIFT;
-                g.slot(offset).map(|_| g.size as usize).ok_or(FreeError::Interior)
+                g.slot(offset).map(|_| ClassTable::<B>::TABLE.object_size(class)).ok_or(FreeError::Interior)
             }
             FrameKind::Large if addr & (B::PAGE_SIZE - 1) == 0 => Ok((head.count() as usize) << B::PAGE_SHIFT),
             FrameKind::Large => Err(FreeError::Interior),
@@ -269,13 +277,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `DoubleFree`, `Interior`, `Foreign`, `Reserved`, `WrongAllocator`, `NotReady`; nothing was changed.
     #[inline]
+    #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     pub fn kfree(&self, ptr: *const u8) -> Result<(), FreeError> {
         self.freed_object(self.kfree_at(ptr.addr()), ptr)
     }
 
     #[inline(always)]
+    #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_at(&self, addr: usize) -> Result<(), FreeError> {
-        if let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
+        if !cfg!(feature = "kmalloc-debug")
+            && let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
             && let Some((state, _)) = self.open_class(frame)
         {
             // SAFETY: the frame names a live slab of this class, whose lock is held, for as long as its head says so;
@@ -335,10 +346,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Null, whole pages, objects outside the largest region, and everything wrong.
     #[cold]
     #[inline(never)]
+    #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_other(&self, addr: usize) -> Result<(), FreeError> {
         self.kfree_any(addr).inspect_err(|&error| crate::trace::free_refused("kfree", addr, error))
     }
 
+    #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_any(&self, addr: usize) -> Result<(), FreeError> {
         let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else {
             return self.kfree_block(addr);
@@ -350,6 +363,19 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             _ => return self.kfree_block(addr),
         };
         let Some(slabs) = slabs else { return Err(FreeError::Reserved) };
+        #[cfg(feature = "kmalloc-debug")]
+        if let Some(guarded) = &slabs.hooks.guarded {
+            return match slabs.give_guarded(guarded, addr) {
+                Ok(None) => Ok(()),
+                Ok(Some(spoilt)) => {
+                    slabs.report(slab::KMALLOC, spoilt, Location::caller());
+                    Ok(())
+                }
+                // It went back meanwhile.
+                Err(FreeError::WrongAllocator | FreeError::WrongCache) => self.kfree_block(addr),
+                Err(error) => Err(error),
+            };
+        }
         let state = slabs.state.lock();
         if frame.head() != seen {
             // It went back meanwhile.

@@ -13,7 +13,7 @@ use crate::memory::Memory;
 use crate::meta::META_REACH;
 use crate::platform::Platform;
 use crate::reclaim::{Shrinkers, Turn};
-use crate::slab::{CacheState, ClassStates, ClassTable, Hooks, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassHooks, ClassStates, ClassTable, MAX_CLASSES, Slabs};
 use crate::vmalloc::{AreaFamily, AreaList};
 use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
 
@@ -121,6 +121,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.place_regions(ram, &plan)?;
         #[cfg(feature = "page-owner")]
         self.memory.place_owners(ram)?;
+        self.memory.place_smp(ram)?;
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.dma.init(&self.memory, ram, config.zones)?;
         self.memory.zones.set_kinds(config.zones);
@@ -245,8 +246,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         state: &'a Locked<P::Lock, CacheState>,
     ) -> Slabs<'a, P, B> {
         let geometry = &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES];
-        let (memory, owner) = (&self.memory, class as u8);
-        Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks: &Hooks::NONE }
+        let (memory, owner, hooks) = (&self.memory, class as u8, ClassHooks::<B>::of(class));
+        Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks }
     }
 
     /// Gives back everything caches hold: areas whose free was put off, kept slabs, kept descriptor pages, kept page tables.

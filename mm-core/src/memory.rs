@@ -10,11 +10,12 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform, RawLock};
+use crate::smp::Smp;
 use crate::wait::{Block, Waiting};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
@@ -30,6 +31,8 @@ pub struct Memory<P: Platform, B: Backend> {
     state: AtomicU8,
     /// Frames of all zones, summed up once.
     managed: AtomicUsize,
+    /// What several CPUs need; null for one.
+    smp: AtomicPtr<Smp<P::Lock>>,
     pub(crate) started: Locked<P::Lock, bool>,
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
@@ -51,6 +54,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             backend,
             state: AtomicU8::new(STATE_NEW),
             managed: AtomicUsize::new(0),
+            smp: AtomicPtr::new(core::ptr::null_mut()),
             started: Locked::new(false),
             frames: FrameMap::new(),
             zones: Zones::new(),
@@ -81,6 +85,20 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let managed = (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum();
         self.managed.store(managed, Ordering::Relaxed);
         managed
+    }
+
+    /// What several CPUs need; `None` for one, and before `init`.
+    #[inline(always)]
+    pub(crate) fn smp(&self) -> Option<&Smp<P::Lock>> {
+        if P::CPUS == 1 {
+            return None;
+        }
+        // SAFETY: null, or placed by `init` for good.
+        unsafe { self.smp.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set_smp(&self, smp: *mut Smp<P::Lock>) {
+        self.smp.store(smp, Ordering::Release);
     }
 
     pub(crate) fn set_ready(&self) {
@@ -214,6 +232,18 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
         }
         Ok(Pfn(pfn))
+    }
+
+    /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.
+    #[inline(always)]
+    pub(crate) fn take_frame_now(&self, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if !self.poisons() && !flags.contains(Gfp::ZERO) {
+            let head = Head::new(kind, 0, 1);
+            if let Some(pfn) = self.zones.take_single_of(ZoneKind::of(flags), head, link) {
+                return Ok(Pfn(pfn));
+            }
+        }
+        self.take_block_now(1, flags, kind, link)
     }
 
     /// No zone has the block above its low mark: down to where the flags may go.
@@ -408,6 +438,25 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             let pages = head.count() as usize;
             return (head.is(kind) && back < pages).then(|| (Pfn((pfn - back) as u32), pages, frame.link()));
+        }
+        None
+    }
+
+    /// What the frame is used for, or the block it lies in, and how many pages of that follow from this one on; `None` for a
+    /// frame that is free or no frame of this manager.
+    ///
+    /// Cost: at most the frames of the largest block, for one inside it.
+    pub(crate) fn block_around(&self, pfn: Pfn) -> Option<(FrameKind, u32)> {
+        let (region, _) = self.frames.find(pfn.0 as usize)?;
+        for back in 0..1 << B::MAX_ORDER {
+            let head = region.frame((pfn.0 as usize).checked_sub(back)?)?.head();
+            let pages = match head.kind() {
+                FrameKind::Tail => continue,
+                FrameKind::Slab | FrameKind::DmaSlab | FrameKind::CacheSlab | FrameKind::Meta | FrameKind::Table => 1,
+                FrameKind::Reserved => 1,
+                _ => head.count(),
+            };
+            return pages.checked_sub(back as u32).filter(|left| *left != 0).map(|left| (head.kind(), left));
         }
         None
     }

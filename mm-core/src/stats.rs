@@ -166,7 +166,7 @@ impl<P: Platform, B: Backend> SlabInfo<'_, P, B> {
         let table = ClassTable::<B>::TABLE;
         let index = *table.of.get(size.div_ceil(8)).filter(|_| size != 0 && size <= table.largest)? as usize;
         let counts = self.0.class(index).map(|class| class.counts()).unwrap_or_default();
-        Some((table.geometry[index].size as usize, counts))
+        Some((table.object_size(index), counts))
     }
 
     /// The `index`-th cache.
@@ -194,7 +194,7 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
             let (geometry, counts) = (class.geometry, class.counts());
             if counts.slabs != 0 {
                 let mut name = heapless::String::<24>::new();
-                let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", geometry.size));
+                let _ = fmt::Write::write_fmt(&mut name, format_args!("kmalloc-{}", class.object_size()));
                 line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
             }
         }
@@ -203,7 +203,7 @@ impl<P: Platform, B: Backend> fmt::Display for SlabInfo<'_, P, B> {
             if counts.slabs != 0 {
                 let prefix = if kind == ZoneKind::Dma { "dma" } else { "dma32" };
                 let mut name = heapless::String::<24>::new();
-                let _ = fmt::Write::write_fmt(&mut name, format_args!("{prefix}-kmalloc-{}", geometry.size));
+                let _ = fmt::Write::write_fmt(&mut name, format_args!("{prefix}-kmalloc-{}", slabs.object_size()));
                 line(&name, geometry.size as usize, geometry.slots as usize, geometry.pages as usize, counts)?;
             }
         }

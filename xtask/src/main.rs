@@ -1,17 +1,21 @@
 //! `cargo xtask`: builds, boards, tests and benches behind one command.
 
+mod api;
 mod bench;
 mod boards;
 mod c;
 mod cargo;
 mod ci;
 mod defmt;
+mod demos;
 mod elf;
 mod libraries;
+mod package;
 mod process;
 mod qemu;
 mod rows;
 mod run;
+mod said;
 mod scull;
 mod size;
 mod size_demo;
@@ -72,6 +76,14 @@ enum Do {
     /// The C interface: its header, its library, its tests on this machine
     #[command(subcommand)]
     C(C),
+    /// List what the libraries promise, item by item, in docs/api
+    Api {
+        /// Only say whether the lists are up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// What a publication must pass: packages, lowest versions with the oldest Rust, licences
+    Package,
     /// Everything a change must pass: format, clippy, documentation, tests, demos
     Ci {
         /// Add the slow checks: defmt and other machines for all suites, bench, Miri
@@ -104,9 +116,9 @@ struct RunLine {
     #[arg(long, default_value = boards::DEFAULT_BOARD)]
     board: String,
     /// Which program of examples/
-    #[arg(long, default_value = run::SCULL)]
+    #[arg(long, default_value = demos::SCULL)]
     demo: String,
-    /// The file given to the guest (scull: its own ELF image by default)
+    /// The file given to the guest (by default its own ELF image, and for json a document of ours)
     #[arg(long)]
     file: Option<PathBuf>,
     /// QEMU's machine, where the board boots on several
@@ -201,6 +213,8 @@ fn act(command: Do) -> Result<ExitCode> {
         Do::C(C::Header { check }) => c::header::write(check)?,
         Do::C(C::Library { board }) => c::library(&board)?,
         Do::C(C::Test) => return Ok(close(&c::programs::test().unwrap_or_else(nothing_done))),
+        Do::Api { check } => api::api(check)?,
+        Do::Package => return Ok(close(&package::package().unwrap_or_else(nothing_done))),
         Do::Ci { long } => return Ok(close(&ci::ci(long).unwrap_or_else(nothing_done))),
     }
     Ok(ExitCode::SUCCESS)

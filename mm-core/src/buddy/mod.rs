@@ -227,9 +227,60 @@ impl Buddy {
         }
     }
 
-    /// Opens the lowest word that has a free frame, and takes that frame. The open word is used up.
-    #[inline(never)]
+    /// Takes the lowest free frames of the open word, `most` of them or as many as there are: the frame of the word's first
+    /// bit, and the bits. One step, however many they are.
+    #[inline(always)]
+    pub fn take_row(&mut self, most: usize) -> Option<(u32, Word)> {
+        // SAFETY: as in `take_open`.
+        if unsafe { *self.open_word } == 0 {
+            self.open_next()?;
+        }
+        // SAFETY: the open word, which is not `USED_UP`: it has a bit.
+        let word = unsafe { &mut *self.open_word };
+        let all = *word;
+        for _ in 0..most {
+            if *word == 0 {
+                break;
+            }
+            *word &= *word - 1;
+        }
+        Some((self.open_first, all & !*word))
+    }
+
+    /// The frame of the first bit of the word of a frame of the region, and the frame's own bit.
+    #[inline(always)]
+    pub fn row_of(&self, pfn: u32) -> (u32, Word) {
+        let bit = (pfn - self.base) & WORD_MASK as u32;
+        (pfn - bit, 1 << bit)
+    }
+
+    /// Gives the frames `row` of the word back whose first bit is frame `first`'s. The caller checked that each is one of
+    /// this region, and taken.
+    #[inline]
+    pub fn give_row(&mut self, first: u32, row: Word) {
+        self.give_bits((first - self.base) as usize >> B, row);
+    }
+
+    /// Gives frames of one word back.
+    #[inline]
+    fn give_bits(&mut self, i: usize, bits: Word) {
+        let word = *self.word(i) | bits;
+        *self.word(i) = word;
+        if !self.is_open(self.words.wrapping_add(i)) {
+            self.rise(i, class(word));
+        }
+    }
+
+    /// Takes the lowest free frame of the next word. The open one is used up.
+    #[inline(always)]
     pub fn take_next(&mut self) -> Option<u32> {
+        self.open_next()?;
+        self.take_open()
+    }
+
+    /// Opens the lowest word that has a free frame.
+    #[inline(never)]
+    fn open_next(&mut self) -> Option<()> {
         // The tree, which shows the old one as empty, is right about it.
         let Some(i) = self.lowest(0) else {
             self.set_open(NO_WORD);
@@ -237,7 +288,7 @@ impl Buddy {
         };
         self.set_open(i);
         self.fall(i, 0);
-        self.take_open()
+        Some(())
     }
 
     /// Shows the open word to the tree again.
@@ -333,12 +384,7 @@ impl Buddy {
     /// Gives frames back that lie in one word.
     #[inline]
     fn give_run(&mut self, at: usize, pages: usize) {
-        let i = at >> B;
-        let word = *self.word(i) | run(at & WORD_MASK, pages);
-        *self.word(i) = word;
-        if !self.is_open(self.words.wrapping_add(i)) {
-            self.rise(i, class(word));
-        }
+        self.give_bits(at >> B, run(at & WORD_MASK, pages));
     }
 
     /// Gives frames back that reach over several words, in any alignment.

@@ -5,7 +5,6 @@ use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
 use crate::gfp::Gfp;
 use crate::global::Manager;
-use crate::platform::{Bug, Platform};
 use crate::slab::{Geometry, Guarded, Hooks, Poison, Spoilt, ZONE, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -38,28 +37,15 @@ pub(super) fn cut<B: Backend>(
 
 impl<M: Manager> RawKmemCache<M> {
     fn report(&self, spoilt: Spoilt, caller: &'static Location<'static>) {
-        let Spoilt { object, at, what } = spoilt;
-        self.manager.mm().platform().bug(&Bug::ObjectDamaged { cache: self.name(), object, at, what, caller });
+        self.manager.mm().cache_slabs(self.control()).report(self.name(), spoilt, caller);
     }
 
-    /// An object that was taken, or another in its place: one that was written to while it was free is reported, and
-    /// stays in nobody's hands.
+    /// An object that was taken, or another in its place when it was spoilt.
     #[cold]
     #[track_caller]
-    pub(super) fn sound(&self, mut object: NonNull<u8>, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let (mm, control) = (self.manager.mm(), self.control());
-        let Some(guarded) = &control.hooks.guarded else { return Ok(object) };
-        let slabs = mm.cache_slabs(control);
-        while let Some(spoilt) = slabs.spoilt_taken(guarded, object) {
-            self.report(spoilt, Location::caller());
-            let mut next = [core::ptr::null_mut()];
-            slabs.take_batch(&mut next);
-            object = match NonNull::new(next[0]) {
-                Some(next) => next,
-                None => slabs.alloc_slab(flags, None)?,
-            };
-        }
-        Ok(object)
+    pub(super) fn sound(&self, object: NonNull<u8>, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let slabs = self.manager.mm().cache_slabs(self.control());
+        slabs.sound(self.name(), object, flags, Location::caller())
     }
 
     /// [`free`](Self::free) of an object that is watched.

@@ -184,7 +184,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let of = |control: &Control<P>| (control.number as usize, control.geometry);
         while let Some((found, geometry)) = self.with_cache(index, of) {
             if found == number {
-                return if geometry.slots == 1 { geometry.pages as usize } else { 1 };
+                return if geometry.marked == 1 { geometry.pages as usize } else { 1 };
             }
             index += 1;
         }

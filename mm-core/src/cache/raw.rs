@@ -298,6 +298,11 @@ impl<M: Manager> RawKmemCache<M> {
         self.control().name
     }
 
+    /// True when objects keep a state from one owner to the next.
+    pub(crate) fn has_constructor(&self) -> bool {
+        self.control().hooks.has_constructor()
+    }
+
     /// Bytes of an object, as asked for.
     pub fn object_size(&self) -> usize {
         self.control().object_size

@@ -63,13 +63,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// Runs `f` on the cache that `head` says a frame belongs to.
-    fn with_slabs<R>(&self, head: Head, f: impl FnOnce(Slabs<'_, P, B>) -> R) -> Option<R> {
+    pub(super) fn with_slabs<R>(&self, head: Head, f: impl FnOnce(Slabs<'_, P, B>) -> R) -> Option<R> {
         match head.kind() {
             FrameKind::Slab => self.class(head.class()).map(f),
             FrameKind::DmaSlab => {
                 self.dma_classes().map(|(_, slabs)| slabs).find(|slabs| slabs.owner as usize == head.class()).map(f)
             }
-            _ => self.with_numbered_cache(head.class(), f),
+            FrameKind::CacheSlab => self.with_numbered_cache(head.class(), f),
+            _ => None,
         }
     }
 
@@ -83,9 +84,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 let offset = g.slack as usize + slot * g.size as usize;
                 let record = self.memory.frames.frame(Pfn(pfn + (offset >> B::PAGE_SHIFT) as u32))?;
                 // A slab of one object marks its first frame only, and the object begins there.
-                let (record, seen) = if g.slots == 1 { (frame, head) } else { (record, record.head()) };
+                let (record, seen) = if g.marked == 1 { (frame, head) } else { (record, record.head()) };
                 let addr = first + offset;
-                slabs.is_live(record, seen, addr).then_some((slot, addr, g.size as usize))
+                slabs.is_live(record, seen, addr).then_some((slot, addr, slabs.object_size()))
             })
         })?;
         let (slot, addr, bytes) = found?;

@@ -5,6 +5,8 @@ mod allocations;
 mod event;
 mod initial;
 mod leak;
+#[cfg(feature = "kmalloc-debug")]
+mod objects;
 #[cfg(feature = "page-owner")]
 mod owner;
 #[cfg(feature = "page-poison")]

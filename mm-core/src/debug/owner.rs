@@ -144,7 +144,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     /// Who holds what begins at `addr` in frame `pfn`.
-    pub(super) fn owner(&self, pfn: usize, addr: usize) -> Option<&'static Location<'static>> {
+    pub(crate) fn owner(&self, pfn: usize, addr: usize) -> Option<&'static Location<'static>> {
         let (_, frame) = self.frames.find(pfn)?;
         let word = self.word_of(pfn, frame, addr)?.load(Ordering::Relaxed);
         // SAFETY: null, or a location that `own_in` was given.
@@ -165,6 +165,28 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return None;
         }
         self.memory.owner(pfn.0 as usize, 0)
+    }
+
+    /// The call that allocated the object that begins at `ptr`, of kmalloc or a cache, as Linux's `SLAB_STORE_USER` keeps
+    /// it. It stays when the object is freed, until the next owner's takes its place.
+    ///
+    /// `None` where no object begins, or its slab has [no names](Self::unnamed_slabs).
+    ///
+    /// Context: any. Cost: constant. Out of date when it returns, unless the caller holds the object.
+    #[doc(alias = "SLAB_STORE_USER")]
+    pub fn object_owner(&self, ptr: *const u8) -> Option<&'static Location<'static>> {
+        let addr = ptr.addr();
+        let pfn = self.memory.backend.direct_frame(addr);
+        let head = self.memory.frames.find(pfn)?.1.head();
+        self.with_slabs(head, |slabs| {
+            let _state = slabs.state.lock();
+            let (_, frame) = self.memory.frames.find(pfn).filter(|(_, frame)| frame.head() == head)?;
+            let offset = addr & (B::PAGE_SIZE - 1) | (head.count() as usize) << B::PAGE_SHIFT;
+            let slot = slabs.geometry.slot(offset).filter(|slot| *slot < slabs.geometry.slots as usize);
+            slot.and_then(|_| self.memory.word_of(pfn, frame, addr)).map(|word| word.load(Ordering::Relaxed))
+        })?
+        // SAFETY: null, or a location that `own_in` was given.
+        .and_then(|word| unsafe { word.as_ref() })
     }
 
     /// Slabs whose objects have no names, since there was no memory for them: [`allocations`](Self::allocations) lists

@@ -4,6 +4,7 @@ mod source;
 
 pub use source::{CacheSource, ElementSource, KmallocSource, PageSource};
 
+use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError, MmError};
 use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::global::Manager;
@@ -111,7 +112,12 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let mm = self.manager.mm();
-        let flags = mm.memory.admit(flags, Location::caller())?;
+        let asked = flags;
+        let mut flags = mm.memory.admit(flags, Location::caller())?;
+        if !asked.contains(Gfp::ZERO) && !self.source.may_be_zeroed() {
+            // What all memory is filled with, these elements are not.
+            flags = flags.difference(ON_ALLOC);
+        }
         if flags.intersects(Gfp::DMA | Gfp::DMA32) {
             return Err(AllocError::BadFlags);
         }

@@ -34,6 +34,11 @@ pub unsafe trait ElementSource<M: Manager> {
     /// # Errors
     /// What `free` would say.
     fn check(&self, manager: M, element: NonNull<u8>) -> Result<(), FreeError>;
+
+    /// False when elements keep a state from one owner to the next, which zeroes would undo.
+    fn may_be_zeroed(&self) -> bool {
+        true
+    }
 }
 
 /// kmalloc objects of one size.
@@ -144,5 +149,9 @@ unsafe impl<M: Manager> ElementSource<M> for CacheSource<'_, M> {
 
     fn check(&self, _manager: M, element: NonNull<u8>) -> Result<(), FreeError> {
         self.cache.check_object(element.as_ptr().addr())
+    }
+
+    fn may_be_zeroed(&self) -> bool {
+        !self.cache.has_constructor()
     }
 }

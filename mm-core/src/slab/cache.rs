@@ -20,6 +20,7 @@ use crate::memory::Memory;
 use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
+use core::panic::Location;
 use core::ptr::NonNull;
 use core::time::Duration;
 
@@ -140,6 +141,36 @@ pub struct Slabs<'a, P: Platform, B: Backend> {
 pub(super) type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
 
 impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
+    /// Bytes of an object that are its owner's.
+    #[inline(always)]
+    pub fn object_size(&self) -> usize {
+        #[cfg(feature = "slab-debug")]
+        if let Some(guarded) = &self.hooks.guarded {
+            return guarded.object;
+        }
+        self.geometry.size as usize
+    }
+
+    /// An object of kmalloc's that was just taken; where objects are watched it, or another in its place.
+    ///
+    /// # Errors
+    /// As [`alloc_slab`](Self::alloc_slab), when it was spoilt and there is no other.
+    #[inline(always)]
+    pub fn checked(
+        &self,
+        object: NonNull<u8>,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        #[cfg(feature = "kmalloc-debug")]
+        return self.sound(super::KMALLOC, object, flags, caller);
+        #[cfg(not(feature = "kmalloc-debug"))]
+        {
+            let _ = (flags, caller);
+            Ok(object)
+        }
+    }
+
     #[inline(always)]
     pub(super) fn slab(&self, id: u32) -> *mut Slab {
         self.memory.meta_ptr(id)
@@ -248,7 +279,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         state.slabs += 1;
         // Under the lock: from here on a free can find the slab.
         let mut head = Head::new(self.kind, self.owner, 0);
-        for frame in self.memory.frames.block(pfn, g.marked()) {
+        for frame in self.memory.frames.block(pfn, g.marked as usize) {
             frame.set_link(id);
             frame.set_head(head);
             head = head.next();
@@ -380,7 +411,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let pfn = unsafe { (*slab).pfn };
         let pages = self.geometry.pages;
         let mut head = Head::new(FrameKind::Held, 0, pages.into());
-        for frame in self.memory.frames.block(Pfn(pfn), self.geometry.marked()) {
+        for frame in self.memory.frames.block(Pfn(pfn), self.geometry.marked as usize) {
             frame.set_head(head);
             head = Head::new(FrameKind::Tail, 0, 0);
         }

@@ -49,6 +49,8 @@ pub struct Geometry {
     pub slots: u16,
     /// Pages in a slab.
     pub pages: u16,
+    /// How many frames of a slab carry its descriptor: all, but only the first when the only object begins there.
+    pub marked: u16,
     /// Words of free bits.
     pub words: u8,
     /// All bits of the last word.
@@ -56,7 +58,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    const NONE: Geometry = Geometry { size: 0, recip: 0, slack: 0, slots: 0, pages: 0, words: 0, last: 0 };
+    const NONE: Geometry = Geometry { size: 0, recip: 0, slack: 0, slots: 0, pages: 0, marked: 0, words: 0, last: 0 };
 
     /// Slabs of `pages` pages with `slots` slots of `size` bytes.
     const fn cut(size: usize, pages: usize, slots: usize, page_size: usize) -> Geometry {
@@ -68,6 +70,7 @@ impl Geometry {
             slack: (pages * page_size - slots * size) as u32,
             slots: slots as u16,
             pages: pages as u16,
+            marked: if slots == 1 { 1 } else { pages as u16 },
             words: words as u8,
             last: Word::MAX >> (Word::BITS as usize - rest),
         }
@@ -108,6 +111,9 @@ impl Geometry {
         }
         let mut g = Geometry::cut(slot, best.1, best.0, page_size);
         g.slack -= g.slack % align as u32;
+        if g.slack as usize >= page_size {
+            g.marked = g.pages;
+        }
         g
     }
 
@@ -127,12 +133,6 @@ impl Geometry {
         let at = (offset as u32).wrapping_sub(self.slack);
         let product = at as u64 * self.recip as u64;
         if (product as u32) < self.recip { Some((product >> 32) as usize) } else { None }
-    }
-
-    /// How many frames of a slab carry its descriptor: all, but only the first when it is the only object's.
-    #[inline(always)]
-    pub const fn marked(&self) -> usize {
-        if self.slots == 1 { 1 } else { self.pages as usize }
     }
 }
 
@@ -166,9 +166,38 @@ pub struct Classes {
     pub of: [u8; LARGEST_CLASS / 8 + 1],
     /// The largest size a class serves.
     pub largest: usize,
+    /// Bytes of an object of each class that are its owner's.
+    #[cfg(feature = "kmalloc-debug")]
+    object: [u32; MAX_CLASSES],
 }
 
 impl Classes {
+    /// Bytes of an object of a class that are its owner's.
+    #[inline(always)]
+    pub const fn object_size(&self, class: usize) -> usize {
+        #[cfg(feature = "kmalloc-debug")]
+        return self.object[class % MAX_CLASSES] as usize;
+        #[cfg(not(feature = "kmalloc-debug"))]
+        return self.geometry[class % MAX_CLASSES].size as usize;
+    }
+
+    /// The same classes, cut with red zones around their objects.
+    #[cfg(feature = "kmalloc-debug")]
+    const fn with_zones(mut self, page_size: usize) -> Classes {
+        let mut class = 0;
+        while class < self.count {
+            let size = self.geometry[class].size as usize;
+            self.object[class] = size as u32;
+            // What sizes are aligned to, by the largest power of two that divides them.
+            let align = size & size.wrapping_neg();
+            let mut g = Geometry::for_guarded(size, align, super::ZONE, page_size);
+            g.marked = g.pages;
+            self.geometry[class] = g;
+            class += 1;
+        }
+        self
+    }
+
     /// Builds the table.
     ///
     /// Every multiple of 8 up to 64, then eight sizes an octave, each stretched to fill its slab. A size is served by
@@ -176,8 +205,14 @@ impl Classes {
     /// class of its own, aligned to itself.
     const fn build(page_size: usize) -> Classes {
         let largest = if page_size < LARGEST_CLASS { page_size } else { LARGEST_CLASS };
-        let mut t =
-            Classes { geometry: [Geometry::NONE; MAX_CLASSES], count: 0, of: [0; LARGEST_CLASS / 8 + 1], largest };
+        let mut t = Classes {
+            geometry: [Geometry::NONE; MAX_CLASSES],
+            count: 0,
+            of: [0; LARGEST_CLASS / 8 + 1],
+            largest,
+            #[cfg(feature = "kmalloc-debug")]
+            object: [0; MAX_CLASSES],
+        };
         let mut size = 8;
         let mut before = 0;
         while size <= largest {
@@ -240,7 +275,11 @@ pub struct ClassTable<B: Backend>(PhantomData<B>);
 
 impl<B: Backend> ClassTable<B> {
     /// The table.
+    #[cfg(not(feature = "kmalloc-debug"))]
     pub const TABLE: &'static Classes = &Classes::build(B::PAGE_SIZE);
+    /// The table.
+    #[cfg(feature = "kmalloc-debug")]
+    pub const TABLE: &'static Classes = &Classes::build(B::PAGE_SIZE).with_zones(B::PAGE_SIZE);
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use super::{Given, Slab, Slabs, give};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{WORD_MASK, WORD_SHIFT};
-use crate::error::FreeError;
-use crate::frame::FrameKind;
+use crate::error::{AllocError, FreeError};
+use crate::gfp::Gfp;
 use crate::meta::NIL;
-use crate::platform::{Overwritten, Platform};
+use crate::platform::{Bug, Overwritten, Platform};
+use core::panic::Location;
 use core::ptr::NonNull;
 
 /// Bytes of a red zone: an overflow that steps over it is a stray pointer.
@@ -19,6 +20,10 @@ pub const ZONE: usize = 64;
 const RED: u8 = 0xcc;
 /// What a free object holds, as Linux's `POISON_FREE`.
 const POISON: u8 = 0x6b;
+
+/// What reports call kmalloc's classes.
+#[cfg(feature = "kmalloc-debug")]
+pub const KMALLOC: &str = "kmalloc";
 
 /// What a cache watches.
 #[derive(Clone, Copy)]
@@ -148,8 +153,42 @@ unsafe fn first_other(from: *mut u8, len: usize, byte: u8) -> Option<*mut u8> {
 }
 
 impl<P: Platform, B: Backend> Slabs<'_, P, B> {
+    /// Tells of an object of the cache called `name` that is spoilt.
+    pub fn report(&self, name: &'static str, spoilt: Spoilt, caller: &'static Location<'static>) {
+        let Spoilt { object, at, what } = spoilt;
+        #[cfg(feature = "page-owner")]
+        let owner = self.memory.owner(self.memory.backend.direct_frame(object), object);
+        #[cfg(not(feature = "page-owner"))]
+        let owner = None;
+        self.memory.platform.bug(&Bug::ObjectDamaged { cache: name, object, at, what, owner, caller });
+    }
+
+    /// An object that was taken, or another in its place: one that was written to while it was free is reported, and
+    /// stays in nobody's hands.
+    ///
+    /// # Errors
+    /// As [`alloc_slab`](Self::alloc_slab), when there is no other.
+    #[cold]
+    pub fn sound(
+        &self,
+        name: &'static str,
+        mut object: NonNull<u8>,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let Some(guarded) = &self.hooks.guarded else { return Ok(object) };
+        while let Some(spoilt) = self.spoilt_taken(guarded, object) {
+            self.report(name, spoilt, caller);
+            object = match self.free_object() {
+                Some(next) => next,
+                None => self.alloc_slab(flags, None)?,
+            };
+        }
+        Ok(object)
+    }
+
     /// What is spoilt about an object that was just taken.
-    pub fn spoilt_taken(&self, guarded: &Guarded, object: NonNull<u8>) -> Option<Spoilt> {
+    fn spoilt_taken(&self, guarded: &Guarded, object: NonNull<u8>) -> Option<Spoilt> {
         let (object, size) = (object.as_ptr(), self.geometry.size as usize);
         // SAFETY: an object of a slab of this cache, and the caller's.
         unsafe { guarded.inside(object).or_else(|| guarded.around(object, size)) }
@@ -165,7 +204,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     pub fn give_guarded(&self, guarded: &Guarded, addr: usize) -> Result<Option<Spoilt>, FreeError> {
         let state = self.state.lock();
         let frame = self.memory.frames.find(self.memory.backend.direct_frame(addr));
-        let Some((_, frame)) = frame.filter(|(_, frame)| frame.head().is(FrameKind::CacheSlab)) else {
+        let Some((_, frame)) = frame.filter(|(_, frame)| frame.head().is(self.kind)) else {
             return Err(FreeError::WrongAllocator);
         };
         if frame.head().class() != self.owner as usize {
@@ -214,7 +253,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     /// frame table, and the number to go on from. A diagnostic: walks the frame table; one slab under the lock at a time.
     pub fn find_spoilt(&self, guarded: &Guarded, from: (usize, usize)) -> Option<(Spoilt, (usize, usize))> {
         let (mut pfn, mut slot) = from;
-        while let Some((found, id)) = self.memory.next_block(pfn, FrameKind::CacheSlab) {
+        while let Some((found, id)) = self.memory.next_block(pfn, self.kind) {
             let state = self.state.lock();
             let at = found.0 as usize;
             if at != pfn {
@@ -223,7 +262,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             pfn = at + 1;
             let first = self.memory.frames.frame(found).is_some_and(|frame| {
                 let head = frame.head();
-                head.is(FrameKind::CacheSlab) && head.class() == self.owner as usize && head.count() == 0
+                head.is(self.kind) && head.class() == self.owner as usize && head.count() == 0
             });
             if !first || id == NIL {
                 continue;

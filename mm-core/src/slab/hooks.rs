@@ -4,6 +4,7 @@ use super::{Detached, Geometry, Slabs};
 use crate::backend::Backend;
 use crate::platform::Platform;
 use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 /// A function whose type the one that calls it knows.
@@ -133,6 +134,38 @@ impl Hooks {
     /// All `count` objects of `size` bytes from `first` on are constructed, and nobody has one.
     pub unsafe fn destroy_all(&self, first: *mut u8, size: usize, count: usize) {
         drop(Made { hooks: *self, first, size, count });
+    }
+}
+
+/// What is done to the objects of kmalloc's classes.
+pub struct ClassHooks<B: Backend>(PhantomData<B>);
+
+#[cfg(not(feature = "kmalloc-debug"))]
+impl<B: Backend> ClassHooks<B> {
+    /// To those of a class: nothing.
+    #[inline(always)]
+    pub const fn of(_class: usize) -> &'static Hooks {
+        &Hooks::NONE
+    }
+}
+
+#[cfg(feature = "kmalloc-debug")]
+impl<B: Backend> ClassHooks<B> {
+    const TABLE: &'static [Hooks; super::MAX_CLASSES] = &{
+        let mut hooks = [Hooks::NONE; super::MAX_CLASSES];
+        let mut class = 0;
+        while class < hooks.len() {
+            let object = super::ClassTable::<B>::TABLE.object_size(class);
+            hooks[class].guarded =
+                Some(super::Guarded { object, zones: super::Zones::Red, poison: super::Poison::Free });
+            class += 1;
+        }
+        hooks
+    };
+
+    /// To those of a class: all is watched.
+    pub const fn of(class: usize) -> &'static Hooks {
+        &Self::TABLE[class % super::MAX_CLASSES]
     }
 }
 

@@ -17,9 +17,11 @@ mod states;
 pub use bulk::BATCH;
 pub use cache::{CacheState, Detached, Given, Slabs, give};
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
+#[cfg(feature = "kmalloc-debug")]
+pub use guard::KMALLOC;
 #[cfg(feature = "slab-debug")]
 pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
-pub use hooks::Hooks;
+pub use hooks::{ClassHooks, Hooks};
 pub use scan::SlabCounts;
 pub use states::{ClassStates, InManager, SetAside};
 

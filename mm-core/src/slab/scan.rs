@@ -103,7 +103,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         if free == 0 && !first {
             return Err(("a listed slab has no free slot", id as usize));
         }
-        for i in 0..self.geometry.marked() as u32 {
+        for i in 0..u32::from(self.geometry.marked) {
             let named =
                 self.memory.frames.find(pfn as usize + i as usize).is_some_and(|(_, frame)| {
                     frame.link() == id && frame.head() == Head::new(self.kind, self.owner, i)

@@ -53,17 +53,23 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn kmalloc_deadline(&self, size: usize, flags: Gfp, until: Duration) -> Result<NonNull<u8>, AllocError> {
         let caller = Location::caller();
         let flags = self.memory.admit(flags, caller)?;
-        self.made_object(self.kmalloc_until(size, flags, until), size, flags, caller)
+        self.made_object(self.kmalloc_until(size, flags, until, caller), size, flags, caller)
     }
 
-    fn kmalloc_until(&self, size: usize, flags: Gfp, until: Duration) -> Result<NonNull<u8>, AllocError> {
+    fn kmalloc_until(
+        &self,
+        size: usize,
+        flags: Gfp,
+        until: Duration,
+        caller: &'static Location<'static>,
+    ) -> Result<NonNull<u8>, AllocError> {
         match self.kmalloc_place(size, flags)? {
             (flags, Some(class)) => {
                 let slabs = self.class(class).ok_or(AllocError::NotReady)?;
-                let object = slabs.alloc_until(flags, until)?;
+                let object = slabs.checked(slabs.alloc_until(flags, until)?, flags, caller)?;
                 if flags.contains(Gfp::ZERO) {
                     // SAFETY: the object is ours and as long as its class.
-                    unsafe { object.write_bytes(0, slabs.geometry.size as usize) };
+                    unsafe { object.write_bytes(0, slabs.object_size()) };
                 }
                 Ok(object)
             }

@@ -218,12 +218,14 @@ impl<P: Platform, B: Backend> Future for Kmalloc<'_, P, B> {
         match &this.get_ref().0 {
             KmallocFuture::Object(object) => {
                 // SAFETY: pinned with the whole.
-                let made = unsafe { Pin::new_unchecked(object) }.poll(context).map_ok(|ptr| {
+                let made = unsafe { Pin::new_unchecked(object) }.poll(context).map(|made| {
+                    // Another in its place is not waited for.
+                    let ptr = object.slabs.checked(made?, object.flags.difference(Gfp::WAIT), object.caller)?;
                     if object.flags.contains(Gfp::ZERO) {
                         // SAFETY: the object is ours and as long as its class.
-                        unsafe { ptr.write_bytes(0, object.slabs.geometry.size as usize) };
+                        unsafe { ptr.write_bytes(0, object.slabs.object_size()) };
                     }
-                    ptr
+                    Ok(ptr)
                 });
                 made.map(|made| object.slabs.mm.made_object(made, object.size, object.flags, object.caller))
             }

@@ -22,11 +22,32 @@ fn take<B: Backend>(cache: &Cache<'_, B>) -> *mut u8 {
 /// The one report there is: the object, the address, and what was overwritten.
 fn reported(platform: &TestPlatform) -> (usize, usize, Overwritten) {
     match platform.take_bugs()[..] {
-        [Bug::ObjectDamaged { cache: "guarded", object, at, what, caller }] => {
+        [Bug::ObjectDamaged { cache: "guarded", object, at, what, caller, .. }] => {
             assert!(caller.file().ends_with("guards.rs"), "found at {caller}");
             (object, at, what)
         }
         ref other => panic!("{other:?}"),
+    }
+}
+
+/// Objects aligned to a page or more do not begin in the first page of their slab, since a zone is before them.
+#[test]
+fn objects_aligned_to_pages_are_watched_and_freed() {
+    for align in [4096, 8192] {
+        for size in [100, 4096, 5000, 20_000] {
+            mmu().nothing_lost(|mm| {
+                let cache = mm.kmem_cache_create("aligned", size, align, BOTH, None).unwrap();
+                let all: Vec<_> = (0..5).map(|_| take(&cache)).collect();
+                assert!(all.iter().all(|object| object.addr().is_multiple_of(align)));
+                mm.check().unwrap();
+                assert_eq!(cache.validate(), 0);
+                for object in all {
+                    assert_eq!(cache.free(object.wrapping_add(8)), Err(FreeError::Interior));
+                    cache.free(object).unwrap();
+                }
+                cache.destroy().map_err(|(_, error)| error).unwrap();
+            });
+        }
     }
 }
 

@@ -13,12 +13,12 @@ mod build;
 mod inspect;
 mod kmap;
 mod layout;
+mod lowest;
 mod protect;
 mod teardown;
 
 use super::area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
 use super::interval::Cursor;
-use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
 use super::{AreaFamily, AreaRequest, AreaTally, CopyWay, Withdrawn};
 use crate::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
@@ -30,12 +30,14 @@ use crate::manager::boot_alloc;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::unflushed::{TableReserve, Tables};
+use crate::vmalloc::unflushed::{Late, TableReserve, Tables};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use layout::{Room, UNIT_SHIFT};
+pub(super) use lowest::Lowest;
+use lowest::Tabled;
 
 /// Entries written or cleared in one hold of the lock.
 const BATCH: u32 = 32;
@@ -47,7 +49,7 @@ pub struct Mapped<P: Platform, B: PageTable> {
     len: AtomicUsize,
     pub(super) room: Locked<P::Lock, Room>,
     /// Guards the page tables of the window, the states of area records, and the list of ioremaps.
-    tables: Locked<P::Lock, Ioremaps>,
+    tables: Locked<P::Lock, Tabled<B>>,
     /// Guarded by the lock of `room`.
     kept: KeptRecords,
     pub(super) reserve: Locked<P::Lock, TableReserve>,
@@ -57,6 +59,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     alias_changes: Locked<P::Lock, usize>,
     /// Guards the page tables of the window of `kmap`, too.
     kmaps: Locked<P::Lock, kmap::KmapSlots>,
+    /// What could not be flushed, with several CPUs.
+    pub(super) late: Late<P::Lock>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -123,12 +127,13 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
         room: Locked::new(Room::new()),
-        tables: Locked::new(Ioremaps::new()),
+        tables: Locked::new(Tabled::new()),
         kept: KeptRecords::new(),
         reserve: Locked::new(TableReserve::new()),
         executed: Locked::new(0),
         alias_changes: Locked::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),
+        late: Late::new(),
         backend: PhantomData,
     };
 
@@ -158,11 +163,13 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
 
     #[inline(always)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
-        self.build_alloc(memory, request).map_err(|error| match error {
+        let area = self.build_alloc(memory, request).map_err(|error| match error {
             MmError::Alloc(error) => error,
             // The range is ours and fresh, so the walker cannot refuse it: its tables are damaged.
             _ => AllocError::NoAddressSpace,
-        })
+        })?;
+        self.settle_way(memory, area.as_ptr().addr());
+        Ok(area)
     }
 
     #[inline]
@@ -178,7 +185,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         cache: CacheMode,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        self.build_ioremap(memory, phys, size, cache, caller)
+        let area = self.build_ioremap(memory, phys, size, cache, caller)?;
+        self.settle_way(memory, area.as_ptr().addr());
+        Ok(area)
     }
 
     fn vmap(
@@ -189,7 +198,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         uses: AreaUses,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        self.build_map(memory, frames, prot, uses, caller)
+        let area = self.build_map(memory, frames, prot, uses, caller)?;
+        self.settle_way(memory, area.as_ptr().addr());
+        Ok(area)
     }
 
     fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<Withdrawn, FreeError> {
@@ -248,8 +259,15 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         if !self.holds(addr) {
             return None;
         }
-        let _tables = self.tables.lock();
-        match memory.backend.walk_kernel(VirtAddr(addr)) {
+        let mut held = self.tables.lock();
+        let walk = match held.lowest(memory, addr & !(B::PAGE_SIZE - 1)) {
+            // SAFETY: the lock is held, and the table was found for this page.
+            Some(lowest) => unsafe { memory.backend.leaf_walk(lowest.leaf, VirtAddr(addr)) },
+            // Maybe a large entry.
+            None => memory.backend.walk_kernel(VirtAddr(addr)),
+        };
+        drop(held);
+        match walk {
             Walk::Mapped(mapping) => memory.frames.frame(mapping.pfn).map(|_| mapping.pfn),
             _ => None,
         }
@@ -275,6 +293,17 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
 
     fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
         self.unmap_slot(memory, addr)
+    }
+
+    fn flush_here(&self, memory: &Memory<P, B>, range: Option<VirtRange>) {
+        memory.backend.flush(range.unwrap_or(crate::smp::EVERYTHING));
+    }
+
+    fn release_late(&self, memory: &Memory<P, B>) {
+        if P::CPUS > 1 {
+            self.flush_late(memory);
+            self.flush_late_slots(memory);
+        }
     }
 
     fn drain(&self, memory: &Memory<P, B>) {
