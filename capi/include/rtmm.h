@@ -467,8 +467,8 @@ struct rtmm_config {
    */
   size_t vmalloc_end;
   /**
-   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each; 0
-   * derives it from their size.
+   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
+   * rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
    */
   uint64_t min_free;
   /**

@@ -115,8 +115,8 @@ pub struct rtmm_config {
     pub vmalloc_start: uintptr_t,
     /// One past its last address; 0 without an MMU.
     pub vmalloc_end: uintptr_t,
-    /// Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each; 0
-    /// derives it from their size.
+    /// Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
+    /// rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
     pub min_free: u64,
     /// With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so many
     /// pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32, 0.
