@@ -85,10 +85,10 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
         bail!("{SUITES} has no suite for {}", board.name);
     }
     // Without a C compiler for the board the others are run all the same.
-    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
-    let missing = match in_c {
+    let in_c = || compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
+    let missing = match board.is_whole().then(in_c).transpose() {
         Ok(more) => {
-            suites.extend(more);
+            suites.extend(more.into_iter().flatten());
             None
         }
         Err(error) => Some(error),
