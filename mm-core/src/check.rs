@@ -52,6 +52,9 @@ pub struct CheckReport {
     pub tables: usize,
     /// HIGHMEM frames that [`Mm::kmap`] gave an address.
     pub kmaps: usize,
+    /// Frames that are never reused, since a CPU that did not acknowledge their flush may still reach them, or that wait
+    /// for one. None with one CPU.
+    pub unflushed: usize,
 }
 
 /// What the frames of the machine are used for.
@@ -65,6 +68,9 @@ struct Tally {
     mapped: usize,
     descriptors: usize,
     held: usize,
+    /// Frames that wait for a flush, and the first of them.
+    pending: usize,
+    first_pending: usize,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -106,6 +112,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(Damage { what: "the caches and the frame table disagree on slabs", at: slabs });
         }
         let areas = self.areas.check(&self.memory, self.first_deferred())?;
+        if areas.unflushed != tally.pending {
+            return Err(Damage { what: "a block waits for a flush that never came", at: tally.first_pending });
+        }
         if areas.frames != tally.mapped {
             return Err(Damage { what: "frames of areas and areas disagree", at: tally.mapped });
         }
@@ -130,6 +139,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             areas: areas.areas,
             tables: tally.tables,
             kmaps: areas.kmaps,
+            unflushed: areas.unflushed,
         })
     }
 
@@ -174,7 +184,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     length = head.count();
                     tally.mapped += length as usize;
                 }
-                FrameKind::Pending => return fail("a block waits for a flush that never came"),
+                FrameKind::Pending => {
+                    if tally.pending == 0 {
+                        tally.first_pending = pfn as usize;
+                    }
+                    length = head.count();
+                    tally.pending += length as usize;
+                }
                 FrameKind::Table => {
                     tally.tables += 1;
                     if head.count() == 0 {

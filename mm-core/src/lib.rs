@@ -59,6 +59,7 @@ mod platform;
 mod prot;
 mod reclaim;
 mod slab;
+mod smp;
 mod stats;
 mod trace;
 pub mod vmalloc;
@@ -102,6 +103,11 @@ pub use platform::{Bug, Context, Overwritten, Platform, RawLock};
 pub use prot::{CacheMode, Prot};
 pub use reclaim::{ShrinkRequest, Shrinker, ShrinkerId};
 pub use slab::{ClassStates, InManager, SetAside, SlabCounts};
+pub use smp::MAX_CPUS;
+#[doc(hidden)]
+pub use smp::shootdown;
+#[cfg(target_has_atomic = "32")]
+pub use smp::{Interrupts, TicketLock};
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
 pub use vmalloc::{AreaHit, AreaInfo, AreaKind, AreaOptions, Entries, FreeBatch, IoMapping, Place, VmArea};
 pub use wait::{AllocPages, GetFreePages, Kmalloc};

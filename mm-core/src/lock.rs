@@ -39,6 +39,13 @@ impl<L: RawLock, T> Locked<L, T> {
         Guard { owner: self, token, here: PhantomData }
     }
 
+    /// Takes the lock if nobody has it; see [`RawLock::try_acquire`].
+    #[cold]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, L, T>> {
+        let token = self.lock.try_acquire()?;
+        Some(Guard { owner: self, token, here: PhantomData })
+    }
+
     /// Takes the lock until the guard is dropped.
     ///
     /// # Safety

@@ -128,6 +128,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.place_regions(ram, &plan)?;
         #[cfg(feature = "page-owner")]
         self.memory.place_owners(ram)?;
+        self.memory.place_smp(ram)?;
         self.areas.init(&self.memory, ram, config.vmalloc)?;
         self.dma.init(&self.memory, ram, config.zones)?;
         self.memory.zones.set_kinds(config.zones);

@@ -10,11 +10,12 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform, RawLock};
+use crate::smp::Smp;
 use crate::wait::{Block, Waiting};
 use crate::zone::{ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
@@ -30,6 +31,8 @@ pub struct Memory<P: Platform, B: Backend> {
     state: AtomicU8,
     /// Frames of all zones, summed up once.
     managed: AtomicUsize,
+    /// What several CPUs need; null for one.
+    smp: AtomicPtr<Smp<P::Lock>>,
     pub(crate) started: Locked<P::Lock, bool>,
     pub(crate) frames: FrameMap,
     pub(crate) zones: Zones<P::Lock>,
@@ -51,6 +54,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             backend,
             state: AtomicU8::new(STATE_NEW),
             managed: AtomicUsize::new(0),
+            smp: AtomicPtr::new(core::ptr::null_mut()),
             started: Locked::new(false),
             frames: FrameMap::new(),
             zones: Zones::new(),
@@ -81,6 +85,20 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let managed = (0..crate::zone::MAX_ZONES).map(|z| self.zones.zone(z).lock().managed).sum();
         self.managed.store(managed, Ordering::Relaxed);
         managed
+    }
+
+    /// What several CPUs need; `None` for one, and before `init`.
+    #[inline(always)]
+    pub(crate) fn smp(&self) -> Option<&Smp<P::Lock>> {
+        if P::CPUS == 1 {
+            return None;
+        }
+        // SAFETY: null, or placed by `init` for good.
+        unsafe { self.smp.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set_smp(&self, smp: *mut Smp<P::Lock>) {
+        self.smp.store(smp, Ordering::Release);
     }
 
     pub(crate) fn set_ready(&self) {

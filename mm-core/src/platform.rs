@@ -15,7 +15,7 @@ use core::time::Duration;
 /// Between `acquire` and the matching `release` no other context, interrupts of this CPU included, may be between
 /// its own `acquire` and `release` of the same lock, and what was written before `release` is seen after the next
 /// `acquire`. Sections nest in stack order.
-pub unsafe trait RawLock: Send + Sync {
+pub unsafe trait RawLock: Sized + Send + Sync {
     /// An open lock.
     const NEW: Self;
     /// What `release` needs to restore the state before `acquire`.
@@ -26,6 +26,28 @@ pub unsafe trait RawLock: Send + Sync {
 
     /// Takes the lock. Never called by a context that holds it.
     fn acquire(&self) -> Self::Token;
+
+    /// Takes the lock if nobody has it. Called where there are several CPUs, perhaps by a context that holds it.
+    #[inline]
+    fn try_acquire(&self) -> Option<Self::Token> {
+        Some(self.acquire())
+    }
+
+    /// Masks interrupts as `acquire` does, and takes nothing.
+    #[inline(always)]
+    fn mask() -> Self::Token {
+        Self::NEW.acquire()
+    }
+
+    /// Restores what the matching [`mask`](Self::mask) found.
+    ///
+    /// # Safety
+    /// As for [`release`](Self::release).
+    #[inline(always)]
+    unsafe fn unmask(token: Self::Token) {
+        // SAFETY: a lock that nobody else knows; by the caller, its token and in order.
+        unsafe { Self::NEW.release(token) }
+    }
 
     /// Opens the lock and restores the interrupt state of the matching `acquire`.
     ///
@@ -175,6 +197,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// [`wait`](Self::wait) and [`wake`](Self::wake) are there. When false nothing ever waits, except futures.
     const CAN_WAIT: bool = false;
 
+    /// How many CPUs use the manager, at most [`MAX_CPUS`](crate::MAX_CPUS); a build for one has nothing of the others.
+    ///
+    /// With more, [`cpu`](Self::cpu) and [`send_ipi`](Self::send_ipi) are there, the lock is one for several CPUs
+    /// ([`TicketLock`](crate::TicketLock)), and each further CPU calls [`Mm::cpu_up`](crate::Mm::cpu_up) before it uses
+    /// the manager.
+    const CPUS: usize = 1;
+
+    /// How often a CPU looks for the answer of another one to a shootdown, by way of [`relax`](Self::relax), before it
+    /// gives it up: then [`Bug::NoAcknowledgement`] is told once, until that CPU polls again, and what was to be freed is
+    /// never reused. Several seconds on most machines.
+    const MAX_POLLS: u64 = 1 << 28;
+
     /// Where the caller runs.
     fn context(&self) -> Context;
 
@@ -223,13 +257,30 @@ pub trait Platform: Sized + Send + Sync + 'static {
         let _ = event;
     }
 
-    /// The number of this CPU, from 0.
+    /// The number of this CPU, from 0, below [`CPUS`](Self::CPUS).
     #[inline]
     fn cpu(&self) -> usize {
         0
     }
 
-    /// Flushes `range` from the TLBs of the other CPUs and returns when all have.
+    /// Interrupts CPU `cpu`, whose handler calls [`Mm::poll_shootdown`](crate::Mm::poll_shootdown). With one CPU never
+    /// called.
+    ///
+    /// It may be the calling CPU, and one on which the interrupt is pending already. No lock is held. Whoever spins with
+    /// interrupts masked, in the kernel's own locks too, calls `poll_shootdown` at each turn instead.
+    #[inline]
+    fn send_ipi(&self, cpu: usize) {
+        let _ = cpu;
+    }
+
+    /// One turn of a loop that waits for another CPU, with no lock held and interrupts on.
+    #[inline]
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+
+    /// Flushes `range` from the TLBs of other CPUs, which share memory's tables but never call the manager, and returns
+    /// when all have. Called where [`CPUS`](Self::CPUS) is 1; with more the manager does it, by [`send_ipi`](Self::send_ipi).
     ///
     /// The calling CPU has flushed it already; where the caller may have moved to another CPU since, all are flushed.
     /// No lock is held. The default does nothing, which is right on one CPU only.

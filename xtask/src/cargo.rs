@@ -29,6 +29,17 @@ pub fn cargo() -> Command {
     command
 }
 
+/// Cargo of another toolchain, through rustup, in the workspace's folder.
+pub fn of_toolchain(toolchain: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.arg(format!("+{toolchain}")).current_dir(root()).stdin(Stdio::null());
+    // Set by rustup for the toolchain that runs xtask; they would win over the one named here.
+    for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "CARGO"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// `cargo ...` as a person would type it: the path to the program left out.
 pub fn shown(command: &Command) -> String {
     let line = process::shown(command);

@@ -10,7 +10,7 @@ use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
 use crate::workspace::{EXAMPLES, EXAMPLES_C, Workspace};
-use crate::{bench, c, elf, libraries, process, run, size, suite, tools};
+use crate::{bench, c, elf, libraries, package, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
@@ -18,18 +18,18 @@ const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
 const SMALL_DEMO: &str = "hello";
 /// Targets of processors without compare-and-swap, for which nothing but a critical section guards.
 const WITHOUT_SWAP: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
-/// The oldest toolchain promised, as rustup names it.
-const OLDEST: &str = "1.88";
 
 /// Results so far.
-struct Round {
-    totals: Totals,
+#[derive(Default)]
+pub struct Round {
+    /// Of the parts that ran.
+    pub totals: Totals,
 }
 
 /// Runs every check; `long` adds the slow ones.
 pub fn ci(long: bool) -> Result<Totals> {
     let workspace = Workspace::read()?;
-    let mut round = Round { totals: Totals::default() };
+    let mut round = Round::default();
     let boards = tools::provide_each(BOARDS.iter().collect(), &mut round.totals);
 
     round.command("format", cargo_command().args(["fmt", "--all", "--check"]));
@@ -39,7 +39,7 @@ pub fn ci(long: bool) -> Result<Totals> {
     for (what, mut command) in without_swap(&workspace)? {
         round.command(&what, &mut command);
     }
-    oldest(&mut round, &workspace);
+    package::parts(&mut round, &workspace);
     let mut command = cargo_command();
     command.args(["test", "--quiet", "--lib"]).args(bench::HOST_PACKAGES.iter().flat_map(|name| ["--package", name]));
     round.command("tests of the bench", &mut command);
@@ -48,7 +48,7 @@ pub fn ci(long: bool) -> Result<Totals> {
     for board in &boards {
         round.suites(board, &Options::default());
     }
-    round.part("sizes", "cargo xtask size", || size::size(None, None).map(|()| passed()));
+    round.part("sizes", "cargo xtask size", || size::size(None, None).map(|()| Totals::one()));
     for board in boards.iter().filter(|board| board.is_whole()) {
         round.demo(run::Options::plain(board, SMALL_DEMO));
         round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
@@ -68,7 +68,7 @@ pub fn ci(long: bool) -> Result<Totals> {
             }
             round.demo(run::Options { defmt: true, ..run::Options::plain(board, run::SCULL) });
         }
-        round.part("bench", "cargo xtask bench", || bench::check().map(|()| passed()));
+        round.part("bench", "cargo xtask bench", || bench::check().map(|()| Totals::one()));
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
         round.command("long tests", cargo_command().args(long_tests));
         miri(&mut round);
@@ -78,7 +78,7 @@ pub fn ci(long: bool) -> Result<Totals> {
 
 impl Round {
     /// Runs one part and counts it; an error is one failure.
-    fn part(&mut self, what: &str, again: &str, work: impl FnOnce() -> Result<Totals>) {
+    pub fn part(&mut self, what: &str, again: &str, work: impl FnOnce() -> Result<Totals>) {
         println!("\n== {what}");
         let started = Instant::now();
         match work() {
@@ -94,13 +94,13 @@ impl Round {
     }
 
     /// Runs a command as one part.
-    fn command(&mut self, what: &str, command: &mut Command) {
+    pub fn command(&mut self, what: &str, command: &mut Command) {
         let typed = cargo::shown(command);
         self.part(what, &typed, || {
             println!("    {typed}");
             let status = command.status()?;
             ensure!(status.success(), "it ended with {}", process::Exit::from(status));
-            Ok(passed())
+            Ok(Totals::one())
         });
     }
 
@@ -130,13 +130,8 @@ impl Round {
             what.push_str(" with defmt");
             again.push_str(" --defmt");
         }
-        self.part(&what, &again, || run::run(&options).map(|()| passed()));
+        self.part(&what, &again, || run::run(&options).map(|()| Totals::one()));
     }
-}
-
-/// One thing that passed.
-fn passed() -> Totals {
-    Totals { passed: 1, ..Totals::default() }
 }
 
 /// The machines of a board beside its default.
@@ -259,52 +254,24 @@ fn symbols(board: &'static Board) -> Result<Totals> {
         ensure!(elf.windows(needle.len()).any(|window| window == needle), "it holds nothing of {own} either");
     }
     println!("{}: {} symbols of {own}, none of {other}", program.path.display(), found[own].len());
-    Ok(passed())
-}
-
-/// Checks with the oldest promised toolchain where it is installed.
-fn oldest(round: &mut Round, workspace: &Workspace) {
-    let list = Command::new("rustup").args(["toolchain", "list"]).output();
-    let list = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let Some(toolchain) =
-        list.lines().find(|line| line.starts_with(&format!("{OLDEST}."))).and_then(|line| line.split(' ').next())
-    else {
-        println!(
-            "\n== Rust {OLDEST}: not checked (to do so: rustup toolchain install {OLDEST}.0 --profile minimal --no-self-update)"
-        );
-        return;
-    };
-    let mut command = of_toolchain(toolchain);
-    command.args(["check", "--all-targets"]);
-    host_packages(&mut command, workspace, false);
-    round.command(&format!("Rust {OLDEST}"), &mut command);
+    Ok(Totals::one())
 }
 
 /// The portable parts under Miri, strict about where pointers come from.
 fn miri(round: &mut Round) {
     const PACKAGES: [&str; 4] = ["mm-core", "backend-nommu", "backend-mmu-x86", "rtmm-testkit"];
-    let mut command = of_toolchain("nightly");
+    let mut command = cargo::of_toolchain("nightly");
     command.args(["miri", "test"]).env("MIRIFLAGS", "-Zmiri-strict-provenance");
     for package in PACKAGES {
         command.args(["--package", package]);
     }
     let typed = cargo::shown(&command);
-    if !of_toolchain("nightly").args(["miri", "--version"]).output().is_ok_and(|output| output.status.success()) {
+    if !cargo::of_toolchain("nightly").args(["miri", "--version"]).output().is_ok_and(|output| output.status.success())
+    {
         round.part("Miri", &typed, || {
             bail!("not installed; type: rustup toolchain install nightly --component miri,rust-src --no-self-update")
         });
         return;
     }
     round.command("Miri", &mut command);
-}
-
-/// Cargo of another toolchain, through rustup.
-fn of_toolchain(toolchain: &str) -> Command {
-    let mut command = Command::new("cargo");
-    command.arg(format!("+{toolchain}")).current_dir(cargo::root()).stdin(std::process::Stdio::null());
-    // Set by rustup for the toolchain that runs xtask; they would win over the one named here.
-    for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "CARGO"] {
-        command.env_remove(variable);
-    }
-    command
 }

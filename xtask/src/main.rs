@@ -1,5 +1,6 @@
 //! `cargo xtask`: builds, boards, tests and benches behind one command.
 
+mod api;
 mod bench;
 mod boards;
 mod c;
@@ -8,6 +9,7 @@ mod ci;
 mod defmt;
 mod elf;
 mod libraries;
+mod package;
 mod process;
 mod qemu;
 mod rows;
@@ -72,6 +74,14 @@ enum Do {
     /// The C interface: its header, its library, its tests on this machine
     #[command(subcommand)]
     C(C),
+    /// List what the libraries promise, item by item, in docs/api
+    Api {
+        /// Only say whether the lists are up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// What a publication must pass: packages, lowest versions with the oldest Rust, licences
+    Package,
     /// Everything a change must pass: format, clippy, documentation, tests, demos
     Ci {
         /// Add the slow checks: defmt and other machines for all suites, bench, Miri
@@ -201,6 +211,8 @@ fn act(command: Do) -> Result<ExitCode> {
         Do::C(C::Header { check }) => c::header::write(check)?,
         Do::C(C::Library { board }) => c::library(&board)?,
         Do::C(C::Test) => return Ok(close(&c::programs::test().unwrap_or_else(nothing_done))),
+        Do::Api { check } => api::api(check)?,
+        Do::Package => return Ok(close(&package::package().unwrap_or_else(nothing_done))),
         Do::Ci { long } => return Ok(close(&ci::ci(long).unwrap_or_else(nothing_done))),
     }
     Ok(ExitCode::SUCCESS)

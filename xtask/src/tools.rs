@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::boards::Board;
 use crate::cargo;
+use crate::process;
 use crate::totals::Totals;
 
 /// Makes sure that `boards` can be built and booted.
@@ -62,6 +63,27 @@ fn provide_targets(targets: &BTreeSet<&str>) -> Result<()> {
     match status {
         Ok(status) if status.success() => Ok(()),
         _ => bail!("the Rust targets {} are missing; to add them, type:\n    {line}", missing.join(", ")),
+    }
+}
+
+/// Makes sure that another toolchain is there, as it comes at its smallest.
+pub fn provide_toolchain(toolchain: &str) -> Result<()> {
+    let mut rustc = Command::new("rustup");
+    rustc
+        .args(["run", toolchain, "rustc", "--version"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if rustc.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    let mut install = Command::new("rustup");
+    install.args(["toolchain", "install", toolchain, "--profile", "minimal", "--no-self-update"]);
+    let line = process::shown(&install);
+    eprintln!("    {line}");
+    match install.stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        _ => bail!("Rust {toolchain} is missing; to install, type:\n    {line}"),
     }
 }
 

@@ -14,6 +14,9 @@ pub const EXAMPLES: &str = "rtmm-examples";
 /// The package of the drivers and the suites in C; it needs a C compiler for the board.
 pub const EXAMPLES_C: &str = "rtmm-examples-c";
 
+/// What others may depend upon, in the order in which it is published.
+pub const LIBRARIES: [&str; 5] = ["mm-core", "backend-nommu", "backend-mmu-x86", "rtmm", "rtmm-capi"];
+
 /// What `cargo metadata` says, as far as it is of use here.
 #[derive(Debug, Deserialize)]
 pub struct Workspace {
@@ -26,6 +29,8 @@ pub struct Workspace {
 pub struct Package {
     /// Its name.
     pub name: String,
+    /// Its version.
+    pub version: String,
     manifest_path: PathBuf,
     features: BTreeMap<String, Vec<String>>,
     targets: Vec<Target>,
@@ -150,17 +155,17 @@ mod tests {
     use super::*;
 
     const METADATA: &str = r#"{"workspace_root":"/r","packages":[
-        {"name":"mm-core","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
-        {"name":"board-host","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
-        {"name":"board-virt-aarch64","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
-        {"name":"board-semihosting","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
-        {"name":"rtmm-size","manifest_path":"/r/bench/size/Cargo.toml","features":{},"targets":[]},
-        {"name":"rtmm-c","manifest_path":"/r/capi/library/Cargo.toml","features":{"mmu":[]},"targets":[]},
-        {"name":"rtmm-tests","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
+        {"name":"mm-core","version":"0.1.0","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
+        {"name":"board-host","version":"0.1.0","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"board-virt-aarch64","version":"0.1.0","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
+        {"name":"board-semihosting","version":"0.1.0","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-size","version":"0.1.0","manifest_path":"/r/bench/size/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-c","version":"0.1.0","manifest_path":"/r/capi/library/Cargo.toml","features":{"mmu":[]},"targets":[]},
+        {"name":"rtmm-tests","version":"0.1.0","manifest_path":"/r/tests/Cargo.toml","features":{"mmu":[]},"targets":[],
          "metadata":{"suites":{"counted":["sweep"]}}},
-        {"name":"rtmm-examples","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
+        {"name":"rtmm-examples","version":"0.1.0","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]},
-        {"name":"rtmm-examples-c","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
+        {"name":"rtmm-examples-c","version":"0.1.0","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"scull-c","kind":["example"]}]}]}"#;
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::{AllocError, FreeError, MmError};
 use crate::gfp::{GFP_DMA32, GFP_KERNEL, Gfp};
 use crate::manager::Mm;
 use crate::meta::MetaSize;
-use crate::platform::{Context, Platform};
+use crate::platform::Platform;
 use crate::prot::Prot;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -273,7 +273,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !self.memory.is_ready() {
             return Err(FreeError::NotReady);
         }
-        let result = if !B::Areas::<P>::FREES_ANYWHERE && self.memory.platform.context() == Context::Atomic {
+        let result = if !B::Areas::<P>::FREES_ANYWHERE && self.memory.puts_frees_off() {
             self.defer_free(addr, kind)
         } else {
             self.areas.vfree(&self.memory, addr, kind)
@@ -383,7 +383,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The area an address belongs to, or is a guard of, or belonged to lately: for fault reports.
     ///
-    /// Context: any, also a fault handler; takes no lock. Cost: one walk for each page between the address and its
+    /// Context: any, also a fault handler; takes no lock with one CPU, and with several none that this CPU may hold: then
+    /// nothing is found. Cost: one walk for each page between the address and its
     /// area's guard.
     pub fn find_area(&self, addr: usize) -> Option<AreaHit> {
         self.areas.find(&self.memory, addr)

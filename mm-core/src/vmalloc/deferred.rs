@@ -40,6 +40,25 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(())
     }
 
+    /// Leaves hidden areas, at most a batch's, to [`flush_deferred`](Self::flush_deferred).
+    #[cold]
+    fn defer_all(&self, list: AreaList) {
+        let next = |record: u32| {
+            // SAFETY: a withdrawn area's record is its freer's, who handed the list over.
+            unsafe { &raw mut (*self.memory.area(record)).next }
+        };
+        let mut last = list.first;
+        // SAFETY: as above.
+        while unsafe { next(last).read() } != NIL {
+            // SAFETY: as above.
+            last = unsafe { next(last).read() };
+        }
+        let mut all = self.deferred.lock();
+        // SAFETY: as above.
+        unsafe { next(last).write(all.first) };
+        *all = AreaList { first: list.first, areas: all.areas + list.areas, pages: all.pages + list.pages };
+    }
+
     /// Frees the areas whose frees were put off because they came from interrupts, under one flush; returns how many
     /// there were.
     ///
@@ -48,10 +67,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// Context: task. Cost: that of their frees, less all flushes but one.
     pub fn flush_deferred(&self) -> usize {
+        if !self.memory.may_flush() {
+            return 0;
+        }
         let list = core::mem::replace(&mut *self.deferred.lock(), AreaList::EMPTY);
         if list.first != NIL {
             self.areas.release(&self.memory, list.first);
         }
+        self.areas.release_late(&self.memory);
         list.areas
     }
 
@@ -132,8 +155,13 @@ impl<P: Platform, B: Backend> FreeBatch<'_, P, B> {
 
     fn release(&mut self) {
         let list = core::mem::replace(&mut self.list, AreaList::EMPTY);
-        if list.first != NIL {
+        if list.first == NIL {
+            return;
+        }
+        if self.mm.memory.may_flush() {
             self.mm.areas.release(&self.mm.memory, list.first);
+        } else {
+            self.mm.defer_all(list);
         }
     }
 }

@@ -104,6 +104,8 @@ pub struct AreaTally {
     pub records: usize,
     /// Slots of `kmap` that are taken.
     pub kmaps: usize,
+    /// Frames that wait for a flush they will get, or that a CPU which did not answer may still reach.
+    pub unflushed: usize,
 }
 
 /// The vmalloc family of a backend.
@@ -222,6 +224,18 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
         let _ = (memory, addr);
         Err(FreeError::Foreign)
+    }
+
+    /// Drops translations of `range`, or all, from this CPU's TLB.
+    #[inline]
+    fn flush_here(&self, memory: &Memory<P, B>, range: Option<VirtRange>) {
+        let _ = (memory, range);
+    }
+
+    /// Flushes and gives back what was unmapped where it could not be flushed. Called where it can be.
+    #[inline]
+    fn release_late(&self, memory: &Memory<P, B>) {
+        let _ = memory;
     }
 
     /// Gives back what the family keeps.

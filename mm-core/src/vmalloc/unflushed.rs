@@ -1,5 +1,9 @@
 //! What was unmapped and not yet flushed.
 
+mod late;
+
+pub(super) use late::Late;
+
 use super::area::AreaUses;
 use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
@@ -11,12 +15,14 @@ use crate::gfp::{GFP_KERNEL, Gfp};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use crate::smp::Reach;
 use core::time::Duration;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
 ///
 /// Nothing can be taken out of it: [`flush`](Unflushed::flush), or dropping it, flushes the range and only then gives
-/// everything back. Forgetting it leaks; `Mm::check` then tells of frames that wait for a flush, and none is reused.
+/// everything back. With several CPUs that is put off where the context may not wait for them, and when one does not answer
+/// it never is. Forgetting it leaks; `Mm::check` then tells of frames that wait for a flush, and none is reused.
 #[must_use = "frames, tables and addresses come back when it is flushed"]
 pub struct Unflushed<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
@@ -77,8 +83,10 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
 
     #[inline(always)]
     fn release(&mut self) {
-        self.memory.backend.flush(self.range);
-        self.memory.platform.flush_remote(self.range);
+        let reach = self.memory.flush_everywhere(self.range);
+        if reach != Reach::All {
+            return self.put_off(reach);
+        }
         if self.executed != 0 {
             self.unseal();
         }

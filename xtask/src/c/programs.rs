@@ -20,6 +20,8 @@ const SOURCES: [&str; 5] = [
     "capi/tests/calls.c",
     "capi/tests/setup.c",
 ];
+/// The guides in docs/ with C in them.
+const GUIDES: [&str; 2] = ["from-linux", "from-rtos"];
 /// The header that needs a C library.
 const HOSTED: &str = "rtmm_process.h";
 
@@ -71,7 +73,9 @@ pub fn test() -> Result<Totals> {
     for compiler in ready.iter().filter(|compiler| HOST.contains(compiler)) {
         let place = Place { archive: &archive, out: &out };
         count(&mut totals, &format!("README.md by {compiler}"), readme(compiler, &place));
-        count(&mut totals, &format!("docs/from-linux.md by {compiler}"), guide(compiler, &place));
+        for name in GUIDES {
+            count(&mut totals, &format!("docs/{name}.md by {compiler}"), guide(name, compiler, &place));
+        }
         count(&mut totals, &format!("scull by {compiler}"), scull(compiler, &place));
     }
     Ok(totals)
@@ -106,10 +110,10 @@ fn readme(compiler: &Compiler, place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The snippets of the guide, taken together, are a file of C.
-fn guide(compiler: &Compiler, place: &Place<'_>) -> Result<()> {
-    let source = place.out.join("from-linux.c");
-    std::fs::write(&source, snippets("docs/from-linux.md")?)?;
+/// The snippets of a guide, taken together, are a file of C.
+fn guide(name: &str, compiler: &Compiler, place: &Place<'_>) -> Result<()> {
+    let source = place.out.join(format!("{name}.c"));
+    std::fs::write(&source, snippets(&format!("docs/{name}.md"))?)?;
     let mut command = compiler.command(C99);
     command.arg("-fsyntax-only").arg(&source);
     compilers::run(&mut command).map(drop)

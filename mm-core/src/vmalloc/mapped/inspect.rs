@@ -1,13 +1,15 @@
 //! Looking at areas: for fault reports, listings and the scan.
 
-use super::Mapped;
 use super::layout::UNIT_SHIFT;
+use super::{BATCH, Ioremaps, Mapped};
 use crate::addr::VirtAddr;
 use crate::backend::{PageTable, Walk};
 use crate::frame::FrameKind;
+use crate::lock::{Guard, Locked};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use crate::smp::EVERYTHING;
 use crate::vmalloc::AreaTally;
 use crate::vmalloc::area::{AreaHit, AreaInfo, AreaKind, Place};
 
@@ -16,49 +18,73 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         memory.backend.walk_kernel(VirtAddr(addr))
     }
 
-    /// The area an address has to do with; takes no lock, so that a fault handler can ask.
+    /// The lock of the tables, for a look at records: with one CPU none is needed, and with several it is waited for as
+    /// `hold` says.
+    fn look(&self, memory: &Memory<P, B>, hold: Hold) -> Look<'_, P> {
+        match hold {
+            _ if P::CPUS == 1 => Ok(None),
+            Hold::Wait => Ok(Some(self.tables.lock())),
+            Hold::Try => try_for(memory, &self.tables).map(Some),
+        }
+    }
+
+    /// The area an address has to do with, so that a fault handler can ask: with one CPU it takes no lock, and with several
+    /// none that this one may hold, for then nothing is found.
     pub(super) fn find_hit(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaHit> {
         if !self.holds(addr) {
             return None;
         }
         let page = addr & !(B::PAGE_SIZE - 1);
+        let held = self.look(memory, Hold::Try).ok()?;
         if let Walk::Guard(id) = self.walk(memory, page) {
-            // SAFETY: a guard entry names a record; the caller reports a fault, and a torn read costs a wrong name.
+            // SAFETY: a guard entry names a record, with several CPUs for as long as the lock is held; the caller reports a
+            // fault, and with one CPU a torn read costs a wrong name.
             let area = unsafe { &*memory.area(id) }.info();
+            drop(held);
             let behind = self
-                .area_below(memory, page.wrapping_sub(B::PAGE_SIZE))
+                .area_below(memory, page.wrapping_sub(B::PAGE_SIZE), Hold::Try)
                 .filter(|below| end(below, B::PAGE_SIZE) == page);
             return Some(AreaHit { addr, place: Place::GuardBefore, area, behind });
         }
-        if let Some(area) = self.area_below(memory, page) {
+        drop(held);
+        if let Some(area) = self.area_below(memory, page, Hold::Try) {
             let place = if addr < end(&area, B::PAGE_SIZE) { Place::Inside } else { Place::GuardAfter };
             return Some(AreaHit { addr, place, area, behind: None });
         }
+        let _kept = if P::CPUS == 1 { None } else { Some(try_for(memory, &self.room).ok()?) };
         let area = self.kept.find(memory, addr)?;
         Some(AreaHit { addr, place: Place::Freed, area, behind: None })
     }
 
-    /// The area whose pages, or the unmapped rest of whose last unit, hold `page`.
-    pub(super) fn area_below(&self, memory: &Memory<P, B>, page: usize) -> Option<AreaInfo> {
+    /// The area whose pages, or the unmapped rest of whose last unit, hold `page`. With several CPUs the lock of the tables
+    /// is held for a batch of pages at a time.
+    pub(super) fn area_below(&self, memory: &Memory<P, B>, page: usize, hold: Hold) -> Option<AreaInfo> {
         let mut at = page;
         let mut absent = 0;
         while self.holds(at) {
-            match self.walk(memory, at) {
-                Walk::Guard(id) => {
-                    // SAFETY: as in `find_hit`.
-                    let area = unsafe { &*memory.area(id) }.info();
-                    return (page <= end(&area, B::PAGE_SIZE) + (Self::UNIT_PAGES - 1) * B::PAGE_SIZE).then_some(area);
+            let _held = self.look(memory, hold).ok()?;
+            for _ in 0..BATCH {
+                match self.walk(memory, at) {
+                    Walk::Guard(id) => {
+                        // SAFETY: as in `find_hit`.
+                        let area = unsafe { &*memory.area(id) }.info();
+                        let last = end(&area, B::PAGE_SIZE) + (Self::UNIT_PAGES - 1) * B::PAGE_SIZE;
+                        return (page <= last).then_some(area);
+                    }
+                    Walk::Mapped(mapping) => {
+                        absent = 0;
+                        // To the start of a large entry at once.
+                        at &= !(mapping.pages as usize * B::PAGE_SIZE - 1);
+                    }
+                    // Behind an area at most one unit, less its guard and one page, is unmapped.
+                    Walk::Absent if absent == Self::UNIT_PAGES => return None,
+                    Walk::Absent => absent += 1,
                 }
-                Walk::Mapped(mapping) => {
-                    absent = 0;
-                    // To the start of a large entry at once.
-                    at &= !(mapping.pages as usize * B::PAGE_SIZE - 1);
+                at = at.wrapping_sub(B::PAGE_SIZE);
+                if !self.holds(at) {
+                    break;
                 }
-                // Behind an area at most one unit, less its guard and one page, is unmapped.
-                Walk::Absent if absent == Self::UNIT_PAGES => return None,
-                Walk::Absent => absent += 1,
             }
-            at = at.wrapping_sub(B::PAGE_SIZE);
         }
         None
     }
@@ -110,6 +136,14 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             tally.frames += if area.kind == AreaKind::Alloc { area.pages as usize } else { 0 };
             id = area.next;
         }
+        let late = self.tally_late(memory, |id| {
+            // SAFETY: as above.
+            let area = unsafe { &*memory.area(id) };
+            tally.records += 1;
+            units += self.units_of(area.addr & !(B::PAGE_SIZE - 1), area.pages as usize).1;
+            ioremaps += usize::from(area.is_listed());
+        });
+        tally.unflushed = late;
         while let Some(area) = self.next_area(memory, from) {
             tally.areas += 1;
             ioremaps += usize::from(area.kind == AreaKind::Ioremap);
@@ -147,6 +181,35 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
         Ok(tally)
     }
+}
+
+/// How a lock is come by.
+#[derive(Clone, Copy)]
+pub(super) enum Hold {
+    /// By waiting.
+    Wait,
+    /// For a moment only: this CPU itself may have it, and have been interrupted by a fault.
+    Try,
+}
+
+/// The lock of the tables, if one is needed; an error when it was not to be had.
+type Look<'a, P> = Result<Option<Guard<'a, <P as Platform>::Lock, Ioremaps>>, ()>;
+
+/// How often a lock is tried for: much longer than any is held.
+const TRIES: usize = 1 << 20;
+
+fn try_for<'a, P: Platform, B: PageTable, T>(
+    memory: &Memory<P, B>,
+    lock: &'a Locked<P::Lock, T>,
+) -> Result<Guard<'a, P::Lock, T>, ()> {
+    for _ in 0..TRIES {
+        if let Some(guard) = lock.try_lock() {
+            return Ok(guard);
+        }
+        memory.poll(|range| memory.backend.flush(range.unwrap_or(EVERYTHING)));
+        core::hint::spin_loop();
+    }
+    Err(())
 }
 
 /// One past the last page of an area.

@@ -9,22 +9,27 @@ use crate::fault::FaultClass;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
+use crate::smp::Reach;
 use core::ptr::NonNull;
 
 /// The most slots: what one lowest table with pages of 4 KiB reaches.
 const SLOTS: usize = 512;
 
 /// Which slots are taken. A slot is taken from before its entry is written until after its flush.
-pub(super) struct KmapSlots([Word; SLOTS >> WORD_SHIFT]);
+pub(super) struct KmapSlots {
+    taken: [Word; SLOTS >> WORD_SHIFT],
+    /// Those of the taken that are empty, and could not be flushed everywhere yet.
+    late: [Word; SLOTS >> WORD_SHIFT],
+}
 
 impl KmapSlots {
     pub(super) const fn new() -> Self {
-        KmapSlots([0; SLOTS >> WORD_SHIFT])
+        KmapSlots { taken: [0; SLOTS >> WORD_SHIFT], late: [0; SLOTS >> WORD_SHIFT] }
     }
 
     /// The lowest free one below `slots`.
     fn take(&mut self, slots: usize) -> Option<usize> {
-        let (i, word) = self.0.iter_mut().enumerate().find(|(_, word)| **word != Word::MAX)?;
+        let (i, word) = self.taken.iter_mut().enumerate().find(|(_, word)| **word != Word::MAX)?;
         let slot = (i << WORD_SHIFT) + lowest(!*word);
         if slot >= slots {
             return None;
@@ -34,11 +39,12 @@ impl KmapSlots {
     }
 
     fn give(&mut self, slot: usize) {
-        self.0[slot >> WORD_SHIFT] &= !(1 << (slot & WORD_MASK));
+        self.taken[slot >> WORD_SHIFT] &= !(1 << (slot & WORD_MASK));
     }
 
+    /// True for one with an entry.
     fn is_taken(&self, slot: usize) -> bool {
-        self.0[slot >> WORD_SHIFT] & 1 << (slot & WORD_MASK) != 0
+        (self.taken[slot >> WORD_SHIFT] & !self.late[slot >> WORD_SHIFT]) & 1 << (slot & WORD_MASK) != 0
     }
 }
 
@@ -108,10 +114,29 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             return Err(FreeError::DoubleFree);
         }
         let range = Self::slot_range(window, slot);
-        backend.flush(range);
-        memory.platform.flush_remote(range);
-        self.kmaps.lock().give(slot);
+        let reach = memory.flush_everywhere(range);
+        let mut slots = self.kmaps.lock();
+        if reach == Reach::All {
+            slots.give(slot);
+        } else {
+            slots.late[slot >> WORD_SHIFT] |= 1 << (slot & WORD_MASK);
+        }
         Ok(())
+    }
+
+    /// Flushes the slots that could not be when they were given back, and makes them free.
+    pub(super) fn flush_late_slots(&self, memory: &Memory<P, B>) {
+        let late = self.kmaps.lock().late;
+        if late.iter().all(|word| *word == 0) || memory.flush_everywhere(memory.backend.kmap_window()) != Reach::All {
+            return;
+        }
+        let mut slots = self.kmaps.lock();
+        for (i, late) in late.into_iter().enumerate() {
+            // Some may have been made free by another CPU meanwhile, and taken again.
+            let here = late & slots.late[i];
+            slots.taken[i] &= !here;
+            slots.late[i] &= !here;
+        }
     }
 
     /// How many slots are taken.

@@ -30,7 +30,7 @@ use crate::manager::boot_alloc;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::unflushed::{TableReserve, Tables};
+use crate::vmalloc::unflushed::{Late, TableReserve, Tables};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -57,6 +57,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     alias_changes: Locked<P::Lock, usize>,
     /// Guards the page tables of the window of `kmap`, too.
     kmaps: Locked<P::Lock, kmap::KmapSlots>,
+    /// What could not be flushed, with several CPUs.
+    pub(super) late: Late<P::Lock>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -129,6 +131,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         executed: Locked::new(0),
         alias_changes: Locked::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),
+        late: Late::new(),
         backend: PhantomData,
     };
 
@@ -158,11 +161,13 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
 
     #[inline(always)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
-        self.build_alloc(memory, request).map_err(|error| match error {
+        let area = self.build_alloc(memory, request).map_err(|error| match error {
             MmError::Alloc(error) => error,
             // The range is ours and fresh, so the walker cannot refuse it: its tables are damaged.
             _ => AllocError::NoAddressSpace,
-        })
+        })?;
+        self.settle_way(memory, area.as_ptr().addr());
+        Ok(area)
     }
 
     #[inline]
@@ -178,7 +183,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         cache: CacheMode,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        self.build_ioremap(memory, phys, size, cache, caller)
+        let area = self.build_ioremap(memory, phys, size, cache, caller)?;
+        self.settle_way(memory, area.as_ptr().addr());
+        Ok(area)
     }
 
     fn vmap(
@@ -189,7 +196,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         uses: AreaUses,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        self.build_map(memory, frames, prot, uses, caller)
+        let area = self.build_map(memory, frames, prot, uses, caller)?;
+        self.settle_way(memory, area.as_ptr().addr());
+        Ok(area)
     }
 
     fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<Withdrawn, FreeError> {
@@ -275,6 +284,17 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
 
     fn kunmap(&self, memory: &Memory<P, B>, addr: usize) -> Result<(), FreeError> {
         self.unmap_slot(memory, addr)
+    }
+
+    fn flush_here(&self, memory: &Memory<P, B>, range: Option<VirtRange>) {
+        memory.backend.flush(range.unwrap_or(crate::smp::EVERYTHING));
+    }
+
+    fn release_late(&self, memory: &Memory<P, B>) {
+        if P::CPUS > 1 {
+            self.flush_late(memory);
+            self.flush_late_slots(memory);
+        }
     }
 
     fn drain(&self, memory: &Memory<P, B>) {

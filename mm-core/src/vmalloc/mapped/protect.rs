@@ -4,6 +4,7 @@
 //! becomes read-only, in 4 KiB entries, so that it can become writable again one by one without memory; and it does only
 //! when the page is not executable any more, and every TLB knows.
 
+use super::inspect::Hold;
 use super::{BATCH, Mapped};
 use crate::addr::{PageRange, Pfn, VirtAddr, VirtRange};
 use crate::backend::{Join, MapError, PageTable, Walk};
@@ -12,6 +13,7 @@ use crate::frame::FrameKind;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::Prot;
+use crate::smp::Reach;
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
 use crate::vmalloc::unflushed::Tables;
 
@@ -23,7 +25,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         pages: usize,
         prot: Prot,
     ) -> Result<(), MmError> {
-        let area = if self.holds(addr) { self.area_below(memory, addr) } else { None }.ok_or(MmError::NotMapped)?;
+        if !memory.may_flush() {
+            return Err(MmError::Unsupported);
+        }
+        let area = if self.holds(addr) { self.area_below(memory, addr, Hold::Wait) } else { None }
+            .ok_or(MmError::NotMapped)?;
         let behind = ((addr - area.addr.min(addr)) >> B::PAGE_SHIFT).checked_add(pages);
         if area.kind != AreaKind::Alloc || addr < area.addr || behind.is_none_or(|end| end > area.pages as usize) {
             return Err(MmError::NotMapped);
@@ -48,16 +54,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             }
             return Err(error);
         }
-        self.flush_all(memory, range);
-        if before && !prot.executable() {
+        // A CPU that did not answer may still execute them: then their aliases stay read-only.
+        if self.flush_all(memory, range) && before && !prot.executable() {
             self.unseal(memory, range, &mut tables);
         }
         Ok(())
     }
 
-    fn flush_all(&self, memory: &Memory<P, B>, range: VirtRange) {
-        memory.backend.flush(range);
-        memory.platform.flush_remote(range);
+    /// False when a CPU did not answer, which was told.
+    fn flush_all(&self, memory: &Memory<P, B>, range: VirtRange) -> bool {
+        memory.flush_everywhere(range) == Reach::All
     }
 
     /// The large entry that `at` is in, if it is in one: its first address, and what it allows.
@@ -174,8 +180,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             self.set_entries(memory, VirtRange { start: at, end }, Prot::Read, tables)?;
             at = end;
         }
-        self.flush_all(memory, alias);
-        Ok(())
+        // A CPU that did not answer may still write through the alias.
+        if self.flush_all(memory, alias) { Ok(()) } else { Err(MmError::Unsupported) }
     }
 
     /// The aliases of the frames behind `range` that no page makes executable become writable again.
@@ -252,7 +258,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 Join::Same => from += BATCH,
                 Join::Joined(table) => {
                     let bytes = B::LARGE_PAGES as usize * B::PAGE_SIZE;
-                    self.flush_all(memory, VirtRange { start: at, end: at + bytes });
+                    if !self.flush_all(memory, VirtRange { start: at, end: at + bytes }) {
+                        return self.abandon_table(memory, table);
+                    }
                     memory.zero(PageRange { start: table, count: 1 });
                     self.give_table(memory, table);
                     return;

@@ -208,6 +208,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[cold]
     #[inline(never)]
     fn forget_way(&self, memory: &Memory<P, B>, at: usize) {
+        if P::CPUS > 1 {
+            // The others cannot be asked under a lock: who maps something there meanwhile does.
+            self.note_unlinked(memory);
+        }
         memory.backend.flush(VirtRange { start: at, end: at + B::PAGE_SIZE });
     }
 }
