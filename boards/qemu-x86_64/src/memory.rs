@@ -33,7 +33,7 @@ const BOOT_REACH: u64 = 4 << 30;
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
 
-/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts. Called once, by `entry!` or by a
+/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts, and with feature `smp` the other CPUs. Called once, by `entry!` or by a
 /// suite's setup.
 ///
 /// # Panics
@@ -52,6 +52,8 @@ pub fn init() {
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &Config::new(&ZONES, VMALLOC)) }.expect("the manager takes over the RAM");
     start_tasks();
+    #[cfg(feature = "smp")]
+    crate::cpus::start(root);
 }
 
 /// Copies bytes of one page of RAM.
