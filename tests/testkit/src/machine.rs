@@ -87,6 +87,7 @@ struct State {
     current: AtomicUsize,
     page_flushes: AtomicU64,
     whole_flushes: AtomicU64,
+    deaf: AtomicBool,
     watched: AtomicBool,
     watcher: Mutex<Option<Watcher>>,
 }
@@ -109,6 +110,7 @@ impl<const PAE: bool> SimMachine<PAE> {
             current: AtomicUsize::new(0),
             page_flushes: AtomicU64::new(0),
             whole_flushes: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             watcher: Mutex::new(None),
         };
@@ -205,12 +207,21 @@ impl<const PAE: bool> SimMachine<PAE> {
 
     /// Flushes `range`, page by page, on all CPUs but the current one: what a shootdown does.
     pub fn flush_others(&self, range: VirtRange) {
+        if self.state.deaf.load(Ordering::Relaxed) {
+            return;
+        }
         let current = self.current();
         for (number, cpu) in self.cpus().iter_mut().enumerate() {
             if number != current {
                 (range.start & !0xfff..range.end).step_by(4096).for_each(|page| cpu.flush_page(page));
             }
         }
+    }
+
+    /// A seeded bug: from now on no CPU flushes anything, whatever it is told. What a test says of stale translations must
+    /// fail then.
+    pub fn break_flushes(&self) {
+        self.state.deaf.store(true, Ordering::Relaxed);
     }
 
     /// How often one page, and how often everything, was flushed.
@@ -307,11 +318,17 @@ unsafe impl<const PAE: bool> Machine for SimMachine<PAE> {
 
     fn flush_page(&self, virt: usize) {
         self.state.page_flushes.fetch_add(1, Ordering::Relaxed);
+        if self.state.deaf.load(Ordering::Relaxed) {
+            return;
+        }
         self.with_cpu(|cpu, _| cpu.flush_page(virt));
     }
 
     fn flush_all(&self) {
         self.state.whole_flushes.fetch_add(1, Ordering::Relaxed);
+        if self.state.deaf.load(Ordering::Relaxed) {
+            return;
+        }
         self.with_cpu(|cpu, _| cpu.flush_all());
     }
 
