@@ -108,9 +108,10 @@ pub fn suites(board: &Board, package: &str, only: Option<&str>, defmt: bool) -> 
     let mut command = cargo();
     command.args(["test", "--no-run", "--package", package]);
     match only {
-        Some(suite) => command.args(["--test", suite]),
-        None => command.arg("--tests"),
-    };
+        Some(suite) => _ = command.args(["--test", suite]),
+        None if board.is_whole() => _ = command.arg("--tests"),
+        None => _ = command.args(board.suites.iter().flat_map(|suite| ["--test", suite])),
+    }
     if !board.is_host() {
         command.arg("--release");
     }

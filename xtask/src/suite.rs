@@ -176,15 +176,22 @@ fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Optio
     let named = options.named();
     let workspace = Workspace::read()?;
     for package in [SUITES, EXAMPLES_C] {
-        let Some(suite) = named.filter(|suite| workspace.package(package).is_ok_and(|own| own.has_suite(suite))) else {
-            continue;
+        let runs = |suite: &&str| {
+            (board.is_whole() || board.suites.contains(suite))
+                && workspace.package(package).is_ok_and(|own| own.has_suite(suite))
         };
-        compilers::provide(board)?;
+        let Some(suite) = named.filter(runs) else { continue };
+        if package == EXAMPLES_C {
+            compilers::provide(board)?;
+        }
         return Ok((cargo::suites(board, package, Some(suite), options.defmt)?, None));
     }
     let mut suites = cargo::suites(board, SUITES, None, options.defmt)?;
     if suites.is_empty() {
         bail!("{SUITES} has no suite for {}", board.name);
+    }
+    if !board.is_whole() {
+        return Ok((suites, None));
     }
     // Without a C compiler for the board the others are run all the same.
     let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, None, options.defmt));
@@ -194,7 +201,8 @@ fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Optio
 
 /// The demos that the options choose and that run on the board, as tests called `demo::<name>`. Names the others.
 fn demos(board: &'static Board, options: &Options, failures: &Arc<Mutex<Vec<String>>>) -> Result<Vec<Trial>> {
-    let chosen = |demo: &&Demo| options.chooses(&format!("{DEMO}{}", demo.name)) && !options.ignored;
+    let chosen =
+        |demo: &&Demo| board.is_whole() && options.chooses(&format!("{DEMO}{}", demo.name)) && !options.ignored;
     let (excused, chosen): (Vec<&Demo>, Vec<&Demo>) =
         DEMOS.iter().filter(chosen).partition(|demo| demo.excuse(board).is_some());
     for demo in excused {
