@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::reclaim::{Shrinkers, Turn};
 use crate::slab::{CacheState, ClassHooks, ClassStates, ClassTable, MAX_CLASSES, Slabs};
 use crate::vmalloc::{AreaFamily, AreaList};
-use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
+use crate::zone::{MAX_ZONES, Tuning, ZoneKind, ZoneSpec, Zones};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
 pub const MAX_REGIONS: usize = 12;
@@ -98,7 +98,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
+    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
@@ -113,9 +113,27 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         {
             return Err(MmError::Inval);
         }
+        // What has no kernel address is HIGHMEM: requests for any other kind rely on one.
+        let lowmem_end = self.memory.backend.lowmem_end();
+        let mut below = 0;
+        for zone in config.zones {
+            let past =
+                |range: &crate::addr::PhysRange| range.end.min(zone.end) > lowmem_end.max(range.start.max(below));
+            if zone.kind != ZoneKind::HighMem && ram.free().iter().any(past) {
+                return Err(MmError::Inval);
+            }
+            below = zone.end;
+        }
         // Descriptors are named by 32 bits of physical address; without any low enough, nothing could be allocated.
         if ram.free().first().is_some_and(|range| range.start >= META_REACH) {
             return Err(MmError::BadRange);
+        }
+        #[cfg(feature = "debug-pagealloc")]
+        for range in ram.free() {
+            let [start, end] = [range.start, range.end].map(|at| (at >> B::PAGE_SHIFT) as u32);
+            if !self.memory.can_hide(crate::addr::Pfn(start), (end - start) as usize) {
+                return Err(MmError::Unsupported);
+            }
         }
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
         self.place_regions(ram, &plan)?;
@@ -208,7 +226,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 #[cfg(feature = "page-poison")]
                 if self.memory.poisons() {
-                    self.memory.poison(crate::addr::Pfn(from), (to - from) as usize);
+                    self.memory.put_away(crate::addr::Pfn(from), (to - from) as usize);
                 }
                 let mut zone = self.memory.zones.zone(region.zone()).lock();
                 // SAFETY: the zone's lock is held, and this is the only reference.
