@@ -85,6 +85,26 @@ unsafe impl<M: Machine> Backend for X86<M> {
         self.machine.lowmem_end()
     }
 
+    const CAN_HIDE: bool = true;
+
+    fn can_hide(&self, run: PageRange) -> bool {
+        crate::direct::is_in_pages(&self.machine, run)
+    }
+
+    fn can_reach(&self, pfn: Pfn) -> bool {
+        crate::direct::has(&self.machine, pfn)
+    }
+
+    unsafe fn hide(&self, run: PageRange) {
+        // SAFETY: by the caller.
+        unsafe { crate::direct::hide(&self.machine, run) };
+    }
+
+    unsafe fn show(&self, run: PageRange) {
+        // SAFETY: by the caller.
+        unsafe { crate::direct::show(&self.machine, run) };
+    }
+
     #[inline(always)]
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
         let phys = u64::from(pfn.0) << Self::PAGE_SHIFT;

@@ -16,6 +16,7 @@ use crate::vmalloc::AreaFamily;
 ///   number that is no frame of that RAM.
 /// - With `DIRECT_IS_LINEAR`, `direct_ptr(p)` is `direct_ptr(0).wrapping_add(p)`, which is as good a pointer.
 /// - `direct_ptr` keeps the alignment of physical addresses up to the size of the largest block.
+/// - Pointers into frames that are hidden, by `hide`, may not be used until they are shown.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
     /// log2 of the page size in bytes.
@@ -54,6 +55,43 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     #[inline]
     fn lowmem_end(&self) -> u64 {
         u64::MAX
+    }
+
+    /// True when frames can be taken out of the direct map, where it is in entries of single pages.
+    const CAN_HIDE: bool = false;
+
+    /// True when [`hide`](Self::hide) can take out each of these frames, which have a kernel address.
+    fn can_hide(&self, run: PageRange) -> bool {
+        let _ = run;
+        false
+    }
+
+    /// True when the direct map has this frame, which has a kernel address, now. Takes no lock.
+    fn can_reach(&self, pfn: Pfn) -> bool {
+        let _ = pfn;
+        true
+    }
+
+    /// Takes frames out of the direct map, and what this CPU remembers of it; those that are out stay so. Tables stay as
+    /// they are, so that it cannot fail.
+    ///
+    /// Context: any, also under a lock. Cost: one entry and one flush for each page.
+    ///
+    /// # Safety
+    /// [`can_hide`](Self::can_hide) said yes. Nobody uses the frames, nor changes how they are mapped, meanwhile; nobody
+    /// reaches them until they are shown.
+    unsafe fn hide(&self, run: PageRange) {
+        let _ = run;
+    }
+
+    /// Puts frames into the direct map again, writable and not executable; those that are there stay so.
+    ///
+    /// Context and cost: as [`hide`](Self::hide), without the flushes.
+    ///
+    /// # Safety
+    /// As for `hide`.
+    unsafe fn show(&self, run: PageRange) {
+        let _ = run;
     }
 
     /// Runs `f` with a pointer to the frame, which may be HIGHMEM. The pointer is dead when `f` returns.

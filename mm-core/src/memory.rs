@@ -347,11 +347,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.zones.give(region, frame, pfn, admit, &self.waiting, |zone| self.hand_over(region.zone(), zone))
     }
 
-    /// True when free pages are poisoned, so that none may come or go by a path that does not look at it.
+    /// True when free pages are poisoned or hidden, so that none may come or go by a path that does not look at it.
     #[inline(always)]
     pub(crate) fn poisons(&self) -> bool {
         #[cfg(feature = "page-poison")]
-        return self.is_poisoning();
+        return self.is_poisoning() || self.is_hiding();
         #[cfg(not(feature = "page-poison"))]
         false
     }

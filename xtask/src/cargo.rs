@@ -106,7 +106,13 @@ pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
 /// Boards run what is shipped, release code; the host adds the checks of a debug build.
 pub fn suites(board: &Board, package: &str, defmt: bool) -> Result<Vec<Program>> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--package", package, "--tests"]);
+    command.args(["test", "--no-run", "--package", package]);
+    if board.is_whole() {
+        command.arg("--tests");
+    }
+    for suite in board.suites {
+        command.args(["--test", suite]);
+    }
     if !board.is_host() {
         command.arg("--release");
     }

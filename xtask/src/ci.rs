@@ -49,10 +49,10 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.suites(board, &Options::default());
     }
     round.part("sizes", "cargo xtask size", || size::size(None, None).map(|()| Totals::one()));
-    for board in &boards {
+    for board in boards.iter().filter(|board| board.is_whole()) {
         round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
     }
-    for board in &boards {
+    for board in boards.iter().filter(|board| board.is_whole()) {
         for machine in other_machines(board) {
             round.demo(run::Options {
                 machine: Some((*machine).to_owned()),
@@ -61,7 +61,7 @@ pub fn ci(long: bool) -> Result<Totals> {
         }
     }
     if long {
-        for board in boards.iter().filter(|board| !board.is_host()) {
+        for board in boards.iter().filter(|board| !board.is_host() && board.is_whole()) {
             round.suites(board, &Options { defmt: true, ..Options::default() });
             for machine in other_machines(board) {
                 round.suites(board, &Options { machine: Some((*machine).to_owned()), ..Options::default() });
@@ -152,10 +152,13 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
         for defmt in [false, true] {
             let place = format!("{}{}", board.name, with(defmt, "defmt"));
             let mut command = cargo_command();
-            command.args(["clippy", "--package", "rtmm-tests", "--package", EXAMPLES_C, "--lib", "--tests"]);
+            command.args(["clippy", "--package", "rtmm-tests", "--lib", "--tests"]);
+            if board.is_whole() {
+                command.args(["--package", EXAMPLES_C]);
+            }
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the suites for {place}"), command));
-            if board.is_host() {
+            if board.is_host() || !board.is_whole() {
                 continue;
             }
             let mut command = cargo_command();
@@ -196,7 +199,7 @@ fn docs(workspace: &Workspace) -> Vec<(String, Command)> {
         host_packages(&mut command, workspace, mmu);
         commands.push((format!("documentation of the libraries{}", with(mmu, "page tables")), command));
     }
-    for board in BOARDS.iter().filter(|board| !board.is_host()) {
+    for board in BOARDS.iter().filter(|board| !board.is_host() && board.is_whole()) {
         let mut command = cargo_command();
         command.args(["doc", "--no-deps", "--package", &format!("board-{}", board.family)]);
         command.args(["--target", board.target.unwrap_or_default()]);

@@ -168,6 +168,9 @@ fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Optio
     if suites.is_empty() {
         bail!("{SUITES} has no suite for {}", board.name);
     }
+    if !board.is_whole() {
+        return Ok((suites, None));
+    }
     // Without a C compiler for the board the others are run all the same.
     let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
     let missing = in_c.map(|more| suites.extend(more)).err();
@@ -176,7 +179,8 @@ fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Optio
 
 /// The demos that the options choose and that run on the board, as tests called `demo::<name>`. Names the others.
 fn demos(board: &'static Board, options: &Options, failures: &Arc<Mutex<Vec<String>>>) -> Result<Vec<Trial>> {
-    let chosen = |demo: &&Demo| options.chooses(&format!("{DEMO}{}", demo.name)) && !options.ignored;
+    let chosen =
+        |demo: &&Demo| board.is_whole() && options.chooses(&format!("{DEMO}{}", demo.name)) && !options.ignored;
     let (excused, chosen): (Vec<&Demo>, Vec<&Demo>) =
         DEMOS.iter().filter(chosen).partition(|demo| demo.excuse(board).is_some());
     for demo in excused {

@@ -17,7 +17,7 @@ pub mod rig;
 mod tables;
 
 pub use cpu::{Access, Fault, MemoryType, Seen};
-pub use machine::{SimConfig, SimMachine, SimPae};
+pub use machine::{Entries, SimConfig, SimMachine, SimPae};
 pub use platform::TestPlatform;
 pub use ram::Ram;
 pub use tables::SimTables;

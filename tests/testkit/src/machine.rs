@@ -20,6 +20,17 @@ pub struct SimConfig {
     pub lowmem_end: u64,
     /// Where the direct map starts in the tables.
     pub direct_base: usize,
+    /// The entries of the direct map.
+    pub entries: Entries,
+}
+
+/// The entries a direct map is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entries {
+    /// Large ones where possible.
+    Large,
+    /// Of single pages.
+    Pages,
 }
 
 /// Where `Hw` has the direct map; on a 32-bit host, where PAE kernels have it.
@@ -45,6 +56,7 @@ impl SimConfig {
             phys_bits: 46,
             lowmem_end: u64::MAX,
             direct_base: DIRECT_BASE,
+            entries: Entries::Large,
         }
     }
 
@@ -111,8 +123,12 @@ impl<const PAE: bool> SimMachine<PAE> {
     /// # Panics
     /// If the tables cannot be built.
     pub fn boot(&self, window: VirtRange, take: &mut dyn FnMut() -> Option<Pfn>) -> Pfn {
+        let build = match self.state.config.entries {
+            Entries::Large => kernel::build,
+            Entries::Pages => kernel::build_in_pages,
+        };
         // SAFETY: the caller gives frames of this machine's RAM that nobody uses; all RAM is within reach.
-        let root = unsafe { kernel::build(self, &[], &self.state.config.ram, window, take) }.expect("kernel tables");
+        let root = unsafe { build(self, &[], &self.state.config.ram, window, take) }.expect("kernel tables");
         for cpu in 0..self.state.config.cpus {
             self.run_on(cpu);
             // SAFETY: `root` was just built; the program runs on the host.
