@@ -222,7 +222,7 @@ fn a_look_at_the_tables_sees<const PAE: bool>() {
     // The last page of one and the first of the other, in another mode.
     let other = PageRange { start: Pfn(0xf_0001), count: 2 };
     rig.map(at + 16 * PAGE, other, Prot::ReadWrite, CacheMode::WriteCombining).unwrap();
-    assert_eq!(look(&rig), (Some(0xf_0001_000), None, None));
+    assert_eq!(look(&rig), (Some(0xf000_1000), None, None));
     rig.unmap(at + 16 * PAGE, 2, 2);
     // RAM, which the direct map has write-back.
     rig.map(at + 16 * PAGE, PageRange { start: Pfn(0x101), count: 1 }, Prot::Read, CacheMode::WriteThrough).unwrap();
