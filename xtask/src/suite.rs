@@ -60,6 +60,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// The suite that the filter begins with, by its whole name.
+    fn named(&self) -> Option<&str> {
+        self.filter.as_ref()?.split_once("::").map(|(suite, _)| suite)
+    }
+
     /// Whether nothing but demos can be meant.
     fn is_demo(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.starts_with(DEMO))
@@ -74,6 +79,9 @@ impl Options {
     /// These options for the further run that a board asks for, unless they choose the RAM themselves.
     pub fn again(&self, board: &Board) -> Option<Options> {
         let again = board.qemu.and_then(|qemu| qemu.again).filter(|_| self.ram.is_none())?;
+        if self.named().is_some_and(|suite| suite != again.suite) {
+            return None;
+        }
         Some(Options {
             ram: Some(again.ram.to_owned()),
             suite: Some(again.suite.to_owned()),
@@ -164,7 +172,21 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
 
 /// Builds the suites in Rust and in C, the error being why there are none in C.
 fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Option<anyhow::Error>)> {
-    let mut suites = cargo::suites(board, SUITES, options.defmt)?;
+    // A filter that begins with a suite's whole name means no other.
+    let named = options.named();
+    let workspace = Workspace::read()?;
+    for package in [SUITES, EXAMPLES_C] {
+        let runs = |suite: &&str| {
+            (board.is_whole() || board.suites.contains(suite))
+                && workspace.package(package).is_ok_and(|own| own.has_suite(suite))
+        };
+        let Some(suite) = named.filter(runs) else { continue };
+        if package == EXAMPLES_C {
+            compilers::provide(board)?;
+        }
+        return Ok((cargo::suites(board, package, Some(suite), options.defmt)?, None));
+    }
+    let mut suites = cargo::suites(board, SUITES, None, options.defmt)?;
     if suites.is_empty() {
         bail!("{SUITES} has no suite for {}", board.name);
     }
@@ -172,7 +194,7 @@ fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Optio
         return Ok((suites, None));
     }
     // Without a C compiler for the board the others are run all the same.
-    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
+    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, None, options.defmt));
     let missing = in_c.map(|more| suites.extend(more)).err();
     Ok((suites, missing))
 }
@@ -305,6 +327,8 @@ mod tests {
         let again = Options::default().again(board).unwrap();
         let expected = "cargo xtask test --board qemu-x86_64 --mem 5G --word past-4g --exact far_frames::tests::a";
         assert_eq!(rerun(board, "far_frames::tests::a", &again), expected);
+        let other = Options { filter: Some("c_calls::".into()), ..Options::default() };
+        assert!(other.again(board).is_none());
         assert!(again.again(board).is_none() && Options::default().again(Board::named("host").unwrap()).is_none());
     }
 }
