@@ -202,7 +202,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => error,
             result => return result,
         };
-        let error = if self.flush_deferred() == 0 { Err(error) } else { attempt() };
+        let lacks = match error {
+            MmError::Alloc(error) => error,
+            _ => AllocError::NoMemory,
+        };
+        let error = if self.free_put_off(lacks) { attempt() } else { Err(error) };
         match error {
             Err(MmError::Alloc(error)) => {
                 let again = || match attempt() {

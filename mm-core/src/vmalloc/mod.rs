@@ -263,6 +263,12 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
         let _ = memory;
     }
 
+    /// Gives back the address space the family keeps; false when it kept none.
+    fn free_addresses(&self, memory: &Memory<P, B>) -> bool {
+        let _ = memory;
+        false
+    }
+
     /// Gives back what the family keeps.
     fn drain(&self, memory: &Memory<P, B>);
 

@@ -189,12 +189,43 @@ fn any_step_may_fail<const PAE: bool>(mm: &PagedMm<PAE>) {
             break;
         }
     }
-    // Address space, twice, the record, the page table.
-    assert!(failures >= 4, "{failures}");
+    // Address space, the record, the page table; without room for a block it is an area.
+    assert!(failures >= 3, "{failures}");
     free(mm, given);
 }
 
 #[test]
 fn any_step_of_the_first_mapping_may_fail() {
     on_both(any_step_may_fail, any_step_may_fail);
+}
+
+fn empty_blocks_give_way<const PAE: bool>(mm: &PagedMm<PAE>) {
+    let given = frames(mm, 1);
+    let whole = mm.vmap(&given, Prot::ReadWrite).unwrap().as_ptr();
+    mm.vunmap(whole).unwrap();
+    let units = || -> Vec<*mut u8> {
+        std::iter::from_fn(|| mm.vmap(&given, Prot::ReadWrite).ok().map(|at| at.as_ptr())).collect()
+    };
+    let all = units();
+    all.iter().for_each(|at| mm.vunmap(*at).unwrap());
+    // A block that is kept.
+    let at = mm.vm_map_ram(&given).unwrap().as_ptr();
+    mm.vm_unmap_ram(at, 1).unwrap();
+    let again = units();
+    assert_eq!(again.len(), all.len(), "what is kept stands in nobody's way");
+    // A block needs more than a piece of address space, a mapping does not.
+    mm.vunmap(again[3]).unwrap();
+    assert_eq!(mm.vm_map_ram(&given).unwrap().as_ptr(), again[3]);
+    mm.vm_unmap_ram(again[3], 1).unwrap();
+    let again: Vec<_> = again.iter().copied().enumerate().filter(|(i, _)| *i != 3).map(|(_, at)| at).collect();
+    let last = mm.vmap(&given, Prot::ReadWrite).unwrap();
+    assert_eq!(mm.vm_map_ram(&given), Err(MmError::Alloc(AllocError::NoAddressSpace)));
+    mm.vunmap(last.as_ptr()).unwrap();
+    again.iter().for_each(|at| mm.vunmap(*at).unwrap());
+    free(mm, given);
+}
+
+#[test]
+fn blocks_that_are_kept_give_way_to_areas() {
+    on_both(empty_blocks_give_way, empty_blocks_give_way);
 }

@@ -336,6 +336,10 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         }
     }
 
+    fn free_addresses(&self, memory: &Memory<P, B>) -> bool {
+        self.free_blocks(memory)
+    }
+
     fn drain(&self, memory: &Memory<P, B>) {
         self.free_blocks(memory);
         self.free_spares(memory);

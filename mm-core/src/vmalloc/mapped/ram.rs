@@ -8,7 +8,7 @@ use super::layout::Layout;
 use super::{BATCH, Mapped};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{MapFrames, PageTable, TableFrames, Walk};
-use crate::error::{FreeError, MmError};
+use crate::error::{AllocError, FreeError, MmError};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::memory::Memory;
@@ -268,7 +268,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// Makes another block; false when there are as many as there may be.
+    /// Makes another block; false when there are as many as there may be, or no place is left that is large enough.
     #[cold]
     #[inline(never)]
     fn make_block(&self, memory: &Memory<P, B>, caller: &'static Location<'static>) -> Result<bool, MmError> {
@@ -277,7 +277,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             return Ok(false);
         }
         // Aligned to more than its units, it has all its entries in one table.
-        let (addr, record) = self.take_room(memory, SLOTS, Layout::Whole)?;
+        let (addr, record) = match self.take_room(memory, SLOTS, Layout::Whole) {
+            Err(AllocError::NoAddressSpace) => return Ok(false),
+            room => room?,
+        };
         let mut area = Area::new(addr, SLOTS << B::PAGE_SHIFT, SLOTS as u32, AreaKind::Map, caller);
         area.uses = AreaUses::RAM;
         Self::fill_record(memory, record, area);
@@ -307,8 +310,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         Ok(true)
     }
 
-    /// Gives back the blocks in which nothing is mapped.
-    pub(super) fn free_blocks(&self, memory: &Memory<P, B>) {
+    /// Gives back the blocks in which nothing is mapped; false when there was none.
+    pub(super) fn free_blocks(&self, memory: &Memory<P, B>) -> bool {
+        let mut freed = false;
         for number in 0..BLOCKS {
             let mut held = self.tables.lock();
             let Some(block) = held.ram.blocks[number].take_if(|block| block.free == u64::MAX) else { continue };
@@ -319,7 +323,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             }
             drop(held);
             self.tear_down(memory, block.record, AreaKind::Map, 0, 1).flush();
+            freed = true;
         }
+        freed
     }
 
     /// Why another free than that of `vm_map_ram` is refused for an address in a block; `None` outside.
