@@ -19,7 +19,7 @@ pub const PASSES: u32 = 16;
 /// What a waiter wants.
 #[derive(Clone, Copy)]
 pub struct Want {
-    /// How many frames.
+    /// How many frames; 0 when none will do, only an object.
     pub pages: usize,
     /// The highest kind of zone they may come from.
     pub kind: ZoneKind,
