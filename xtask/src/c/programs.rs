@@ -13,12 +13,13 @@ use crate::tools;
 use crate::totals::Totals;
 
 /// What is compiled by every compiler: the drivers, and the tests that run on the boards.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "examples/c/scull/device.c",
     "examples/c/scull/memory.c",
     "examples/c/support/printk.c",
     "capi/tests/calls.c",
     "capi/tests/setup.c",
+    "capi/tests/bare/kernel.c",
 ];
 /// The guides in docs/ with C in them.
 const GUIDES: [&str; 2] = ["from-linux", "from-rtos"];
@@ -78,7 +79,25 @@ pub fn test() -> Result<Totals> {
         }
         count(&mut totals, &format!("scull by {compiler}"), scull(compiler, &place));
     }
+    for (board, package, program, args) in compilers::LINKS {
+        let linked = tools::provide_program(package, program).and_then(|()| kernel(board, program, args, &out));
+        count(&mut totals, &format!("librtmm.a in a kernel for {board}"), linked);
+    }
     Ok(totals)
+}
+
+/// A kernel in C that calls everything links with the library for a board, and lacks nothing.
+fn kernel(board: &str, compiler: &str, args: &[&str], out: &Path) -> Result<()> {
+    let board = Board::named(board)?;
+    tools::provide(&[board])?;
+    let archive = library::build(board)?;
+    let mut command = Command::new(compiler);
+    command.current_dir(cargo::root()).args(args).args(C99).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]);
+    command.args(["-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector", "-nostdlib", "-static"]);
+    command.args(["-I", "capi/include", "-I", "capi/tests", "-Wl,-e,kernel_start"]);
+    command.args(["capi/tests/bare/kernel.c", "capi/tests/calls.c", "capi/tests/setup.c", "-x", "none"]);
+    command.arg(archive).arg("-o").arg(out.join(format!("kernel-{}", board.name)));
+    compilers::run(&mut command).map(drop)
 }
 
 /// What every program is made from, and where it goes.
