@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A kernel in C without a C library, as far as the linker sees it: it calls everything, and brings what librtmm.a asks of
- * whoever links it. That is nothing but the memory functions, and those only where Rust has none of its own.
+ * A kernel in C without a C library: it runs every test, and brings what librtmm.a asks of whoever links it. That is
+ * nothing but the memory functions, and those only where Rust has none of its own.
+ *
+ * With start code beside it (BOOTS) it runs; without, it only shows that it can be linked.
  */
 #include <linux/kernel.h>
 
@@ -74,14 +76,40 @@ size_t strlen(const char *text)
 }
 #endif
 
+#ifdef BOOTS
+void kernel_say(const char *text);
+void kernel_end(bool good);
+#else
+static void kernel_say(const char *text)
+{
+	(void)text;
+}
+
+static void kernel_end(bool good)
+{
+	(void)good;
+	for (;;)
+		continue;
+}
+#endif
+
+/* mps2-an385's PSRAM, and its first UART. */
+#define RAM_START 0x21000000u
+#define RAM_LENGTH ((size_t)4 << 20)
+#define UART_START 0x40004000u
+
 static size_t bugs;
 static struct rtmm_bug last_bug;
+static uint32_t where = RTMM_CONTEXT_TASK;
 
 void check_failed(const char *file, int line, const char *text)
 {
-	(void)file;
 	(void)line;
-	(void)text;
+	kernel_say(file);
+	kernel_say(": not so: ");
+	kernel_say(text);
+	kernel_say("\n");
+	kernel_end(false);
 	for (;;)
 		continue;
 }
@@ -109,7 +137,7 @@ uint32_t check_bug_reason(void)
 
 uint64_t check_mmio_start(void)
 {
-	return 0x10000000;
+	return UART_START;
 }
 
 size_t check_mmio_length(void)
@@ -119,12 +147,12 @@ size_t check_mmio_length(void)
 
 uint64_t check_ram_start(void)
 {
-	return 0x1000000;
+	return RAM_START;
 }
 
 size_t check_ram_length(void)
 {
-	return (size_t)4 << 20;
+	return RAM_LENGTH;
 }
 
 uintptr_t check_window_start(void)
@@ -139,12 +167,14 @@ uintptr_t check_window_end(void)
 
 uint32_t check_context(void)
 {
-	return RTMM_CONTEXT_TASK;
+	return where;
 }
 
 void check_in_interrupt(void (*function)(void))
 {
+	where = RTMM_CONTEXT_ATOMIC;
 	function();
+	where = RTMM_CONTEXT_TASK;
 }
 
 int rtmm_host_printk(const char *format, ...)
@@ -161,9 +191,10 @@ void rtmm_host_panic(const char *file, int line)
 void kernel_start(void);
 void kernel_start(void)
 {
-#define TEST(name) name();
+#define TEST(name)                                                                                                     \
+	kernel_say(#name "\n");                                                                                        \
+	name();
 #include "setup.inc"
 #undef TEST
-	for (;;)
-		continue;
+	kernel_end(true);
 }
