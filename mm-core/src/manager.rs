@@ -184,7 +184,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             at = at.wrapping_add(records + storage);
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {
-                zone.first = i;
+                zone.regions = list.wrapping_add(i);
                 zone.singles = list.wrapping_add(i);
             }
             zone.count += 1;

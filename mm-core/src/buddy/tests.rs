@@ -35,7 +35,7 @@ impl Clone for Owned {
     fn clone(&self) -> Self {
         let mut copy = Owned::with(self.start, self.len, self.buddy.max_order, Vec::clone(&self.storage));
         copy.buddy.top = self.buddy.top;
-        copy.buddy.set_open(self.buddy.open);
+        copy.buddy.set_open(self.buddy.open());
         copy
     }
 }
@@ -197,7 +197,7 @@ impl Pair {
 
     fn check(&mut self) {
         assert_eq!(self.buddy.buddy.check(), Ok(self.model.free_count()));
-        assert_eq!(self.buddy.buddy.open, self.model.open.unwrap_or(NO_WORD));
+        assert_eq!(self.buddy.buddy.open(), self.model.open.unwrap_or(NO_WORD));
         let mut counts = [0; super::MAX_ORDER_LIMIT + 1];
         self.buddy.buddy.count_blocks(&mut counts);
         assert_eq!(counts, self.model.blocks());

@@ -145,7 +145,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                         let put_by = put_by.min(zone.share());
                         let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
                         let held = Head::new(FrameKind::Held, 0, want.pages as u32);
-                        match zone.take(&self.frames, (want.pages, order_for(want.pages)), limit, held, NIL) {
+                        match zone.take((want.pages, order_for(want.pages)), limit, held, NIL) {
                             Some(pfn) => Offer::Give(Grant::Block(pfn)),
                             None => Offer::Small,
                         }
