@@ -118,6 +118,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.faults.strikes(class) {
             return Err(match class {
                 FaultClass::AddressSpace => AllocError::NoAddressSpace,
+                FaultClass::Guard => AllocError::NoGuard,
                 _ => AllocError::NoMemory,
             });
         }
@@ -309,6 +310,29 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         // As any block, for somebody may wait for it.
         let _ = self.free_block(behind, FrameKind::Held, Some(tail));
         Ok(pfn)
+    }
+
+    /// Cuts the first `pages` frames off the live block of `kind` at `pfn`; they are free again. Returns what is left, which
+    /// keeps the link.
+    ///
+    /// Context: any. Cost: as freeing what is cut off.
+    ///
+    /// # Errors
+    /// `BadPointer` when there is no such block, or it is not longer, or `pages` is 0.
+    pub fn trim_front(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
+        let first = pfn.0 as usize;
+        let Some((region, frame)) = self.frames.find(first) else { return Err(AllocError::BadPointer) };
+        let zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let left = (head.count() as usize).checked_sub(pages).filter(|left| *left != 0 && pages != 0 && head.is(kind));
+        let (Some(left), Some(rest)) = (left, region.frame(first + pages)) else { return Err(AllocError::BadPointer) };
+        rest.set_link(frame.link());
+        rest.set_head(Head::new(kind, head.class() as u8, left as u32));
+        frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
+        drop(zone);
+        // As any block, for somebody may wait for it.
+        let _ = self.free_block(first, FrameKind::Held, Some(pages));
+        Ok(Pfn((first + pages) as u32))
     }
 
     /// True for a frame number, which may be anything, that is free or no frame of this manager.

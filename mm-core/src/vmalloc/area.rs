@@ -1,5 +1,6 @@
 //! The record of an area, and how areas are named.
 
+use super::AreaGuards;
 use super::interval::Node;
 use crate::backend::Backend;
 use crate::error::AllocError;
@@ -71,6 +72,10 @@ bitflags::bitflags! {
         const RAM = 2;
         /// A page of it was executable, so aliases of its frames were made read-only.
         const EXECUTED = 4;
+        /// It asked for a guard on each side.
+        const GUARDED = 8;
+        /// It is never freed, so its guards may be such as stay until reset.
+        const KEPT = 16;
     }
 }
 
@@ -94,6 +99,17 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[inline(always)]
     pub fn area(&self, id: u32) -> *mut Area {
         self.meta_ptr(id)
+    }
+}
+
+impl AreaUses {
+    /// The guards its options asked for.
+    pub(super) const fn guards(self) -> AreaGuards {
+        match (self.contains(AreaUses::GUARDED), self.contains(AreaUses::KEPT)) {
+            (false, _) => AreaGuards::Usual,
+            (true, false) => AreaGuards::Asked,
+            (true, true) => AreaGuards::Kept,
+        }
     }
 }
 
