@@ -44,23 +44,40 @@ pub struct Qemu {
     pub door: Door,
     /// The arguments that make the instruction counter exact.
     pub icount: &'static [&'static str],
-    /// A suite that is run once more, on another amount of RAM.
-    pub again: Option<Again>,
+    /// What is run once more, on a machine that differs.
+    pub again: &'static [Again],
 }
 
-/// A further run of one suite.
+/// A further run of some suites.
 #[derive(Debug, Clone, Copy)]
 pub struct Again {
-    /// The suite.
-    pub suite: &'static str,
-    /// RAM, as QEMU's `-m`.
-    pub ram: &'static str,
+    /// The suites.
+    pub suites: &'static [&'static str],
+    /// `-M`, when not the board's default.
+    pub machine: Option<&'static str>,
+    /// `-cpu`, when not the board's.
+    pub cpu: Option<&'static str>,
+    /// RAM, as QEMU's `-m`, when not the board's default.
+    pub ram: Option<&'static str>,
     /// The word that tells the guest.
-    pub word: &'static str,
+    pub word: Option<&'static str>,
 }
 
 /// Frames that 32 address bits do not reach.
-const PAST_4G: Option<Again> = Some(Again { suite: "far_frames", ram: "5G", word: "past-4g" });
+const PAST_4G: Again =
+    Again { suites: &["far_frames"], machine: None, cpu: None, ram: Some("5G"), word: Some("past-4g") };
+
+/// What depends on the machine most: the firmware's memory map, the devices, page tables and traps.
+const ON_ANOTHER_MACHINE: &[&str] = &["boot", "vmalloc", "guards"];
+
+/// Suites on a machine that is not the default one.
+const fn on(machine: &'static str) -> Again {
+    Again { suites: ON_ANOTHER_MACHINE, machine: Some(machine), cpu: None, ram: None, word: None }
+}
+
+/// A hart whose memory protection keeps what was set until reset.
+const WITHOUT_SMEPMP: Again =
+    Again { suites: &["guards"], machine: None, cpu: Some("rv32"), ram: None, word: Some("locks-stay") };
 
 /// RAM of a machine, in the syntax of `-m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +147,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: PAST_4G,
+            again: &[PAST_4G, on("q35"), on("pc")],
         }),
         codes: DEBUG_EXIT,
         about: "x86-64 under QEMU, real page tables",
@@ -150,7 +167,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: PAST_4G,
+            again: &[PAST_4G],
         }),
         codes: DEBUG_EXIT,
         about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
@@ -170,7 +187,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
-            again: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
@@ -190,7 +207,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The processor's 12.5 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=7,sleep=off"],
-            again: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-M3 under QEMU, 64 KiB of RAM in small pages",
@@ -210,7 +227,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // An instruction then takes as long as a tick of the timer.
             icount: &["-icount", "shift=4,sleep=off"],
-            again: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-A53 under QEMU, its MMU left off",
@@ -229,7 +246,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Semihosting,
             icount: &["-icount", "shift=4,sleep=off"],
-            again: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "virt-aarch64 with blocks of up to 32 MiB",
@@ -243,13 +260,14 @@ pub const BOARDS: &[Board] = &[
             program: "qemu-system-riscv32",
             package: "qemu-system-misc",
             machines: &["virt"],
-            args: &["-bios", "none"],
+            // With Smepmp, so that guards by the PMP can be taken back.
+            args: &["-bios", "none", "-cpu", "rv32,x-epmp=true"],
             ram: Ram::Default("128M"),
             max_cpus: 1,
             door: Door::Semihosting,
             // An instruction is then as long as ten ticks of the timer.
             icount: &["-icount", "shift=10,sleep=off"],
-            again: None,
+            again: &[WITHOUT_SMEPMP],
         }),
         codes: PLAIN_EXIT,
         about: "32-bit RISC-V under QEMU, machine mode, no MMU",

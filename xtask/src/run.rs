@@ -64,6 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         args: options.args.clone(),
         file: options.file.clone(),
         machine: options.machine.clone(),
+        cpu: None,
         cpus: options.cpus,
         ram: options.ram.clone(),
         // A demo says how long things took, in instructions; that takes a counter, which takes a single thread.
