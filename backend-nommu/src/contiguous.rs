@@ -61,7 +61,12 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
         id: u32,
     ) -> Result<Pfn, AllocError> {
         let flags = request.flags.difference(Gfp::HIGHMEM);
-        match memory.take_block(pages, flags, FrameKind::Mapped, id) {
+        let taken = if request.uses.stays() {
+            memory.take_block_high(pages, flags, FrameKind::Mapped, id)
+        } else {
+            memory.take_block(pages, flags, FrameKind::Mapped, id)
+        };
+        match taken {
             Err(_) if P::CAN_WAIT && request.until.is_some() => {
                 memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.until)
             }
@@ -159,8 +164,10 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
     #[inline(never)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        // Blocks are aligned to the power of two that holds them, so a longer one is aligned to more; its tail goes back.
-        let block = pages.max(request.align >> B::PAGE_SHIFT);
+        // Blocks are aligned to the power of two that holds them, or at the high end to the largest that divides their pages,
+        // so a longer one is aligned to more; its tail goes back.
+        let align = request.align >> B::PAGE_SHIFT;
+        let block = if request.uses.stays() { pages.next_multiple_of(align.max(1)) } else { pages.max(align) };
         let guarded = request.uses.contains(AreaUses::GUARDED);
         if guarded && !B::HAS_REGIONS {
             return Err(AllocError::NoGuard);
@@ -173,11 +180,10 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         if guarded {
             return self.vmalloc_guarded(memory, request, pages, id).inspect_err(|_| memory.area_give(id));
         }
-        let block = self.take(memory, request, block, id);
-        let taken = match block {
+        let taken = match self.take(memory, request, block, id) {
             // The tail of a block that was aligned to more than its length goes back.
-            Ok(pfn) if request.align >> B::PAGE_SHIFT > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
-            block => block,
+            Ok(pfn) if block > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
+            taken => taken,
         };
         match taken {
             Ok(pfn) => {

@@ -214,6 +214,36 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.take_block_now(pages, flags, kind, link)
     }
 
+    /// [`take_block`](Self::take_block) for what is large and stays: from the high end of memory, where nothing else is taken
+    /// from while there is room elsewhere, so that it is not mixed with what is small and goes. Aligned to the largest power
+    /// of two that divides `pages`. A single page, and what the high end has no room for above the low mark, comes as from
+    /// `take_block`; so does everything while free pages are poisoned.
+    ///
+    /// Context and cost: as `take_block`.
+    ///
+    /// # Errors
+    /// As `take_block`.
+    #[cold]
+    #[inline(never)]
+    pub fn take_block_high(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if pages < 2 || pages > 1 << B::MAX_ORDER {
+            return self.take_block(pages, flags, kind, link);
+        }
+        self.fault_point(FaultClass::Page)?;
+        let head = Head::new(kind, 0, pages as u32);
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return self.take_poisoned(pages, flags, head, link);
+        }
+        let Some(pfn) = self.zones.take_high(&self.frames, pages, ZoneKind::of(flags), head, link) else {
+            return self.take_block_now(pages, flags, kind, link);
+        };
+        if flags.contains(Gfp::ZERO) {
+            self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
+        }
+        Ok(Pfn(pfn))
+    }
+
     /// [`take_block`](Self::take_block) behind a fault point of the caller's own.
     #[inline]
     pub fn take_block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {

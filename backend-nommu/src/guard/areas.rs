@@ -19,6 +19,12 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
         (id != NIL).then(|| unsafe { &*memory.area(id) })
     }
 
+    /// Whether the pages from `addr` on, at least one, are all the area's.
+    fn holds(area: &Area, addr: usize, pages: usize) -> bool {
+        let before = addr.wrapping_sub(area.addr) >> B::PAGE_SHIFT;
+        addr >= area.addr && before < area.pages as usize && pages <= area.pages as usize - before
+    }
+
     /// Where an address lies that is in the block of an area.
     pub(crate) fn place(area: &Area, addr: usize) -> Place {
         if addr < area.addr & !(B::PAGE_SIZE - 1) {
@@ -79,14 +85,16 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
         pages: usize,
         id: u32,
     ) -> Result<Pfn, AllocError> {
-        // The block itself is aligned to a power of two that is at least this long.
-        let whole = align + pages + GUARD;
+        // The block itself is aligned to the largest power of two that divides its pages.
+        let spare = align - GUARD;
+        let wanted = GUARD + pages + GUARD;
+        let whole = (spare + wanted).next_multiple_of(align);
         if whole > 1 << B::MAX_ORDER {
             return Err(AllocError::TooBig);
         }
         let block = self.take(memory, request, whole, id)?;
-        let spare = align - GUARD;
-        if spare == 0 { Ok(block) } else { memory.trim_front(block, FrameKind::Mapped, spare) }
+        let block = if spare == 0 { block } else { memory.trim_front(block, FrameKind::Mapped, spare)? };
+        if whole - spare == wanted { Ok(block) } else { memory.trim_block(block, FrameKind::Mapped, wanted) }
     }
 
     /// [`protect`](AreaFamily::protect) of the whole of the live area at `addr`, by one region.
@@ -99,10 +107,15 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
     ) -> Result<(), MmError> {
         let regions = memory.backend().regions();
         let mut lock = self.locked();
-        let Some(id) = self.block_record(memory, addr) else { return Err(MmError::NotMapped) };
+        let Some(id) = self.block_record(memory, addr) else {
+            return Err(match self.around(memory, memory.backend().direct_frame(addr)) {
+                Some(area) if area.is_live() && Self::holds(area, addr, pages) => MmError::Unsupported,
+                _ => MmError::NotMapped,
+            });
+        };
         // SAFETY: the first frame of an area names a live record, and the lock is held.
         let area = unsafe { &*memory.area(id) };
-        if !area.is_live() || pages > area.pages as usize {
+        if !area.is_live() || !Self::holds(area, addr, pages) {
             return Err(MmError::NotMapped);
         }
         let bytes = pages << B::PAGE_SHIFT;

@@ -16,13 +16,24 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, aligned, class, fold, lowest, order_for, rarely, run, runs};
+use crate::bits::{
+    USED_UP, WORD_MASK, WORD_SHIFT, Word, aligned, class, fold, highest, lowest, order_for, rarely, run, runs,
+};
 
 /// Orders a word's own bits can tell.
 const B: usize = WORD_SHIFT;
 /// The largest order any build can have.
 pub const MAX_ORDER_LIMIT: usize = 13;
 const NO_WORD: usize = usize::MAX;
+
+/// From which end of memory a block is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The lowest that fits.
+    Low,
+    /// The highest that fits.
+    High,
+}
 
 /// Up to `Word::BITS` words.
 #[repr(C)]
@@ -157,10 +168,17 @@ impl Buddy {
     /// that holds them.
     ///
     /// Of less than a word it takes the lowest such run in the lowest word with an aligned block that holds them; of
-    /// more the beginning of the lowest such block.
+    /// more the beginning of the lowest such block. From the high end, both are the highest, and it is the end of the block
+    /// that is taken, so that what is left of it lies beside what is below. A single frame is always the lowest.
     #[inline(always)]
-    pub fn take(&mut self, pages: usize, align: usize) -> Option<u32> {
-        if pages == 1 { self.take_one() } else { self.take_block(pages, align) }
+    pub fn take(&mut self, pages: usize, align: usize, end: End) -> Option<u32> {
+        if pages == 1 {
+            self.take_one()
+        } else if matches!(end, End::Low) {
+            self.take_block(pages, align)
+        } else {
+            self.take_high(pages, align)
+        }
     }
 
     /// Takes the lowest free frame of the open word, if there is one.
@@ -264,6 +282,67 @@ impl Buddy {
             self.put(i + whole, Word::MAX << part);
         }
         Some(self.base + (i << B) as u32)
+    }
+
+    /// The highest root with a free block of `order`.
+    fn last(&mut self, order: usize) -> Option<usize> {
+        self.first(order).map(|root| if self.root_count == 1 { root } else { highest(self.top[order]) })
+    }
+
+    /// [`take_block`](Self::take_block) from the high end.
+    #[inline(never)]
+    fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
+        let order = order_for(pages);
+        if order > self.max_order {
+            return None;
+        }
+        let Some(r) = self.last(order) else {
+            if self.open == NO_WORD {
+                return None;
+            }
+            // With the open word in view there may be one.
+            self.close();
+            return self.take_high(pages, align);
+        };
+        let root = self.root(r);
+        let g = (r << B)
+            + if order <= 2 * B { highest(root.has[order]) } else { highest(fold(root.has[2 * B], order - 2 * B)) };
+        let i = if order > 2 * B {
+            g << B
+        } else {
+            let group = self.group(g);
+            (g << B) + if order <= B { highest(group.has[order]) } else { highest(fold(group.has[B], order - B)) }
+        };
+        if order < B {
+            let word = *self.word(i);
+            let bit = highest(aligned(runs(word, pages), align));
+            self.put(i, word & !run(bit, pages));
+            return Some(self.base + ((i << B) + bit) as u32);
+        }
+        // Its end, down to where it is aligned.
+        let first = ((1 << order) - pages) >> align << align;
+        let at = (i << B) + first;
+        self.take_words(at, pages);
+        Some(self.base + at as u32)
+    }
+
+    /// Takes free frames that reach over several words, none of them open.
+    fn take_words(&mut self, mut at: usize, mut pages: usize) {
+        while pages != 0 {
+            let (i, bit) = (at >> B, at & WORD_MASK);
+            let n = if bit == 0 && pages >= Word::BITS as usize {
+                let whole = pages >> B;
+                self.fill(i, whole, 0);
+                whole << B
+            } else {
+                let n = pages.min(Word::BITS as usize - bit);
+                let word = *self.word(i) & !run(bit, n);
+                self.put(i, word);
+                n
+            };
+            at += n;
+            pages -= n;
+        }
     }
 
     /// Gives `pages` frames from `pfn` back. The caller checked that they are one block of this region, and taken.

@@ -1,7 +1,7 @@
 //! The record of an area, and how areas are named.
 
-use super::AreaGuards;
 use super::interval::Node;
+use super::{AreaGuards, AreaLife};
 use crate::backend::Backend;
 use crate::error::AllocError;
 use crate::gfp::GFP_KERNEL;
@@ -76,6 +76,8 @@ bitflags::bitflags! {
         const GUARDED = 8;
         /// It is never freed, so its guards may be such as stay until reset.
         const KEPT = 16;
+        /// It is to stay for long.
+        const LONG = 32;
     }
 }
 
@@ -103,6 +105,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 }
 
 impl AreaUses {
+    /// True for an area that is to stay.
+    pub const fn stays(self) -> bool {
+        self.intersects(AreaUses::KEPT.union(AreaUses::LONG))
+    }
+
+    /// How long its options said it lives.
+    pub(super) const fn life(self) -> AreaLife {
+        if self.contains(AreaUses::LONG) { AreaLife::Long } else { AreaLife::Any }
+    }
+
     /// The guards its options asked for.
     pub(super) const fn guards(self) -> AreaGuards {
         match (self.contains(AreaUses::GUARDED), self.contains(AreaUses::KEPT)) {

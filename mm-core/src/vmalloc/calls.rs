@@ -197,7 +197,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// contents up to the smaller size are kept.
     ///
     /// An area stays where it is while the new size takes as many pages; else a new one is made as `vmalloc` does with these
-    /// flags, and with the guards the old one asked for, the smaller of both sizes copied, and the old one freed. With `ZERO` what lies behind them is zero either way.
+    /// flags, and with the guards and the life the old one asked for, the smaller of both sizes copied, and the old one freed. With `ZERO` what lies behind them is zero either way.
     ///
     /// Context: task. Cost: as `vmalloc` and `vfree`, plus the copy.
     ///
@@ -231,7 +231,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             }
             return Ok(NonNull::new(area));
         }
-        let new = self.vmalloc_at(size, &options.guards(uses.guards()), caller)?;
+        let new = self.vmalloc_at(size, &options.guards(uses.guards()).life(uses.life()), caller)?;
         // SAFETY: the new area is nobody else's, and the old one may be read, by the caller; frame by frame, for no address of
         // an area is used here.
         let copied = unsafe { self.copy_area(area.addr(), new.as_ptr().addr(), size.min(old.size)) };

@@ -44,6 +44,18 @@ pub enum AreaGuards {
     Kept,
 }
 
+/// How long an area lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum AreaLife {
+    /// Nobody knows.
+    #[default]
+    Any,
+    /// As long as the system runs, or about. Without an MMU it is taken from the high end of memory, and everything else
+    /// from the low end, so that what stays and what comes and goes do not mix. With one it means nothing.
+    Long,
+}
+
 impl AreaOptions {
     /// What `vmalloc` has: may wait, HIGHMEM will do, read-write, page-aligned, the largest entries that fit.
     pub const fn new() -> Self {
@@ -85,6 +97,15 @@ impl AreaOptions {
             AreaGuards::Usual => uses,
             AreaGuards::Asked => uses.union(AreaUses::GUARDED),
             AreaGuards::Kept => uses.union(AreaUses::GUARDED).union(AreaUses::KEPT),
+        };
+        AreaOptions { uses, ..self }
+    }
+
+    /// How long it lives. One that is [`Kept`](AreaGuards::Kept) lives long.
+    pub const fn life(self, life: AreaLife) -> Self {
+        let uses = match life {
+            AreaLife::Any => self.uses.difference(AreaUses::LONG),
+            AreaLife::Long => self.uses.union(AreaUses::LONG),
         };
         AreaOptions { uses, ..self }
     }

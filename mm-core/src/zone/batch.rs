@@ -1,6 +1,7 @@
 //! Several single frames in one lock hold.
 
 use super::{MAX_ZONES, ZoneGuard, ZoneKind, Zones};
+use crate::buddy::End;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
 use crate::platform::RawLock;
@@ -30,7 +31,7 @@ impl<L: RawLock> Zones<L> {
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let buddy = unsafe { region.buddy() };
                 while taken < most && zone.free > limit {
-                    let Some(pfn) = buddy.take(1, 0) else { break };
+                    let Some(pfn) = buddy.take(1, 0, End::Low) else { break };
                     // SAFETY: the buddy hands out frames of its region only.
                     let frame = unsafe { region.frame_unchecked(pfn as usize) };
                     frame.set_link(link);

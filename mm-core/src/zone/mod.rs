@@ -10,6 +10,7 @@ mod query;
 pub use batch::BATCH;
 
 use crate::bits::{Word, order_for, rarely};
+use crate::buddy::End;
 use crate::error::AllocError;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
@@ -151,7 +152,7 @@ impl ZoneState {
     pub fn take(
         &mut self,
         frames: &FrameMap,
-        (pages, align): (usize, usize),
+        (pages, align, end): (usize, usize, End),
         limit: usize,
         head: Head,
         link: u32,
@@ -161,9 +162,13 @@ impl ZoneState {
             return None;
         }
         // SAFETY: a zone with free frames has its regions, which were published before they got frames.
-        for region in unsafe { frames.run(self.first, self.count) } {
+        let mut regions = unsafe { frames.run(self.first, self.count) }.iter();
+        while let Some(region) = match end {
+            End::Low => regions.next(),
+            End::High => regions.next_back(),
+        } {
             // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
-            let Some(pfn) = (unsafe { region.buddy() }).take(pages, align) else { continue };
+            let Some(pfn) = (unsafe { region.buddy() }).take(pages, align, end) else { continue };
             // SAFETY: the buddy hands out frames of its region only.
             let frame = unsafe { region.frame_unchecked(pfn as usize) };
             frame.set_link(link);
@@ -368,7 +373,26 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
-            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head)), limit, head, link) {
+            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head), End::Low), limit, head, link) {
+                return Some(pfn);
+            }
+            drop(zone);
+            index = index.wrapping_sub(1);
+        }
+        None
+    }
+
+    /// As [`take`](Self::take), the highest block, at the high end of the zone: for what is large and stays. Aligned to the
+    /// largest power of two that divides its length.
+    #[cold]
+    #[inline(never)]
+    pub fn take_high(&self, frames: &FrameMap, pages: usize, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
+        let mut index = self.entry(kind);
+        while index < MAX_ZONES {
+            let mut zone = self.zones[index].lock();
+            let limit = zone.limit[kind as usize];
+            let place = (pages, pages.trailing_zeros() as usize, End::High);
+            if let Some(pfn) = zone.take(frames, place, limit, head, link) {
                 return Some(pfn);
             }
             drop(zone);
@@ -396,7 +420,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit_at(kind, depth);
-            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head)), limit, head, link) {
+            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head), End::Low), limit, head, link) {
                 return Ok(pfn);
             }
             seen += zone.free.saturating_sub(limit);
