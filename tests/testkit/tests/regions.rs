@@ -278,7 +278,8 @@ fn what_a_region_does_not_cover_exactly_is_not_protected() {
             assert_eq!(mm.set_memory(odd.as_ptr(), 3, Prot::Read), Err(MmError::Unsupported));
             assert_eq!(mm.set_memory(even.as_ptr(), 2, Prot::Read), Err(MmError::Unsupported));
             assert_eq!(mm.set_memory(even.as_ptr(), 8, Prot::Read), Err(MmError::NotMapped));
-            assert_eq!(mm.set_memory(even.as_ptr().wrapping_add(PAGE), 2, Prot::Read), Err(MmError::NotMapped));
+            assert_eq!(mm.set_memory(even.as_ptr().wrapping_add(PAGE), 2, Prot::Read), Err(MmError::Unsupported));
+            assert_eq!(mm.set_memory(even.as_ptr().wrapping_add(PAGE), 4, Prot::Read), Err(MmError::NotMapped));
             assert_eq!(mm.vmalloc_with(3 * PAGE, &AreaOptions::new().prot(Prot::Read)), Err(AllocError::Unsupported));
         });
         assert_eq!(regions.all(), []);
