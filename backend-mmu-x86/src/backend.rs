@@ -85,6 +85,26 @@ unsafe impl<M: Machine> Backend for X86<M> {
         self.machine.lowmem_end()
     }
 
+    const CAN_HIDE: bool = true;
+
+    fn can_hide(&self, run: PageRange) -> bool {
+        crate::direct::is_in_pages(&self.machine, run)
+    }
+
+    fn can_reach(&self, pfn: Pfn) -> bool {
+        crate::direct::has(&self.machine, pfn)
+    }
+
+    unsafe fn hide(&self, run: PageRange) {
+        // SAFETY: by the caller.
+        unsafe { crate::direct::hide(&self.machine, run) };
+    }
+
+    unsafe fn show(&self, run: PageRange) {
+        // SAFETY: by the caller.
+        unsafe { crate::direct::show(&self.machine, run) };
+    }
+
     #[inline(always)]
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
         let phys = u64::from(pfn.0) << Self::PAGE_SHIFT;
@@ -134,9 +154,7 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         cache: CacheMode,
         tables: &mut impl TableFrames,
     ) -> Result<u32, MapError> {
-        let last = self.last_frame();
-        // A count of 0 wraps to more than there can be.
-        if run.start.0 > last || run.count.wrapping_sub(1) > last - run.start.0 {
+        if !self.can_address(run) {
             return Err(MapError::BadFrame);
         }
         // SAFETY: by the caller; the frames were checked.
@@ -168,6 +186,18 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     }
 
     #[inline(always)]
+    fn leaf_frame(&self, leaf: Leaf) -> Option<Pfn> {
+        leaf.counted.then_some(leaf.pfn)
+    }
+
+    #[inline]
+    fn can_address(&self, run: PageRange) -> bool {
+        let last = self.last_frame();
+        // A count of 0 wraps to more than there can be.
+        run.start.0 <= last && run.count.wrapping_sub(1) <= last - run.start.0
+    }
+
+    #[inline(always)]
     unsafe fn leaf_walk(&self, leaf: Leaf, at: VirtAddr) -> Walk {
         // SAFETY: by the caller.
         unsafe { leaf::walk(&self.machine, leaf, at.0) }
@@ -185,16 +215,20 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         tables: &mut impl TableFrames,
         pause: &mut impl FnMut(),
     ) -> u32 {
-        let last = self.last_frame();
-        let fits = match frames {
-            MapFrames::Run(run) => run.start.0 <= last && run.count.wrapping_sub(1) <= last - run.start.0,
-            MapFrames::Each(frames) => frames.iter().all(|pfn| pfn.0 <= last),
-        };
-        if !fits {
-            return 0;
-        }
-        // SAFETY: by the caller; the frames were checked.
+        // SAFETY: by the caller.
         unsafe { leaf::map(&self.machine, leaf, at.0, guard, frames, prot, cache, tables, pause) }
+    }
+
+    #[inline(always)]
+    unsafe fn leaf_frames(&self, leaf: Leaf, at: VirtAddr, frames: &mut [Pfn]) -> usize {
+        // SAFETY: by the caller.
+        unsafe { leaf::frames(&self.machine, leaf, at.0, frames) }
+    }
+
+    #[inline(always)]
+    unsafe fn leaf_clear(&self, leaf: Leaf, at: VirtAddr, entries: u32) {
+        // SAFETY: by the caller.
+        unsafe { leaf::clear(&self.machine, leaf, at.0, entries) }
     }
 
     #[inline(always)]
@@ -248,18 +282,29 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         unsafe { walker::clear_guard(&self.machine, root, at.0, tables) }
     }
 
+    #[inline(always)]
     fn flush(&self, range: VirtRange) {
-        if range.is_empty() {
-            return;
+        let mut at = range.start & !(Self::PAGE_SIZE - 1);
+        // From a start below the end, that of the last page included.
+        let pages = range.end.wrapping_sub(1).wrapping_sub(at) >> Self::PAGE_SHIFT;
+        if range.is_empty() || pages >= Self::FLUSH_ALL_PAGES {
+            return self.flush_more(range);
         }
-        let first = range.start >> Self::PAGE_SHIFT;
-        let last = (range.end - 1) >> Self::PAGE_SHIFT;
-        if last - first >= Self::FLUSH_ALL_PAGES {
+        let last = at + (pages << Self::PAGE_SHIFT);
+        self.machine.flush_page(at);
+        while at != last {
+            at += Self::PAGE_SIZE;
+            self.machine.flush_page(at);
+        }
+    }
+}
+
+impl<M: Machine> X86<M> {
+    /// Nothing, or everything.
+    #[cold]
+    fn flush_more(&self, range: VirtRange) {
+        if !range.is_empty() {
             self.machine.flush_all();
-            return;
-        }
-        for page in first..=last {
-            self.machine.flush_page(page << Self::PAGE_SHIFT);
         }
     }
 }

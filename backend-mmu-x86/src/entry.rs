@@ -50,6 +50,8 @@ impl Entry {
     pub(crate) const ABSENT: Entry = Entry(0);
     /// From an entry for one page to that of the following frame.
     pub(crate) const NEXT_PAGE: u64 = 1 << 12;
+    /// From a large entry to that of the frames that follow.
+    pub(crate) const NEXT_LARGE: u64 = 1 << 21;
 
     /// A leaf for `pfn`.
     ///

@@ -17,9 +17,12 @@ const BLOCK_COST: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub struct Leaf {
     entries: *mut u64,
-    pfn: Pfn,
-    counted: bool,
+    pub(crate) pfn: Pfn,
+    pub(crate) counted: bool,
 }
+
+// SAFETY: an address and a number. What is done with them is unsafe, and asks for the lock of the tables.
+unsafe impl Send for Leaf {}
 
 /// See [`PageTable::leaf`](mm_core::PageTable::leaf).
 ///
@@ -57,7 +60,7 @@ pub(crate) unsafe fn walk<M: Machine>(machine: &M, leaf: Leaf, at: usize) -> Wal
     Walk::Mapped(Mapping { pfn: entry.pfn(), pages: 1, prot: entry.prot(), cache: entry.cache(Size::Page) })
 }
 
-/// See [`PageTable::leaf_map`](mm_core::PageTable::leaf_map); the frames are below what this CPU can address.
+/// See [`PageTable::leaf_map`](mm_core::PageTable::leaf_map).
 ///
 /// # Safety
 /// As there.
@@ -78,7 +81,7 @@ pub(crate) unsafe fn map<M: Machine>(
     let table = unsafe { table(machine, leaf) };
     let (start, count) = (index(at, 0), frames.count() as usize);
     let guards = usize::from(guard.is_some());
-    if start < guards || start + count > ENTRIES {
+    if start < guards || start + count > ENTRIES || count == 0 {
         return 0;
     }
     let first = match frames {
@@ -92,8 +95,11 @@ pub(crate) unsafe fn map<M: Machine>(
         // SAFETY: the caller holds the lock and owns the range; the entries are in the table, as was checked; leaves and
         // guards over absent entries are valid.
         unsafe {
-            let mut bits = 0;
-            for i in start - guards..start + count {
+            let mut bits = table.load(start).0;
+            if guard.is_some() {
+                bits |= table.load(start - 1).0;
+            }
+            for i in start + 1..start + count {
                 bits |= table.load(i).0;
             }
             if bits != 0 {
@@ -102,10 +108,11 @@ pub(crate) unsafe fn map<M: Machine>(
             if let Some(tag) = guard {
                 table.store(start - 1, Entry::guard(tag));
             }
+            table.store(start, Entry(first));
             let mut value = first;
-            for i in start..start + count {
-                table.store(i, Entry(value));
+            for i in start + 1..start + count {
                 value = value.wrapping_add(Entry::NEXT_PAGE);
+                table.store(i, Entry(value));
             }
         }
         if leaf.counted {
@@ -156,11 +163,7 @@ unsafe fn map_many<M: Machine>(
                     let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
                     table.fill(start + done, part, first, Entry::NEXT_PAGE);
                 }
-                MapFrames::Each(frames) => {
-                    for (i, pfn) in frames.iter().enumerate().skip(done).take(part) {
-                        table.store(start + i, Entry(u64::from(pfn.0) << 12 | first));
-                    }
-                }
+                MapFrames::Each(frames) => table.fill_each(start + done, &frames[done..done + part], first),
             }
         }
         if done == 0 && counted {
@@ -177,6 +180,52 @@ unsafe fn map_many<M: Machine>(
         tables.sub_entries(table.pfn, (count - done) as u32);
     }
     done as u32
+}
+
+/// See [`PageTable::leaf_frames`](mm_core::PageTable::leaf_frames).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn frames<M: Machine>(machine: &M, leaf: Leaf, at: usize, frames: &mut [Pfn]) -> usize {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let start = index(at, 0);
+    debug_assert!(start + frames.len() <= ENTRIES);
+    for (i, pfn) in frames.iter_mut().enumerate() {
+        let entry = table.load(start + i);
+        if !entry.is_present() {
+            return i;
+        }
+        *pfn = entry.pfn();
+    }
+    frames.len()
+}
+
+/// See [`PageTable::leaf_clear`](mm_core::PageTable::leaf_clear).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn clear<M: Machine>(machine: &M, leaf: Leaf, at: usize, entries: u32) {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let start = index(at, 0);
+    debug_assert!(start + entries as usize <= ENTRIES);
+    let store = |i| {
+        // SAFETY: the caller holds the lock and owns the entries, which are in the table; clearing one is valid.
+        unsafe { table.store(start + i, Entry::ABSENT) }
+    };
+    let mut done = 0;
+    // A guard and a page at least.
+    while done < entries as usize & !1 {
+        store(done);
+        store(done + 1);
+        done += 2;
+    }
+    if done < entries as usize {
+        store(done);
+    }
 }
 
 /// See [`PageTable::leaf_unmap`](mm_core::PageTable::leaf_unmap).

@@ -8,6 +8,7 @@ extern crate std;
 
 mod backend;
 mod change;
+mod direct;
 mod entry;
 #[cfg(any(all(target_os = "none", target_arch = "x86_64"), target_arch = "x86"))]
 mod hw;

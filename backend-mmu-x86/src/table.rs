@@ -165,6 +165,25 @@ impl<'m, M: Machine> Table<'m, M> {
         for_each_by_eight(index, count, &mut put);
     }
 
+    /// Writes an entry for each of `frames` from `index` on, with the bits of `like`, whose frame is 0.
+    ///
+    /// # Safety
+    /// As for [`store`](Self::store), for each of them; `index + frames.len()` is at most 512.
+    #[inline(always)]
+    pub(crate) unsafe fn fill_each(&self, index: usize, frames: &[Pfn], like: u64) {
+        // SAFETY: by the caller.
+        let put = |at: usize, pfn: Pfn| unsafe { self.store(index + at, Entry(u64::from(pfn.0) << 12 | like)) };
+        let (rows, rest) = frames.as_chunks::<LANES>();
+        for (row, frames) in rows.iter().enumerate() {
+            for (lane, &pfn) in frames.iter().enumerate() {
+                put(row * LANES + lane, pfn);
+            }
+        }
+        for (lane, &pfn) in rest.iter().enumerate() {
+            put(rows.len() * LANES + lane, pfn);
+        }
+    }
+
     /// True when the `count` entries from `index` on are absent; `index + count` is at most 512.
     ///
     /// # Safety
@@ -182,11 +201,12 @@ impl<'m, M: Machine> Table<'m, M> {
     }
 }
 
+/// Entries in a row: what the loop itself costs would otherwise outweigh a load or a store.
+const LANES: usize = 8;
 /// Entries of a full batch, for which there is a row of its own.
 const FULL: usize = 32;
 
-/// Calls `f` for `count` numbers from `first` on, many in a row where it can: what the loop itself costs would otherwise
-/// outweigh a load or a store.
+/// Calls `f` for `count` numbers from `first` on, many in a row where it can.
 #[inline(always)]
 fn for_each_by_eight(first: usize, count: usize, f: &mut impl FnMut(usize)) {
     if count == FULL {
@@ -195,16 +215,16 @@ fn for_each_by_eight(first: usize, count: usize, f: &mut impl FnMut(usize)) {
         }
         return;
     }
-    let rest = count & 7;
+    let rest = count % LANES;
     for i in 0..rest {
         f(first + i);
     }
     let mut done = rest;
     while done < count {
-        for lane in 0..8 {
+        for lane in 0..LANES {
             f(first + done + lane);
         }
-        done += 8;
+        done += LANES;
     }
 }
 

@@ -39,8 +39,8 @@ pub(crate) unsafe fn map<M: Machine>(
     if run.count >= LARGE_PAGES && ((at >> 12) as u32 | run.start.0) & (LARGE_PAGES - 1) == 0 {
         let entry = Entry::leaf(run.start, Size::Large, prot, cache);
         // SAFETY: by the caller.
-        if let Some(result) = unsafe { map_large(machine, root, at, entry, tables) } {
-            return result.map(|()| LARGE_PAGES);
+        if let Some(result) = unsafe { map_large(machine, root, at, entry, run.count / LARGE_PAGES, tables) } {
+            return result.map(|entries| entries * LARGE_PAGES);
         }
     }
     let left = LARGE_PAGES - ((at >> 12) as u32 & (LARGE_PAGES - 1));
@@ -50,7 +50,8 @@ pub(crate) unsafe fn map<M: Machine>(
     unsafe { place(machine, root, at, entry, count, tables) }.map(|()| count)
 }
 
-/// Maps one large entry; `None` when small entries are there, guards for instance, which rule it out.
+/// Maps up to `most` large entries, `first` and those of the frames that follow, as far as their table reaches and nothing is
+/// there; `None` when small entries are in the place of the first, guards for instance, which rule it out.
 ///
 /// # Safety
 /// As for [`map`].
@@ -59,14 +60,16 @@ unsafe fn map_large<M: Machine>(
     machine: &M,
     root: Pfn,
     at: usize,
-    entry: Entry,
+    first: Entry,
+    most: u32,
     tables: &mut impl TableFrames,
-) -> Option<Result<(), MapError>> {
+) -> Option<Result<u32, MapError>> {
     // SAFETY: by the caller.
     let spot = unsafe { descend(machine, root, at, 1) };
+    let most = most.min(BATCH).min((ENTRIES - index(at, 1)) as u32);
     if spot.level > 1 {
         // SAFETY: by the caller.
-        return Some(unsafe { place_below(machine, root, at, 1, entry, 1, tables) });
+        return Some(unsafe { place_below(machine, root, at, 1, first, most, tables) }.map(|()| most));
     }
     let old = spot.table.load(spot.index);
     if old.is_table() {
@@ -75,12 +78,17 @@ unsafe fn map_large<M: Machine>(
     if !old.is_absent() {
         return Some(Err(MapError::AlreadyMapped));
     }
-    // SAFETY: the caller holds the lock and owns the range; a leaf over an absent entry is valid.
-    unsafe { spot.table.store(spot.index, entry) };
-    if spot.counted {
-        tables.add_entries(spot.table.pfn, 1);
+    let mut done = 0;
+    while done < most as usize && spot.table.load(spot.index + done).is_absent() {
+        let entry = Entry(first.0 + done as u64 * Entry::NEXT_LARGE);
+        // SAFETY: the caller holds the lock and owns the range; a leaf over an absent entry is valid.
+        unsafe { spot.table.store(spot.index + done, entry) };
+        done += 1;
     }
-    Some(Ok(()))
+    if spot.counted {
+        tables.add_entries(spot.table.pfn, done as u32);
+    }
+    Some(Ok(done as u32))
 }
 
 /// Writes `count` small entries, `first` and those of the following frames, making the tables that are missing.
@@ -142,12 +150,12 @@ unsafe fn place_below<M: Machine>(
     // From the bottom up, so that the one store that makes them visible is the last.
     let mut level = lowest;
     let mut entry = first;
-    let mut entries = count;
+    let (mut entries, step) = (count, if lowest == 0 { Entry::NEXT_PAGE } else { Entry::NEXT_LARGE });
     while level < spot.level {
         // SAFETY: a frame in hand is zeroed and becomes a table here.
         let table = unsafe { Table::at(machine, tables.take()) };
         // SAFETY: nobody reaches the table yet.
-        unsafe { table.fill(index(at, level), entries as usize, entry, Entry::NEXT_PAGE) };
+        unsafe { table.fill(index(at, level), entries as usize, entry, step) };
         tables.add_entries(table.pfn, entries);
         level += 1;
         entry = link::<M>(table.pfn, level);
@@ -203,7 +211,7 @@ pub(crate) unsafe fn unmap<M: Machine>(
     done
 }
 
-/// [`unmap`] where no lowest table is reached: a large entry, cleared only as a whole, or nothing.
+/// [`unmap`] where no lowest table is reached: large entries, cleared only as a whole, or nothing.
 ///
 /// # Safety
 /// As for [`unmap`].
@@ -218,23 +226,31 @@ unsafe fn unmap_large<M: Machine>(
 ) -> u32 {
     // SAFETY: by the caller.
     let spot = unsafe { descend(machine, root, at, 0) };
-    let entry = spot.table.load(spot.index);
     let aligned = (at >> 12) as u32 & (LARGE_PAGES - 1) == 0;
-    if spot.level != 1 || !entry.is_present() || !aligned || pages < LARGE_PAGES {
+    if spot.level != 1 || !aligned {
         return 0;
     }
-    let first = entry.large_pfn(LARGE_PAGES);
+    let most = ((pages / LARGE_PAGES).min(BATCH) as usize).min(ENTRIES - spot.index);
     let mut done = 0;
-    while done < LARGE_PAGES {
-        done += block(Pfn(first.0 + done), LARGE_PAGES - done).clamp(1, LARGE_PAGES - done);
+    while done < most {
+        let entry = spot.table.load(spot.index + done);
+        if !entry.is_present() || entry.is_table() {
+            break;
+        }
+        let first = entry.large_pfn(LARGE_PAGES);
+        let mut told = 0;
+        while told < LARGE_PAGES {
+            told += block(Pfn(first.0 + told), LARGE_PAGES - told).clamp(1, LARGE_PAGES - told);
+        }
+        // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
+        unsafe { spot.table.store(spot.index + done, Entry::ABSENT) };
+        done += 1;
     }
-    // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
-    unsafe { spot.table.store(spot.index, Entry::ABSENT) };
-    if spot.counted && tables.sub_entries(spot.table.pfn, 1) == 0 {
+    if done != 0 && spot.counted && tables.sub_entries(spot.table.pfn, done as u32) == 0 {
         // SAFETY: the caller holds the lock; the table is empty.
         unsafe { prune(machine, root, 1, at, tables) };
     }
-    LARGE_PAGES
+    done as u32 * LARGE_PAGES
 }
 
 /// Unlinks the empty table `level` steps above the lowest one on the way to `at`, and its parents that become empty.

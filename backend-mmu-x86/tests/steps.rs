@@ -5,7 +5,7 @@ mod common;
 
 use backend_mmu_x86::X86;
 use common::{LARGE, PAGE, Rig};
-use mm_core::{CacheMode, Mapping, PageRange, PageTable, Pfn, Prot, VirtAddr, Walk};
+use mm_core::{CacheMode, MapFrames, Mapping, PageRange, PageTable, Pfn, Prot, TableFrames, VirtAddr, Walk};
 use rtmm_testkit::{Fault, Seen, SimMachine};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -122,4 +122,95 @@ fn every_store_of_a_split_leaves_valid_tables() {
 #[test]
 fn every_store_of_a_split_leaves_valid_pae_tables() {
     split::<true>(2);
+}
+
+/// Maps and unmaps runs in one lowest table, as areas do, with the guard before them; every store, and how many there are.
+fn in_a_leaf<const PAE: bool>(halves: usize) {
+    let mut rig = Rig::<PAE>::new(1);
+    let at = rig.window.start + LARGE + 40 * PAGE;
+    // Another mapping keeps the table, and is the neighbour that must not change.
+    let other = PageRange { start: Pfn(HIGH), count: 2 };
+    assert_eq!(rig.map(at - 3 * PAGE, other, Prot::Read, WB), Ok(2));
+    // SAFETY: one thread, and the table stays.
+    let leaf = unsafe { rig.backend.leaf(rig.root, VirtAddr(at)) }.unwrap();
+    let table = rig.backend.leaf_frame(leaf).unwrap();
+    let scattered: Vec<Pfn> = (0..100).map(|i| Pfn(HIGH + 7 + 3 * i)).collect();
+    for count in [1u32, 2, 8, 9, 32, 33, 100] {
+        let pages = pages_around(at, count as usize);
+        let run = PageRange { start: Pfn(HIGH + 0x100), count };
+        for frames in [MapFrames::Run(run), MapFrames::Each(&scattered[..count as usize])] {
+            let mut pauses = 0;
+            let mut map = |rig: &mut Rig<PAE>| {
+                // SAFETY: as above, and nothing but the simulated CPU uses these addresses.
+                unsafe {
+                    let (tables, pause) = (&mut rig.tables, &mut || pauses += 1);
+                    rig.backend.leaf_map(leaf, VirtAddr(at), Some(7), frames, Prot::ReadWrite, WB, tables, pause)
+                }
+            };
+            let stores = each_store(&mut rig, &pages, |rig| assert_eq!(map(rig), count));
+            assert_eq!(stores, halves * (count as usize + 1), "each page and the guard");
+            let stores = each_store(&mut rig, &pages, |rig| assert_eq!(map(rig), 0, "mapped already"));
+            assert_eq!(stores, 0);
+            assert_eq!(pauses, (count - 1) / 32, "the lock is opened between batches");
+            assert_eq!(rig.tables.live()[&table.0], 2 + count + 1);
+            let mut found = vec![Pfn(0); count as usize + 1];
+            // SAFETY: as above.
+            assert_eq!(unsafe { rig.backend.leaf_frames(leaf, VirtAddr(at), &mut found) }, count as usize);
+            let frame = |i: usize| match frames {
+                MapFrames::Run(run) => Pfn(run.start.0 + i as u32),
+                MapFrames::Each(frames) => frames[i],
+            };
+            assert!((0..count as usize).all(|i| found[i] == frame(i)));
+            // Cleared with the guard: as one piece, or block by block.
+            let stores = if matches!(frames, MapFrames::Run(_)) {
+                each_store(&mut rig, &pages, |rig| {
+                    // SAFETY: as above.
+                    unsafe { rig.backend.leaf_clear(leaf, VirtAddr(at - PAGE), count + 1) };
+                    assert_eq!(rig.tables.sub_entries(table, count + 1), 2);
+                })
+            } else {
+                each_store(&mut rig, &pages, |rig| {
+                    let (root, tables) = (rig.root, &mut rig.tables);
+                    let mut block = |_, most: u32| most.min(3);
+                    // SAFETY: as above.
+                    let done = unsafe {
+                        rig.backend.leaf_unmap(root, leaf, VirtAddr(at), 1, count, tables, &mut block, &mut || ())
+                    };
+                    assert_eq!(done, count);
+                })
+            };
+            assert_eq!(stores, halves * (count as usize + 1));
+            rig.check();
+        }
+    }
+}
+
+#[test]
+fn every_store_in_a_lowest_table_leaves_valid_tables() {
+    in_a_leaf::<false>(1);
+}
+
+#[test]
+fn every_store_in_a_lowest_pae_table_leaves_valid_tables() {
+    in_a_leaf::<true>(2);
+}
+
+/// Several large entries in a row.
+fn large_run<const PAE: bool>(halves: usize) {
+    let mut rig = Rig::<PAE>::new(1);
+    let at = rig.window.start + LARGE;
+    let pages: Vec<_> =
+        (0..5).flat_map(|i| [at + i * LARGE - PAGE, at + i * LARGE, at + i * LARGE + 9 * PAGE]).collect();
+    let run = PageRange { start: Pfn(HIGH & !511), count: 3 * 512 + 4 };
+    let stores = each_store(&mut rig, &pages, |rig| assert_eq!(rig.map(at, run, Prot::ReadWrite, WB), Ok(3 * 512)));
+    assert!(stores >= halves * 3);
+    let stores = each_store(&mut rig, &pages, |rig| assert_eq!(rig.unmap(at, 3 * 512, 700), 3 * 512));
+    assert!(stores >= halves * 3);
+    rig.check();
+}
+
+#[test]
+fn every_store_of_large_entries_leaves_valid_tables() {
+    large_run::<false>(1);
+    large_run::<true>(2);
 }

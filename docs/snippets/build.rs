@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The guides with Rust in them.
-const GUIDES: [&str; 3] = ["porting", "from-rtos", "from-rust"];
+const GUIDES: [&str; 4] = ["features", "from-rtos", "from-rust", "porting"];
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");

@@ -16,6 +16,7 @@ use crate::vmalloc::AreaFamily;
 ///   number that is no frame of that RAM.
 /// - With `DIRECT_IS_LINEAR`, `direct_ptr(p)` is `direct_ptr(0).wrapping_add(p)`, which is as good a pointer.
 /// - `direct_ptr` keeps the alignment of physical addresses up to the size of the largest block.
+/// - Pointers into frames that are hidden, by `hide`, may not be used until they are shown.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
     /// log2 of the page size in bytes.
@@ -57,6 +58,43 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     #[inline]
     fn lowmem_end(&self) -> u64 {
         u64::MAX
+    }
+
+    /// True when frames can be taken out of the direct map, where it is in entries of single pages.
+    const CAN_HIDE: bool = false;
+
+    /// True when [`hide`](Self::hide) can take out each of these frames, which have a kernel address.
+    fn can_hide(&self, run: PageRange) -> bool {
+        let _ = run;
+        false
+    }
+
+    /// True when the direct map has this frame, which has a kernel address, now. Takes no lock.
+    fn can_reach(&self, pfn: Pfn) -> bool {
+        let _ = pfn;
+        true
+    }
+
+    /// Takes frames out of the direct map, and what this CPU remembers of it; those that are out stay so. Tables stay as
+    /// they are, so that it cannot fail.
+    ///
+    /// Context: any, also under a lock. Cost: one entry and one flush for each page.
+    ///
+    /// # Safety
+    /// [`can_hide`](Self::can_hide) said yes. Nobody uses the frames, nor changes how they are mapped, meanwhile; nobody
+    /// reaches them until they are shown.
+    unsafe fn hide(&self, run: PageRange) {
+        let _ = run;
+    }
+
+    /// Puts frames into the direct map again, writable and not executable; those that are there stay so.
+    ///
+    /// Context and cost: as [`hide`](Self::hide), without the flushes.
+    ///
+    /// # Safety
+    /// As for `hide`.
+    unsafe fn show(&self, run: PageRange) {
+        let _ = run;
     }
 
     /// Runs `f` with a pointer to the frame, which may be HIGHMEM. The pointer is dead when `f` returns.
@@ -194,7 +232,7 @@ pub unsafe trait PageTable: Backend {
     ///
     /// It is good for as long as the table is: while the lock of the tables is held and nothing is unmapped by other
     /// means, and across sections while the holder has entries of its own in it.
-    type Leaf: Copy;
+    type Leaf: Copy + Send;
 
     /// The root table of the kernel.
     fn kernel_root(&self) -> Pfn;
@@ -212,9 +250,9 @@ pub unsafe trait PageTable: Backend {
         VirtRange { start: 0, end: 0 }
     }
 
-    /// Maps frames of `run` from `at` on: one large entry when `run` has the length and alignment for it and no small
-    /// entry is in the way, otherwise up to [`Self::BATCH`] small ones, as far as the leaf table under `at` reaches.
-    /// Returns how many pages were mapped, at least one.
+    /// Maps frames of `run` from `at` on: up to [`Self::BATCH`] large entries of one table when `run` has the length and
+    /// alignment for them and no small entry is in the way, otherwise as many small ones, as far as the leaf table under `at`
+    /// reaches. Returns how many pages were mapped, at least one.
     ///
     /// # Errors
     /// [`MapError`]; nothing was changed, and frames in hand stay there.
@@ -231,8 +269,8 @@ pub unsafe trait PageTable: Backend {
         tables: &mut impl TableFrames,
     ) -> Result<u32, MapError>;
 
-    /// Clears what is mapped in the `pages` pages from `at` on: one large entry, or up to [`Self::BATCH`] small ones,
-    /// as far as the leaf table reaches and entries are present. A large entry is cleared only as a whole.
+    /// Clears what is mapped in the `pages` pages from `at` on: up to [`Self::BATCH`] large entries of one table, or as many
+    /// small ones, as far as the table reaches and entries are present. A large entry is cleared only as a whole.
     ///
     /// For the first entry of each block `block(pfn, most)` is called, with `most` the pages left in this call; it
     /// returns how many pages (1 to `most`) belong to that block, and the following entries of the block are
@@ -263,6 +301,12 @@ pub unsafe trait PageTable: Backend {
     /// As for [`walk`](PageTable::walk).
     unsafe fn leaf(&self, root: Pfn, at: VirtAddr) -> Option<Self::Leaf>;
 
+    /// The frame of this table, when its entries are counted: it was not made at boot.
+    fn leaf_frame(&self, leaf: Self::Leaf) -> Option<Pfn>;
+
+    /// True when every frame of the run is below what this CPU can address. No run of RAM needs to be asked about.
+    fn can_address(&self, run: PageRange) -> bool;
+
     /// What the entry of `at` says, which is in this table.
     ///
     /// # Safety
@@ -270,14 +314,15 @@ pub unsafe trait PageTable: Backend {
     unsafe fn leaf_walk(&self, leaf: Self::Leaf, at: VirtAddr) -> Walk;
 
     /// Maps `frames` from `at` on, all in this table; with a `guard`, writes one of that tag in the entry right before `at`,
-    /// which is in this table too. Returns how many were mapped: fewer than all where an entry is in use or a frame passes
-    /// the physical width, and nothing was changed when none.
+    /// which is in this table too. Returns how many were mapped: fewer than all where an entry is in use, and nothing was
+    /// changed when none.
     ///
     /// Between batches of [`Self::BATCH`] entries `pause` is called, in which the caller opens the lock of the tables for
     /// a moment; all entries are counted from the beginning, so the table stays.
     ///
     /// # Safety
-    /// As for [`map`](PageTable::map), and for [`leaf_walk`](PageTable::leaf_walk).
+    /// As for [`map`](PageTable::map), and for [`leaf_walk`](PageTable::leaf_walk); the frames are RAM, or
+    /// [`can_address`](PageTable::can_address) said so.
     #[allow(clippy::too_many_arguments)]
     unsafe fn leaf_map(
         &self,
@@ -290,6 +335,20 @@ pub unsafe trait PageTable: Backend {
         tables: &mut impl TableFrames,
         pause: &mut impl FnMut(),
     ) -> u32;
+
+    /// The frames of the entries from that of `at` on, all in this table, up to the first that is not present; returns how
+    /// many there are.
+    ///
+    /// # Safety
+    /// As for [`leaf_walk`](PageTable::leaf_walk).
+    unsafe fn leaf_frames(&self, leaf: Self::Leaf, at: VirtAddr, frames: &mut [Pfn]) -> usize;
+
+    /// Clears `entries` entries from that of `at` on, all in this table, whatever they are. They are not counted here: the
+    /// table keeps others.
+    ///
+    /// # Safety
+    /// As for [`unmap`](PageTable::unmap), and for [`leaf_walk`](PageTable::leaf_walk).
+    unsafe fn leaf_clear(&self, leaf: Self::Leaf, at: VirtAddr, entries: u32);
 
     /// As [`unmap`](PageTable::unmap), of small entries from `at` on, all in this table, and any number of them; `guards`, 0
     /// or 1, is how many guard entries right before `at`, in this table too, are cleared with them. Where `block` returns 0

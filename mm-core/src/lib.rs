@@ -72,6 +72,8 @@ pub use backend::{Backend, Join, MapError, MapFrames, Mapping, PageTable, TableF
 pub use boot::{BootMap, CutReport, RamMap};
 pub use cache::{CacheBox, CacheFlags, CacheInfo, KmemCache, RawKmemCache, RawSheaf, Sheaf};
 pub use check::{CheckReport, Damage};
+#[cfg(feature = "debug-pagealloc")]
+pub use debug::FreedPage;
 #[cfg(feature = "page-owner")]
 pub use debug::{Allocation, AllocationKind, Allocations, Site, Sites};
 pub use debug::{Event, Holdings, Leak, LeakGuard};

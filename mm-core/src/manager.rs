@@ -98,7 +98,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
+    /// size, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
@@ -116,6 +116,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // Descriptors are named by 32 bits of physical address; without any low enough, nothing could be allocated.
         if ram.free().first().is_some_and(|range| range.start >= META_REACH) {
             return Err(MmError::BadRange);
+        }
+        #[cfg(feature = "debug-pagealloc")]
+        for range in ram.free() {
+            let [start, end] = [range.start, range.end].map(|at| (at >> B::PAGE_SHIFT) as u32);
+            if !self.memory.can_hide(crate::addr::Pfn(start), (end - start) as usize) {
+                return Err(MmError::Unsupported);
+            }
         }
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
         self.place_regions(ram, &plan)?;
@@ -208,7 +215,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 #[cfg(feature = "page-poison")]
                 if self.memory.poisons() {
-                    self.memory.poison(crate::addr::Pfn(from), (to - from) as usize);
+                    self.memory.put_away(crate::addr::Pfn(from), (to - from) as usize);
                 }
                 let mut zone = self.memory.zones.zone(region.zone()).lock();
                 // SAFETY: the zone's lock is held, and this is the only reference.

@@ -265,6 +265,18 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(Pfn(pfn))
     }
 
+    /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.
+    #[inline(always)]
+    pub(crate) fn take_frame_now(&self, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if !self.poisons() && !flags.contains(Gfp::ZERO) {
+            let head = Head::new(kind, 0, 1);
+            if let Some(pfn) = self.zones.take_single_of(ZoneKind::of(flags), head, link) {
+                return Ok(Pfn(pfn));
+            }
+        }
+        self.take_block_now(1, flags, kind, link)
+    }
+
     /// No zone has the block above its low mark: down to where the flags may go.
     #[cold]
     #[inline(never)]
@@ -389,11 +401,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.zones.give(region, frame, pfn, admit, &self.waiting, |zone| self.hand_over(region.zone(), zone))
     }
 
-    /// True when free pages are poisoned, so that none may come or go by a path that does not look at it.
+    /// True when free pages are poisoned or hidden, so that none may come or go by a path that does not look at it.
     #[inline(always)]
     pub(crate) fn poisons(&self) -> bool {
         #[cfg(feature = "page-poison")]
-        return self.is_poisoning();
+        return self.is_poisoning() || self.is_hiding();
         #[cfg(not(feature = "page-poison"))]
         false
     }
@@ -479,6 +491,25 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             let pages = head.count() as usize;
             return (head.is(kind) && back < pages).then(|| (Pfn((pfn - back) as u32), pages, frame.link()));
+        }
+        None
+    }
+
+    /// What the frame is used for, or the block it lies in, and how many pages of that follow from this one on; `None` for a
+    /// frame that is free or no frame of this manager.
+    ///
+    /// Cost: at most the frames of the largest block, for one inside it.
+    pub(crate) fn block_around(&self, pfn: Pfn) -> Option<(FrameKind, u32)> {
+        let (region, _) = self.frames.find(pfn.0 as usize)?;
+        for back in 0..1 << B::MAX_ORDER {
+            let head = region.frame((pfn.0 as usize).checked_sub(back)?)?.head();
+            let pages = match head.kind() {
+                FrameKind::Tail => continue,
+                FrameKind::Slab | FrameKind::DmaSlab | FrameKind::CacheSlab | FrameKind::Meta | FrameKind::Table => 1,
+                FrameKind::Reserved => 1,
+                _ => head.count(),
+            };
+            return pages.checked_sub(back as u32).filter(|left| *left != 0).map(|left| (head.kind(), left));
         }
         None
     }

@@ -49,6 +49,8 @@ macro_rules! setup {
     () => {
         #[embedded_test::setup]
         fn setup() {
+            #[cfg(feature = "debug")]
+            assert_eq!($crate::board::MM.page_poisoning_enable(), Ok(()));
             $crate::board::init();
         }
     };

@@ -17,6 +17,8 @@ pub struct Board {
     pub target: Option<&'static str>,
     /// Cargo features beside `board-<family>`.
     pub extra: &'static [&'static str],
+    /// The suites it is there for, which are all that is run and checked on it; none means everything.
+    pub suites: &'static [&'static str],
     /// How it boots; `None` means the program is run directly.
     pub qemu: Option<Qemu>,
     /// What the exit status means.
@@ -113,6 +115,9 @@ const DEBUG_EXIT: Codes = Codes { pass: 33, fail: 35, fault: 101 };
 /// What semihosting and ordinary processes end with; 134 is the shell's name for SIGABRT.
 const PLAIN_EXIT: Codes = Codes { pass: 0, fail: 134, fault: 101 };
 
+/// The suites that are run with the debugging features.
+const DEBUGGED: &[&str] = &["bad_input", "debug", "faults", "kmalloc", "pages", "vmalloc"];
+
 /// Every board.
 pub const BOARDS: &[Board] = &[
     Board {
@@ -120,6 +125,7 @@ pub const BOARDS: &[Board] = &[
         family: "host",
         target: None,
         extra: &[],
+        suites: &[],
         qemu: None,
         codes: PLAIN_EXIT,
         about: "the manager in a process, without an MMU, on an arena",
@@ -129,6 +135,7 @@ pub const BOARDS: &[Board] = &[
         family: "host",
         target: None,
         extra: &["mmu"],
+        suites: &[],
         qemu: None,
         codes: PLAIN_EXIT,
         about: "the manager in a process, x86 page tables on the simulated machine",
@@ -138,6 +145,7 @@ pub const BOARDS: &[Board] = &[
         family: "qemu-x86_64",
         target: Some("x86_64-unknown-none"),
         extra: &["mmu"],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-x86_64",
             package: "qemu-system-x86",
@@ -153,10 +161,51 @@ pub const BOARDS: &[Board] = &[
         about: "x86-64 under QEMU, real page tables",
     },
     Board {
+        name: "qemu-x86_64-smp4",
+        family: "qemu-x86_64",
+        target: Some("x86_64-unknown-none"),
+        extra: &["mmu", "smp"],
+        suites: &[],
+        qemu: Some(Qemu {
+            program: "qemu-system-x86_64",
+            package: "qemu-system-x86",
+            machines: &["microvm", "q35", "pc"],
+            args: &["-cpu", "max", "-accel", "tcg", "-smp", "4", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+            ram: Ram::Default("256M"),
+            max_cpus: 1,
+            door: Door::Pvh,
+            icount: &["-icount", "shift=0,sleep=off"],
+            again: &[],
+        }),
+        codes: DEBUG_EXIT,
+        about: "qemu-x86_64 with four CPUs",
+    },
+    Board {
+        name: "qemu-x86_64-debug",
+        family: "qemu-x86_64",
+        target: Some("x86_64-unknown-none"),
+        extra: &["mmu", "debug"],
+        suites: DEBUGGED,
+        qemu: Some(Qemu {
+            program: "qemu-system-x86_64",
+            package: "qemu-system-x86",
+            machines: &["microvm", "q35", "pc"],
+            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+            ram: Ram::Default("256M"),
+            max_cpus: 1,
+            door: Door::Pvh,
+            icount: &["-icount", "shift=0,sleep=off"],
+            again: &[],
+        }),
+        codes: DEBUG_EXIT,
+        about: "qemu-x86_64 with the debugging features",
+    },
+    Board {
         name: "qemu-i586",
         family: "qemu-i586",
         target: Some("i586-unknown-linux-gnu"),
         extra: &["mmu"],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-i386",
             package: "qemu-system-x86",
@@ -173,10 +222,33 @@ pub const BOARDS: &[Board] = &[
         about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
     },
     Board {
+        name: "qemu-i586-debug",
+        family: "qemu-i586",
+        target: Some("i586-unknown-linux-gnu"),
+        extra: &["mmu", "debug"],
+        // Each boot fills all free memory.
+        suites: &["debug"],
+        qemu: Some(Qemu {
+            program: "qemu-system-i386",
+            package: "qemu-system-x86",
+            machines: &["microvm", "q35", "pc"],
+            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+            // Past the 896 MiB that have a kernel address.
+            ram: Ram::Default("1G"),
+            max_cpus: 1,
+            door: Door::Pvh,
+            icount: &["-icount", "shift=0,sleep=off"],
+            again: &[],
+        }),
+        codes: DEBUG_EXIT,
+        about: "qemu-i586 with the debugging features",
+    },
+    Board {
         name: "mps2-an385",
         family: "mps2-an385",
         target: Some("thumbv7m-none-eabi"),
         extra: &[],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-arm",
             package: "qemu-system-arm",
@@ -193,10 +265,32 @@ pub const BOARDS: &[Board] = &[
         about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
     },
     Board {
+        name: "mps2-an385-debug",
+        family: "mps2-an385",
+        target: Some("thumbv7m-none-eabi"),
+        extra: &["debug"],
+        suites: DEBUGGED,
+        qemu: Some(Qemu {
+            program: "qemu-system-arm",
+            package: "qemu-system-arm",
+            machines: &["mps2-an385"],
+            args: &[],
+            ram: Ram::Fixed("16M"),
+            max_cpus: 1,
+            door: Door::Semihosting,
+            // The board's 25 MHz timer then ticks 1.6 times per instruction.
+            icount: &["-icount", "shift=6,sleep=off"],
+            again: &[],
+        }),
+        codes: PLAIN_EXIT,
+        about: "mps2-an385 with the debugging features",
+    },
+    Board {
         name: "lm3s6965evb",
         family: "lm3s6965evb",
         target: Some("thumbv7m-none-eabi"),
         extra: &[],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-arm",
             package: "qemu-system-arm",
@@ -217,6 +311,7 @@ pub const BOARDS: &[Board] = &[
         family: "virt-aarch64",
         target: Some("aarch64-unknown-none"),
         extra: &[],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-aarch64",
             package: "qemu-system-arm",
@@ -237,6 +332,7 @@ pub const BOARDS: &[Board] = &[
         family: "virt-aarch64",
         target: Some("aarch64-unknown-none"),
         extra: &["max-order-13"],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-aarch64",
             package: "qemu-system-arm",
@@ -256,6 +352,7 @@ pub const BOARDS: &[Board] = &[
         family: "virt-rv32",
         target: Some("riscv32imac-unknown-none-elf"),
         extra: &[],
+        suites: &[],
         qemu: Some(Qemu {
             program: "qemu-system-riscv32",
             package: "qemu-system-misc",
@@ -301,6 +398,11 @@ impl Board {
     /// Whether its programs run as processes of this machine.
     pub fn is_host(&self) -> bool {
         self.qemu.is_none()
+    }
+
+    /// Whether everything is run on it, not some suites only.
+    pub fn is_whole(&self) -> bool {
+        self.suites.is_empty()
     }
 
     /// Whether the bench runs on it: a second row of a board is for its suites, and would measure the same code again.

@@ -1,5 +1,6 @@
 //! Calling cargo, and finding what it built.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -105,7 +106,13 @@ pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
 /// Boards run what is shipped, release code; the host adds the checks of a debug build.
 pub fn suites(board: &Board, package: &str, defmt: bool) -> Result<Vec<Program>> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--package", package, "--tests"]);
+    command.args(["test", "--no-run", "--package", package]);
+    if board.is_whole() {
+        command.arg("--tests");
+    }
+    for suite in board.suites {
+        command.args(["--test", suite]);
+    }
     if !board.is_host() {
         command.arg("--release");
     }
@@ -117,21 +124,36 @@ pub fn suites(board: &Board, package: &str, defmt: bool) -> Result<Vec<Program>>
 ///
 /// Release code everywhere: a demo shows what the manager costs.
 pub fn demo(board: &Board, name: &str, defmt: bool, config: &[&str]) -> Result<Program> {
-    let (package, option, kind) = Workspace::read()?.demo(name)?;
-    if package == workspace::EXAMPLES_C {
-        compilers::provide(board)?;
+    let mut built = demos(board, &[name], defmt, config)?;
+    Ok(built.remove(0))
+}
+
+/// Builds several, those of a package in one call, and returns them in the order of their names here.
+pub fn demos(board: &Board, names: &[&str], defmt: bool, config: &[&str]) -> Result<Vec<Program>> {
+    let workspace = Workspace::read()?;
+    let mut packages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        let (package, option, _) = workspace.demo(name)?;
+        packages.entry(package).or_default().extend([option, name]);
     }
-    let mut command = cargo();
-    command.args(["build", "--release", "--package", package, option, name]);
-    for_board(&mut command, board, defmt);
-    for value in config {
-        command.args(["--config", value]);
+    let mut built = Vec::new();
+    for (package, programs) in packages {
+        if [workspace::EXAMPLES_C, workspace::EXAMPLES_FREERTOS].contains(&package) {
+            compilers::provide(board)?;
+        }
+        let mut command = cargo();
+        command.args(["build", "--release", "--package", package]).args(programs);
+        for_board(&mut command, board, defmt);
+        for value in config {
+            command.args(["--config", value]);
+        }
+        built.extend(build(&mut command, &["example", "bin"])?);
     }
-    let built = build(&mut command, &[kind])?;
-    match built.into_iter().find(|program| program.name == name) {
-        Some(program) => Ok(program),
+    let find = |name: &&str| match built.iter().find(|program| program.name == **name) {
+        Some(program) => Ok(program.clone()),
         None => bail!("cargo built no program called {name}"),
-    }
+    };
+    names.iter().map(find).collect()
 }
 
 #[cfg(test)]

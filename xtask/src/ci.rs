@@ -9,12 +9,12 @@ use crate::boards::{BOARDS, Board};
 use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
-use crate::workspace::{EXAMPLES, EXAMPLES_C, Workspace};
-use crate::{bench, c, elf, libraries, package, process, run, size, suite, tools};
+use crate::workspace::{DEMO_PACKAGES, EXAMPLES_C, Workspace};
+use crate::{bench, c, demos, elf, libraries, package, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
-/// The demo whose symbols are read, and which every board runs.
+/// The demo whose symbols are read.
 const SMALL_DEMO: &str = "hello";
 /// Targets of processors without compare-and-swap, for which nothing but a critical section guards.
 const WITHOUT_SWAP: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
@@ -49,24 +49,24 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.suites(board, &Options::default());
     }
     round.part("sizes", "cargo xtask size", || size::size(None, None).map(|()| Totals::one()));
-    for board in &boards {
-        round.demo(run::Options::plain(board, SMALL_DEMO));
+    for board in boards.iter().filter(|board| board.is_whole()) {
         round.part(&format!("symbols of {}", board.name), "cargo xtask ci", || symbols(board));
-        round.demo(run::Options::plain(board, run::SCULL));
-        round.demo(run::Options::plain(board, run::SCULL_C));
     }
-    for board in &boards {
+    for board in boards.iter().filter(|board| board.is_whole()) {
         for machine in other_machines(board) {
-            round.demo(run::Options { machine: Some((*machine).to_owned()), ..run::Options::plain(board, run::SCULL) });
+            round.demo(run::Options {
+                machine: Some((*machine).to_owned()),
+                ..run::Options::plain(board, demos::SCULL)
+            });
         }
     }
     if long {
-        for board in boards.iter().filter(|board| !board.is_host()) {
+        for board in boards.iter().filter(|board| !board.is_host() && board.is_whole()) {
             round.suites(board, &Options { defmt: true, ..Options::default() });
             for machine in other_machines(board) {
                 round.suites(board, &Options { machine: Some((*machine).to_owned()), ..Options::default() });
             }
-            round.demo(run::Options { defmt: true, ..run::Options::plain(board, run::SCULL) });
+            round.demo(run::Options { defmt: true, ..run::Options::plain(board, demos::SCULL) });
         }
         round.part("bench", "cargo xtask bench", || bench::check().map(|()| Totals::one()));
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
@@ -150,15 +150,19 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
         for defmt in [false, true] {
             let place = format!("{}{}", board.name, with(defmt, "defmt"));
             let mut command = cargo_command();
-            command.args(["clippy", "--package", "rtmm-tests", "--package", EXAMPLES_C, "--lib", "--tests"]);
+            command.args(["clippy", "--package", "rtmm-tests", "--lib", "--tests"]);
+            if board.is_whole() {
+                command.args(["--package", EXAMPLES_C]);
+            }
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the suites for {place}"), command));
-            if board.is_host() {
+            if board.is_host() || !board.is_whole() {
                 continue;
             }
             let mut command = cargo_command();
             // A library's own tests need std's test crate, which a bare target has not.
-            command.args(["clippy", "--package", EXAMPLES, "--package", EXAMPLES_C, "--lib", "--bins", "--examples"]);
+            command.args(["clippy", "--lib", "--bins", "--examples"]);
+            command.args(DEMO_PACKAGES.iter().flat_map(|package| ["--package", package]));
             command.args(["--package", &format!("board-{}", board.family)]);
             cargo::for_board(&mut command, board, defmt);
             commands.push((format!("clippy of the board and the examples for {place}"), command));
@@ -193,7 +197,7 @@ fn docs(workspace: &Workspace) -> Vec<(String, Command)> {
         host_packages(&mut command, workspace, mmu);
         commands.push((format!("documentation of the libraries{}", with(mmu, "page tables")), command));
     }
-    for board in BOARDS.iter().filter(|board| !board.is_host()) {
+    for board in BOARDS.iter().filter(|board| !board.is_host() && board.is_whole()) {
         let mut command = cargo_command();
         command.args(["doc", "--no-deps", "--package", &format!("board-{}", board.family)]);
         command.args(["--target", board.target.unwrap_or_default()]);

@@ -7,6 +7,7 @@ mod c;
 mod cargo;
 mod ci;
 mod defmt;
+mod demos;
 mod elf;
 mod libraries;
 mod package;
@@ -14,6 +15,7 @@ mod process;
 mod qemu;
 mod rows;
 mod run;
+mod said;
 mod scull;
 mod size;
 mod size_demo;
@@ -114,9 +116,9 @@ struct RunLine {
     #[arg(long, default_value = boards::DEFAULT_BOARD)]
     board: String,
     /// Which program of examples/
-    #[arg(long, default_value = run::SCULL)]
+    #[arg(long, default_value = demos::SCULL)]
     demo: String,
-    /// The file given to the guest (scull: its own ELF image by default)
+    /// The file given to the guest (by default its own ELF image, and for json a document of ours)
     #[arg(long)]
     file: Option<PathBuf>,
     /// QEMU's machine, where the board boots on several

@@ -101,7 +101,7 @@ fn deny() -> Result<Totals> {
         }
     }
     let mut command = cargo_command();
-    command.args(["deny", "--all-features", "check", "licenses", "bans", "sources"]);
+    command.args(["deny", "--workspace", "--all-features", "check", "licenses", "bans", "sources"]);
     println!("    {}", cargo::shown(&command));
     ensure!(command.status()?.success(), "{} found something", cargo::shown(&command));
     Ok(Totals::one())

@@ -2,18 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::boards::{Board, limit};
 use crate::cargo::{self, Program};
 use crate::defmt::{self, Console};
+use crate::demos::Demo;
 use crate::qemu::{self, Boot};
-use crate::{process, scull, tools, verdict};
+use crate::{process, tools, verdict};
 
-/// The demo that stores a file in four drivers and reads it back.
-pub const SCULL: &str = "scull";
-/// The same with drivers in C.
-pub const SCULL_C: &str = "scull-c";
+/// Lines of a demo that failed unseen: its last ones, where the reason stands.
+const SHOWN_LINES: usize = 40;
 
 /// What the run command was given.
 #[derive(Debug, Clone)]
@@ -55,14 +54,31 @@ impl Options {
     }
 }
 
-/// Builds and boots a demo, and fails when the demo did.
+/// Builds and boots a demo, and fails when the demo did. One that is not for the board says so.
 pub fn run(options: &Options) -> Result<()> {
     let board = options.board;
+    if let Some(reason) = Demo::named(&options.demo).and_then(|demo| demo.excuse(board)) {
+        println!("{} does not run on {}: {reason}", options.demo, board.name);
+        return Ok(());
+    }
     tools::provide(&[board])?;
     let program = cargo::demo(board, &options.demo, options.defmt, &[])?;
-    let mut boot = Boot {
+    let told = boot(options, &program, true)?;
+    if !told.is_empty() {
+        println!("\n{told}");
+    }
+    Ok(())
+}
+
+/// Boots a built demo and judges it; returns the last line of a good run. With `echo` it prints what the guest says as
+/// it comes, without it the end of that is part of an error.
+pub fn boot(options: &Options, program: &Program, echo: bool) -> Result<String> {
+    let board = options.board;
+    let demo = Demo::named(&options.demo);
+    let file = options.file.clone().or_else(|| demo?.file(&program.path));
+    let boot = Boot {
         args: options.args.clone(),
-        file: options.file.clone(),
+        file: file.clone(),
         machine: options.machine.clone(),
         cpu: None,
         cpus: options.cpus,
@@ -71,26 +87,15 @@ pub fn run(options: &Options) -> Result<()> {
         icount: board.counts_instructions() && options.cpus.is_none_or(|cpus| cpus == 1),
         defmt: options.defmt,
     };
-    if ![SCULL, SCULL_C].contains(&options.demo.as_str()) {
-        boot_and_judge(board, &program, &boot, options.seconds)?;
-        return Ok(());
-    }
-    // A file that every machine has, and of which no two are alike.
-    let path = boot.file.get_or_insert_with(|| program.path.clone()).clone();
-    let file = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = boot_and_judge(board, &program, &boot, options.seconds)?;
-    let told = scull::check(&lines, &file).with_context(|| format!("{} on {}", options.demo, board.name))?;
-    println!("\n{told}");
-    Ok(())
-}
-
-/// Boots, prints what the guest says as it comes, and returns it when the guest ended well.
-fn boot_and_judge(board: &Board, program: &Program, boot: &Boot, seconds: u64) -> Result<Vec<String>> {
-    let (exit, lines) = boot_echoing(board, &program.path, boot, seconds, true)?;
-    match verdict::complaint(exit, board.codes, !board.is_host()) {
-        None => Ok(lines),
-        Some(complaint) => bail!("{} on {} ended with {complaint}", program.name, board.name),
-    }
+    let (exit, lines) = boot_echoing(board, &program.path, &boot, options.seconds, echo)?;
+    let judged = match verdict::complaint(exit, board.codes, !board.is_host()) {
+        Some(complaint) => Err(anyhow::anyhow!("it ended with {complaint}")),
+        None => demo.map_or(Ok(String::new()), |demo| demo.judge(&lines, file.as_deref())),
+    };
+    judged.with_context(|| {
+        let first = if echo { lines.len() } else { lines.len().saturating_sub(SHOWN_LINES) };
+        format!("{}{} on {}", lines[first..].join("\n") + if echo { "" } else { "\n" }, options.demo, board.name)
+    })
 }
 
 /// Boots a program and returns how it ended and what it said.
@@ -108,7 +113,9 @@ pub fn boot_echoing(
         None
     };
     let mut command = qemu::command(board, program, boot)?;
-    eprintln!("    {}", process::shown(&command));
+    if echo {
+        eprintln!("    {}", process::shown(&command));
+    }
     let mut console = Console::new(table.as_ref(), echo);
     let exit = process::run(&mut command, limit(seconds), |stream, bytes| console.take(stream, bytes))?;
     Ok((exit, console.finish()))

@@ -2,18 +2,12 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
+
+use crate::said::{CLEAN, CRC, CUT, LENGTH, crc, has, number, one, values};
 
 /// The four devices; each stores the whole file.
 const DEVICES: [&str; 4] = ["scull", "scullc", "scullp", "scullv"];
-/// `CRC32 <device> <hex>`: what was read back.
-const CRC: &str = "CRC32";
-/// `LENGTH <device> <bytes>`: how much was read back.
-const LENGTH: &str = "LENGTH";
-/// `FILE-CUT <bytes>`: the board's RAM holds no more of the file than this.
-const CUT: &str = "FILE-CUT";
-/// After the last device is trimmed, every page is free again.
-const CLEAN: &str = "NOTHING LOST";
 
 /// What was found, for the last line of a good run.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,40 +47,11 @@ pub fn check(lines: &[String], file: &[u8]) -> Result<Report> {
     for device in DEVICES {
         let told = number(one(lines, &[LENGTH, device])?)?;
         ensure!(told == length, "{device} gave back {told} bytes of {length}");
-        let told = one(lines, &[CRC, device])?;
-        let told = u32::from_str_radix(told.trim_start_matches("0x"), 16).with_context(|| format!("{CRC} {told}"))?;
+        let told = self::crc(one(lines, &[CRC, device])?)?;
         ensure!(told == crc, "{device} gave back other bytes: CRC-32 {told:08x}, the file's is {crc:08x}");
     }
-    ensure!(lines.iter().any(|line| words(line) == words(CLEAN)), "the guest did not say {CLEAN}");
+    ensure!(has(lines, CLEAN), "the guest did not say {CLEAN}");
     Ok(Report { crc, length, whole: file.len() })
-}
-
-/// A line's words, without the level a log puts before them.
-fn words(line: &str) -> Vec<&str> {
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    match words.first() {
-        Some(&"INFO") => words[1..].to_vec(),
-        _ => words,
-    }
-}
-
-/// The last words of the lines that begin with `key` and have one word more.
-fn values<'l>(lines: &'l [String], key: &[&str]) -> Vec<&'l str> {
-    let lines = lines.iter().map(|line| words(line));
-    lines.filter(|words| words.len() == key.len() + 1 && words.starts_with(key)).map(|words| words[key.len()]).collect()
-}
-
-/// The value of the one line that begins with `key`.
-fn one<'l>(lines: &'l [String], key: &[&str]) -> Result<&'l str> {
-    match values(lines, key).as_slice() {
-        [value] => Ok(value),
-        [] => bail!("no line {}: the demo did not get that far", key.join(" ")),
-        more => bail!("{} lines {}", more.len(), key.join(" ")),
-    }
-}
-
-fn number(text: &str) -> Result<usize> {
-    text.parse().with_context(|| format!("{text:?} is not a number of bytes"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const FOR_ROOM: &str = "profile.release.opt-level=\"z\"";
 
 /// Builds a demo for every bare board, for room, and adds up its sections.
 pub fn rows(demo: &str) -> Result<Vec<Row>> {
-    let boards: Vec<&'static Board> = BOARDS.iter().filter(|board| !board.is_host()).collect();
+    let boards: Vec<&'static Board> = BOARDS.iter().filter(|board| !board.is_host() && board.is_whole()).collect();
     let mut rows = Vec::new();
     // Nothing is booted, so targets are enough: but they come with the emulators, which every other command wants.
     tools::provide(&boards)?;

@@ -12,15 +12,19 @@ use crate::boards::{Again, Board, limit};
 use crate::c::compilers;
 use crate::cargo;
 use crate::defmt::{self, Console};
+use crate::demos::{DEMOS, Demo};
 use crate::elf::{self, Case};
 use crate::process;
 use crate::qemu::{self, Boot};
+use crate::run;
 use crate::totals::{Rerun, Totals};
 use crate::verdict::judge;
 use crate::workspace::{EXAMPLES_C, Workspace};
 
 /// The package of the suites in Rust.
 const SUITES: &str = "rtmm-tests";
+/// What the names of demos begin with, among those of tests.
+const DEMO: &str = "demo::";
 /// Seconds a test may take when it does not say, as in embedded-test.
 const TEST_SECONDS: u64 = 60;
 /// Lines of a failed test that are shown: its last ones, where the reason stands.
@@ -58,6 +62,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether nothing but demos can be meant.
+    fn is_demo(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.starts_with(DEMO))
+    }
+
+    /// Whether a test of this name is to be run.
+    fn chooses(&self, name: &str) -> bool {
+        let wanted = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
+        self.filter.as_ref().is_none_or(wanted) && !self.skip.iter().any(|skip| name.contains(skip.as_str()))
+    }
+
     /// These options for each further run that a board asks for, unless they choose the machine themselves.
     pub fn again(&self, board: &Board) -> Vec<Options> {
         let chosen = self.machine.is_some() || self.cpu.is_some() || self.ram.is_some();
@@ -92,19 +107,7 @@ struct Suite {
 
 /// Builds the suites of a board and runs the tests the options choose.
 pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
-    let mut suites = cargo::suites(board, SUITES, options.defmt)?;
-    if suites.is_empty() {
-        bail!("{SUITES} has no suite for {}", board.name);
-    }
-    // Without a C compiler for the board the others are run all the same.
-    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
-    let missing = match in_c {
-        Ok(more) => {
-            suites.extend(more);
-            None
-        }
-        Err(error) => Some(error),
-    };
+    let (suites, missing) = if options.is_demo() { (Vec::new(), None) } else { build(board, options)? };
     let workspace = Workspace::read()?;
     let counted = workspace.package(SUITES)?.counted_suites();
     let failures = Arc::new(Mutex::new(Vec::new()));
@@ -126,8 +129,15 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
             trials.push(Trial::test(name, trial).with_ignored_flag(ignored));
         }
     }
-    if trials.is_empty() {
+    if trials.is_empty() && !options.is_demo() {
         bail!("the suites of {} hold no test", board.name);
+    }
+    let mut unbuilt = None;
+    if options.suites.is_none() {
+        match demos(board, options, &failures) {
+            Ok(more) => trials.extend(more),
+            Err(error) => unbuilt = Some(error),
+        }
     }
     let arguments = Arguments {
         filter: options.filter.clone(),
@@ -157,7 +167,57 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
             format!("cargo xtask test --board {} c_calls", board.name),
         );
     }
+    if let Some(error) = unbuilt {
+        eprintln!("error: the demos on {}: {error:#}", board.name);
+        totals.fail(format!("the demos on {}", board.name), format!("cargo xtask test --board {} {DEMO}", board.name));
+    }
     Ok(totals)
+}
+
+/// Builds the suites in Rust and in C, the error being why there are none in C.
+fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Option<anyhow::Error>)> {
+    let mut suites = cargo::suites(board, SUITES, options.defmt)?;
+    if suites.is_empty() {
+        bail!("{SUITES} has no suite for {}", board.name);
+    }
+    if !board.is_whole() {
+        return Ok((suites, None));
+    }
+    // Without a C compiler for the board the others are run all the same.
+    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
+    let missing = in_c.map(|more| suites.extend(more)).err();
+    Ok((suites, missing))
+}
+
+/// The demos that the options choose and that run on the board, as tests called `demo::<name>`. Names the others.
+fn demos(board: &'static Board, options: &Options, failures: &Arc<Mutex<Vec<String>>>) -> Result<Vec<Trial>> {
+    let chosen =
+        |demo: &&Demo| board.is_whole() && options.chooses(&format!("{DEMO}{}", demo.name)) && !options.ignored;
+    let (excused, chosen): (Vec<&Demo>, Vec<&Demo>) =
+        DEMOS.iter().filter(chosen).partition(|demo| demo.excuse(board).is_some());
+    for demo in excused {
+        println!("{} does not run on {}: {}", demo.name, board.name, demo.excuse(board).unwrap_or_default());
+    }
+    let names: Vec<&str> = chosen.iter().map(|demo| demo.name).collect();
+    let programs = match options.list {
+        true => Vec::new(),
+        false => cargo::demos(board, &names, options.defmt, &[])?.into_iter().map(Some).collect(),
+    };
+    let trial = |(name, program): (&str, Option<cargo::Program>)| {
+        let full = format!("{DEMO}{name}");
+        let (machine, ram) = (options.machine.clone(), options.ram.clone());
+        let run = run::Options { machine, ram, defmt: options.defmt, ..run::Options::plain(board, name) };
+        let (failures, failed) = (failures.clone(), full.clone());
+        Trial::test(full, move || {
+            let Some(program) = program else { return Ok(()) };
+            let again = rerun(board, &failed, &Options { defmt: run.defmt, ..Options::default() });
+            run::boot(&run, &program, false).map(drop).map_err(|error| {
+                failures.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
+                Failed::from(format!("{error:#}\nagain:  {again}"))
+            })
+        })
+    };
+    Ok(names.into_iter().zip(programs.into_iter().chain(std::iter::repeat(None))).map(trial).collect())
 }
 
 /// One guest per processor: each is one busy thread.

@@ -13,6 +13,14 @@ use crate::cargo;
 pub const EXAMPLES: &str = "rtmm-examples";
 /// The package of the drivers and the suites in C; it needs a C compiler for the board.
 pub const EXAMPLES_C: &str = "rtmm-examples-c";
+/// The package of the programs with registry crates.
+pub const EXAMPLES_CRATES: &str = "rtmm-examples-crates";
+/// The package of the programs with an RTOS in Rust, each for one board.
+pub const EXAMPLES_RTOS: &str = "rtmm-examples-rtos";
+/// The package of FreeRTOS; it needs a C compiler for its board.
+pub const EXAMPLES_FREERTOS: &str = "rtmm-examples-freertos";
+/// All that have demos.
+pub const DEMO_PACKAGES: [&str; 5] = [EXAMPLES, EXAMPLES_C, EXAMPLES_CRATES, EXAMPLES_RTOS, EXAMPLES_FREERTOS];
 
 /// What others may depend upon, in the order in which it is published.
 pub const LIBRARIES: [&str; 5] = ["mm-core", "backend-nommu", "backend-mmu-x86", "rtmm", "rtmm-capi"];
@@ -122,8 +130,9 @@ impl Workspace {
     ///
     /// The suites are not among them: they run board by board, the host's two included.
     pub fn host_libraries(&self) -> Vec<&Package> {
-        // librtmm.a has nothing to test before C links it.
-        const OTHERS: [&str; 3] = ["rtmm-tests", EXAMPLES_C, crate::c::library::PACKAGE];
+        // librtmm.a has nothing to test before C links it, and an RTOS is for a board.
+        const OTHERS: [&str; 5] =
+            ["rtmm-tests", EXAMPLES_C, EXAMPLES_RTOS, EXAMPLES_FREERTOS, crate::c::library::PACKAGE];
         let wanted = |package: &&Package| {
             !package.is_bare() && !package.is_bench(&self.workspace_root) && !OTHERS.contains(&package.name.as_str())
         };
@@ -133,7 +142,7 @@ impl Workspace {
     /// What selects a demo: its package, and `--example` or `--bin` with the kind cargo reports for it.
     pub fn demo(&self, name: &str) -> Result<(&'static str, &'static str, &'static str)> {
         let mut known = Vec::new();
-        for package in [EXAMPLES, EXAMPLES_C] {
+        for package in DEMO_PACKAGES {
             for target in &self.package(package)?.targets {
                 let (option, kind) = match () {
                     () if target.is("example") => ("--example", "example"),
@@ -166,13 +175,18 @@ mod tests {
         {"name":"rtmm-examples","version":"0.1.0","manifest_path":"/r/examples/Cargo.toml","features":{"mmu":[]},"targets":[
             {"name":"lib","kind":["lib"]},{"name":"scull","kind":["example"]},{"name":"bench","kind":["bin"]}]},
         {"name":"rtmm-examples-c","version":"0.1.0","manifest_path":"/r/examples/c/Cargo.toml","features":{"mmu":[]},"targets":[
-            {"name":"scull-c","kind":["example"]}]}]}"#;
+            {"name":"scull-c","kind":["example"]}]},
+        {"name":"rtmm-examples-crates","version":"0.1.0","manifest_path":"/r/examples/crates/Cargo.toml","features":{"mmu":[]},"targets":[
+            {"name":"json","kind":["example"]}]},
+        {"name":"rtmm-examples-freertos","version":"0.1.0","manifest_path":"/r/examples/freertos/Cargo.toml","features":{},"targets":[]},
+        {"name":"rtmm-examples-rtos","version":"0.1.0","manifest_path":"/r/examples/rtos/Cargo.toml","features":{"mmu":[]},"targets":[
+            {"name":"embassy","kind":["example"]}]}]}"#;
 
     #[test]
     fn bare_boards_benches_and_suites_are_not_host_libraries() {
         let workspace = Workspace::parse(METADATA).unwrap();
         let names: Vec<_> = workspace.host_libraries().iter().map(|package| package.name.as_str()).collect();
-        assert_eq!(names, ["mm-core", "board-host", "rtmm-examples"]);
+        assert_eq!(names, ["mm-core", "board-host", "rtmm-examples", "rtmm-examples-crates"]);
         assert!(workspace.package("board-host").unwrap().has_feature("mmu"));
     }
 
@@ -189,6 +203,7 @@ mod tests {
         assert_eq!(workspace.demo("scull").unwrap(), (EXAMPLES, "--example", "example"));
         assert_eq!(workspace.demo("bench").unwrap(), (EXAMPLES, "--bin", "bin"));
         assert_eq!(workspace.demo("scull-c").unwrap(), (EXAMPLES_C, "--example", "example"));
+        assert_eq!(workspace.demo("json").unwrap(), (EXAMPLES_CRATES, "--example", "example"));
         let unknown = workspace.demo("lib").unwrap_err().to_string();
         assert!(unknown.contains("scull, bench"), "{unknown}");
     }

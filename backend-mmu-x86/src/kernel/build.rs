@@ -63,6 +63,39 @@ pub unsafe fn build<M: Machine>(
     window: VirtRange,
     take: &mut dyn FnMut() -> Option<Pfn>,
 ) -> Result<Pfn, MmError> {
+    // SAFETY: by the caller.
+    unsafe { build_up_to(machine, segments, ram, window, take, Size::Large) }
+}
+
+/// [`build`] with the direct map in entries of single pages, so that frames can be taken out of it one by one, as
+/// `Mm::debug_pagealloc_enable` wants. `take` is called once per 2 MiB of `ram`.
+///
+/// # Errors
+/// As `build`.
+///
+/// # Safety
+/// As for `build`.
+pub unsafe fn build_in_pages<M: Machine>(
+    machine: &M,
+    segments: &[Segment],
+    ram: &[PhysRange],
+    window: VirtRange,
+    take: &mut dyn FnMut() -> Option<Pfn>,
+) -> Result<Pfn, MmError> {
+    // SAFETY: by the caller.
+    unsafe { build_up_to(machine, segments, ram, window, take, Size::Page) }
+}
+
+/// # Safety
+/// As for [`build`].
+unsafe fn build_up_to<M: Machine>(
+    machine: &M,
+    segments: &[Segment],
+    ram: &[PhysRange],
+    window: VirtRange,
+    take: &mut dyn FnMut() -> Option<Pfn>,
+    largest: Size,
+) -> Result<Pfn, MmError> {
     check_segments::<M>(segments, machine.phys_bits())?;
     check_window(machine, segments, ram, window)?;
     let windows = machine.windows();
@@ -71,7 +104,7 @@ pub unsafe fn build<M: Machine>(
     if !apart && !windows.is_empty() {
         return Err(MmError::Inval);
     }
-    let mut builder = Builder { machine, root: Pfn(0), take };
+    let mut builder = Builder { machine, root: Pfn(0), largest, take };
     builder.root = builder.table()?;
     if M::LEVELS.bare_root && builder.root.0 >> 20 != 0 {
         return Err(MmError::BadRange);
@@ -161,6 +194,8 @@ fn check_window<M: Machine>(
 struct Builder<'a, M> {
     machine: &'a M,
     root: Pfn,
+    /// The largest entries of the direct map.
+    largest: Size,
     take: &'a mut dyn FnMut() -> Option<Pfn>,
 }
 
@@ -227,8 +262,11 @@ impl<M: Machine> Builder<'_, M> {
                 let range = PhysRange { start: at, end: at + bytes };
                 segments.iter().any(|s| !s.prot.writable() && s.frames().overlaps(range))
             };
-            let large =
-                (at | virt as u64) & (LARGE - 1) == 0 && end - at >= LARGE && !read_only(LARGE) && !mapped(LARGE);
+            let large = self.largest == Size::Large
+                && (at | virt as u64) & (LARGE - 1) == 0
+                && end - at >= LARGE
+                && !read_only(LARGE)
+                && !mapped(LARGE);
             if large {
                 self.leaf(virt, at, Size::Large, Prot::ReadWrite)?;
                 at += LARGE;

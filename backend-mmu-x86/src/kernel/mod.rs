@@ -3,5 +3,5 @@
 mod build;
 mod live;
 
-pub use build::{Segment, activate, build};
+pub use build::{Segment, activate, build, build_in_pages};
 pub use live::{for_each_mapping, writable_and_executable};

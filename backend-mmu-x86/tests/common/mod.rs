@@ -19,6 +19,11 @@ const RAM: [(u64, u64); 2] = [(0x1000, 0x9f000), (0x10_0000, 0x14_0000)];
 /// Where the direct map ends, so that the one of a PAE machine leaves room.
 const LOWMEM_END: u64 = 0x3800_0000;
 
+/// How many large entries one call reaches from `at` on: of one table, and in one batch.
+fn large_reach(at: usize, pages: u32) -> usize {
+    (pages as usize / 512).min(32).min(512 - at / LARGE % 512)
+}
+
 /// What the model says of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Slot {
@@ -105,7 +110,7 @@ impl<const PAE: bool> Rig<PAE> {
         };
         let result = self.with_tables(call);
         assert_eq!(result, self.expected_map(at, run), "map {run:x?} at {at:#x}");
-        let large = result == Ok(512);
+        let large = result.is_ok_and(|pages| pages >= 512);
         for i in 0..result.unwrap_or(0) {
             let slot = Slot::Page { pfn: run.start.0 + i, prot, cache, large };
             self.model.insert(at + i as usize * PAGE, slot);
@@ -115,10 +120,11 @@ impl<const PAE: bool> Rig<PAE> {
 
     fn expected_map(&self, at: usize, run: PageRange) -> Result<u32, MapError> {
         let left = 512 - (at / PAGE) % 512;
-        let region = at & !(LARGE - 1);
-        let aligned = left == 512 && run.start.0.is_multiple_of(512) && run.count >= 512;
-        if aligned && self.model.range(region..region + LARGE).next().is_none() {
-            return Ok(512);
+        let aligned = left == 512 && run.start.0.is_multiple_of(512);
+        let free = |i: &usize| self.model.range(at + i * LARGE..at + i * LARGE + LARGE).next().is_none();
+        let large = (0..large_reach(at, run.count)).take_while(free).count() as u32;
+        if aligned && large != 0 {
+            return Ok(large * 512);
         }
         let count = run.count.min(left as u32).min(32);
         let taken = self.model.range(at..at + count as usize * PAGE).next().is_some();
@@ -154,7 +160,12 @@ impl<const PAE: bool> Rig<PAE> {
     fn expected_reach(&self, at: usize, pages: u32, whole: bool) -> u32 {
         let left = (512 - (at / PAGE) % 512) as u32;
         match self.model.get(&at) {
-            Some(Slot::Page { large: true, .. }) if whole && (left < 512 || pages < 512) => 0,
+            Some(Slot::Page { large: true, .. }) if whole && left < 512 => 0,
+            Some(Slot::Page { large: true, .. }) if whole => {
+                let large =
+                    |i: &usize| matches!(self.model.get(&(at + i * LARGE)), Some(Slot::Page { large: true, .. }));
+                (0..large_reach(at, pages)).take_while(large).count() as u32 * 512
+            }
             Some(Slot::Page { large: true, .. }) => pages.min(left),
             Some(Slot::Page { .. }) => {
                 let present = |i: &u32| matches!(self.model.get(&(at + *i as usize * PAGE)), Some(Slot::Page { .. }));

@@ -55,12 +55,20 @@ pub fn in_interrupt(f: fn()) {
     });
 }
 
-/// Every interrupt line. The processor left a frame on the main stack, the only one there is; its address goes to
-/// [`handle`], which returns as the handler.
+/// Every interrupt line. The processor left a frame on the stack it came from, the main one or a task's; its address goes
+/// to [`handle`], which returns as the handler.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn DefaultHandler() {
-    core::arch::naked_asm!("mov r0, sp", "b {handle}", handle = sym handle)
+    core::arch::naked_asm!(
+        // Bit 2 of what the link register holds then says which (Armv7-M ARM, table B1-8).
+        "tst lr, #4",
+        "ite eq",
+        "mrseq r0, msp",
+        "mrsne r0, psp",
+        "b {handle}",
+        handle = sym handle
+    )
 }
 
 extern "C" fn handle(frame: &ExceptionFrame) {

@@ -26,6 +26,8 @@ pub(crate) static LAYOUT: Layout = Layout {
     direct: VirtRange { start: Hw::DIRECT_MAP, end: Hw::DIRECT_MAP + Hw::LOWMEM_END as usize },
     windows: VirtRange { start: 0xffc0_0000, end: 0xffe0_0000 },
     find_area: |addr| MM.find_area(addr),
+    #[cfg(feature = "debug-pagealloc")]
+    find_freed: |addr| MM.find_freed(addr),
 };
 /// How what the loader left is reached. The boot tables have the direct map where the final ones have it.
 pub(crate) const LOADER: Loader = Loader { direct_map: Hw::DIRECT_MAP, reach: BOOT_REACH, copy };
@@ -59,6 +61,8 @@ pub fn init() {
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
     traps::tables_changed();
+    #[cfg(feature = "debug-pagealloc")]
+    MM.debug_pagealloc_enable().expect("the tables were built for it");
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &Config::new(&ZONES, VMALLOC)) }.expect("the manager takes over the RAM");
     start_tasks();
@@ -92,6 +96,10 @@ fn tables(ram: &mut RamMap) -> Result<Pfn, MmError> {
     // Low memory only: tables are reached by their kernel address.
     let mut take =
         || ram.alloc_top(1 << PAGE_SHIFT, 1, Hw::LOWMEM_END).map(|page| Pfn((page.start >> PAGE_SHIFT) as u32));
+    #[cfg(not(feature = "debug-pagealloc"))]
+    use kernel::build;
+    #[cfg(feature = "debug-pagealloc")]
+    use kernel::build_in_pages as build;
     // SAFETY: `alloc_top` gives each page once, free RAM that the boot tables reach.
-    unsafe { kernel::build(&Hw, &IMAGE.segments(), &mapped, VMALLOC, &mut take) }
+    unsafe { build(&Hw, &IMAGE.segments(), &mapped, VMALLOC, &mut take) }
 }

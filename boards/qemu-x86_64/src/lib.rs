@@ -4,6 +4,8 @@
 //! this package's build script puts on the linker's path, and defines its entry by [`entry!`] or by the test harness.
 #![no_std]
 
+#[cfg(feature = "smp")]
+mod cpus;
 mod memory;
 mod mm;
 mod start;
@@ -13,12 +15,14 @@ mod traps;
 pub use board_x86_qemu::{
     BoardPlatform, ExitCode, GuestFile, args, bugs, exit, expect_fault, file, instructions, last_bug, mmio, say,
 };
+#[cfg(feature = "smp")]
+pub use cpus::{CPUS, cpu, on_all, on_cpu, wait_for};
 pub use memory::init;
 pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 pub use traps::in_interrupt;
 
 /// The board's name, as on the command line of the task runner.
-pub const NAME: &str = "qemu-x86_64";
+pub const NAME: &str = if cfg!(feature = "smp") { "qemu-x86_64-smp4" } else { "qemu-x86_64" };
 
 /// Makes `main`, a `fn()`, the program: the manager is brought up before, and the machine ends with a pass after.
 #[macro_export]

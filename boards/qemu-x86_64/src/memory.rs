@@ -14,6 +14,8 @@ pub(crate) static LAYOUT: Layout = Layout {
     direct: VirtRange { start: Hw::DIRECT_MAP, end: 0xffff_c880_0000_0000 },
     windows: VirtRange { start: 0, end: 0 },
     find_area: |addr| MM.find_area(addr),
+    #[cfg(feature = "debug-pagealloc")]
+    find_freed: |addr| MM.find_freed(addr),
 };
 /// How what the loader left is reached. The boot tables have the direct map where the final ones have it.
 pub(crate) const LOADER: Loader = Loader { direct_map: Hw::DIRECT_MAP, reach: BOOT_REACH, copy };
@@ -31,7 +33,7 @@ const BOOT_REACH: u64 = 4 << 30;
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
 
-/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts. Called once, by `entry!` or by a
+/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts, and with feature `smp` the other CPUs. Called once, by `entry!` or by a
 /// suite's setup.
 ///
 /// # Panics
@@ -45,9 +47,13 @@ pub fn init() {
     // SAFETY: the tables have the whole image, which holds the stack and the descriptor tables, where it is now; the
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
+    #[cfg(feature = "debug-pagealloc")]
+    MM.debug_pagealloc_enable().expect("the tables were built for it");
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &Config::new(&ZONES, VMALLOC)) }.expect("the manager takes over the RAM");
     start_tasks();
+    #[cfg(feature = "smp")]
+    crate::cpus::start(root);
 }
 
 /// Copies bytes of one page of RAM.
@@ -66,6 +72,10 @@ unsafe fn copy(phys: u64, into: &mut [u8]) {
 fn tables(ram: &mut RamMap) -> Result<Pfn, MmError> {
     let all = ram.clone();
     let mut take = || ram.alloc_top(1 << PAGE_SHIFT, 1, BOOT_REACH).map(|page| Pfn((page.start >> PAGE_SHIFT) as u32));
+    #[cfg(not(feature = "debug-pagealloc"))]
+    use kernel::build;
+    #[cfg(feature = "debug-pagealloc")]
+    use kernel::build_in_pages as build;
     // SAFETY: `alloc_top` gives each page once, free RAM that the boot tables reach.
-    unsafe { kernel::build(&Hw, &IMAGE.segments(), all.spans(), VMALLOC, &mut take) }
+    unsafe { build(&Hw, &IMAGE.segments(), all.spans(), VMALLOC, &mut take) }
 }

@@ -25,7 +25,11 @@ unsafe extern "C" {
 extern "C" fn start(start_info: usize) -> ! {
     init_console();
     // SAFETY: this is the one call, before anything else runs; traps come right after.
-    unsafe { traps::init() };
+    unsafe {
+        #[cfg(feature = "smp")]
+        board_x86_qemu::cpus::be(0);
+        traps::init(0);
+    }
     // SAFETY: the boot tables map the first 4 GiB, where the loader put all it hands over, and this is the one call.
     unsafe { read_start_info(start_info, LOADER) };
     main()

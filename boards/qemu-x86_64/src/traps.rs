@@ -4,6 +4,8 @@
 //! stack that has run into its guard page can still be reported.
 
 use crate::memory::LAYOUT;
+#[cfg(feature = "smp")]
+use board_x86_qemu::cpus::{CPUS, IPI_VECTOR};
 use board_x86_qemu::{BootCell, SPURIOUS_VECTOR, TIMER_VECTOR, Trap, in_interrupt_handler, report, timer};
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
@@ -33,14 +35,19 @@ const PUSHES_ERROR: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 
 const TRAP_STACK: usize = 32 << 10;
 
 #[repr(C, align(16))]
-struct TrapStacks(UnsafeCell<[[u8; TRAP_STACK]; 3]>);
-// SAFETY: only the processor uses it, as stacks.
+struct TrapStacks(UnsafeCell<[[[u8; TRAP_STACK]; 3]; CPUS]>);
+// SAFETY: only the processors use it, as stacks, each its own.
 unsafe impl Sync for TrapStacks {}
-static TRAP_STACKS: TrapStacks = TrapStacks(UnsafeCell::new([[0; TRAP_STACK]; 3]));
+static TRAP_STACKS: TrapStacks = TrapStacks(UnsafeCell::new([[[0; TRAP_STACK]; 3]; CPUS]));
 
-static TSS: BootCell<TaskStateSegment> = BootCell::new();
+#[cfg(not(feature = "smp"))]
+const CPUS: usize = 1;
+
+/// By CPU. The processor writes to both.
+static TSS: [BootCell<TaskStateSegment>; CPUS] = [const { BootCell::new() }; CPUS];
 /// Null, code, data, and the TSS's two words.
-static GDT: BootCell<[u64; 5]> = BootCell::new();
+static GDT: [BootCell<[u64; 5]>; CPUS] = [const { BootCell::new() }; CPUS];
+/// For all CPUs.
 static IDT: BootCell<[Descriptor64; VECTORS]> = BootCell::new();
 
 const CODE: SegmentSelector = SegmentSelector::new(1, Ring::Ring0);
@@ -133,6 +140,8 @@ extern "C" fn trap(frame: &Frame) {
     match vector {
         // SAFETY: only `in_interrupt` raises this vector, with its argument in RDI.
         SOFTWARE_VECTOR => in_interrupt_handler(unsafe { transmute::<usize, fn()>(frame.rdi() as usize) }),
+        #[cfg(feature = "smp")]
+        IPI_VECTOR => in_interrupt_handler(crate::cpus::interrupted),
         TIMER_VECTOR => in_interrupt_handler(|| timer::fired(frame.rip as usize)),
         // Nothing asked for it, and it wants no acknowledgement.
         SPURIOUS_VECTOR => {}
@@ -154,17 +163,17 @@ macro_rules! exception_stubs {
     ($($vector:literal)*) => { [$(stub::<$vector> as unsafe extern "C" fn()),*] };
 }
 
-/// Loads the GDT, the TSS with its stacks, and the IDT.
+/// Loads the GDT, the TSS with its stacks, and the IDT, of CPU `cpu`, which is this one.
 ///
 /// # Safety
-/// Called once, by the starting CPU with interrupts off.
-pub(crate) unsafe fn init() {
+/// Called once by each CPU with interrupts off, by the starting one, which is number 0, first.
+pub(crate) unsafe fn init(cpu: usize) {
     let mut tss = TaskStateSegment::new();
     for i in 0..3 {
-        tss.set_ist(i, TRAP_STACKS.0.get() as u64 + ((i + 1) * TRAP_STACK) as u64);
+        tss.set_ist(i, TRAP_STACKS.0.get() as u64 + ((cpu * 3 + i + 1) * TRAP_STACK) as u64);
     }
     // SAFETY: the one call.
-    let tss = unsafe { TSS.set(tss) };
+    let tss = unsafe { TSS[cpu].set(tss) };
 
     let code: Descriptor =
         DescriptorBuilder::code_descriptor(0, 0xf_ffff, CodeSegmentType::ExecuteRead).present().l().finish();
@@ -180,8 +189,25 @@ pub(crate) unsafe fn init() {
     // SAFETY: both are 16 bytes without padding.
     let [task_low, task_high] = unsafe { transmute::<Descriptor64, [u64; 2]>(task) };
     // SAFETY: the one call.
-    let gdt = unsafe { GDT.set([0, code.as_u64(), data.as_u64(), task_low, task_high]) };
+    let gdt = unsafe { GDT[cpu].set([0, code.as_u64(), data.as_u64(), task_low, task_high]) };
 
+    // SAFETY: the starting CPU calls first, and once.
+    let idt = IDT.get().unwrap_or_else(|| unsafe { IDT.set(interrupts()) });
+
+    // SAFETY: the tables live for good, and the selectors name the entries built above.
+    unsafe {
+        lgdt(&DescriptorTablePointer::new(gdt));
+        load_cs(CODE);
+        load_ss(DATA);
+        load_ds(DATA);
+        load_es(DATA);
+        load_tr(TASK);
+        lidt(&DescriptorTablePointer::new(idt));
+    }
+}
+
+/// The handlers of all interrupts.
+fn interrupts() -> [Descriptor64; VECTORS] {
     const STUBS: [unsafe extern "C" fn(); EXCEPTIONS] =
         exception_stubs!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
     let mut idt = [Descriptor64::NULL; VECTORS];
@@ -195,21 +221,13 @@ pub(crate) unsafe fn init() {
         idt[vector] = gate(entry, stack);
     }
     idt[SOFTWARE_VECTOR] = gate(stub::<SOFTWARE_VECTOR>, 0);
+    #[cfg(feature = "smp")]
+    {
+        idt[IPI_VECTOR] = gate(stub::<IPI_VECTOR>, 0);
+    }
     idt[TIMER_VECTOR] = gate(stub::<TIMER_VECTOR>, 0);
     idt[SPURIOUS_VECTOR] = gate(stub::<SPURIOUS_VECTOR>, 0);
-    // SAFETY: the one call.
-    let idt = unsafe { IDT.set(idt) };
-
-    // SAFETY: the tables live for good, and the selectors name the entries built above.
-    unsafe {
-        lgdt(&DescriptorTablePointer::new(gdt));
-        load_cs(CODE);
-        load_ss(DATA);
-        load_ds(DATA);
-        load_es(DATA);
-        load_tr(TASK);
-        lidt(&DescriptorTablePointer::new(idt));
-    }
+    idt
 }
 
 fn gate(entry: unsafe extern "C" fn(), stack: u8) -> Descriptor64 {

@@ -1,7 +1,7 @@
 //! The console: text on the first serial port, and defmt frames on the debug port.
 //!
-//! One CPU and no asynchronous interrupt write here, so a line needs no lock; that also lets the fault reporter
-//! write at any moment.
+//! With one CPU no asynchronous interrupt writes here, so a line needs no lock; that also lets the fault reporter
+//! write at any moment. With several, a line is a critical section, which the CPU that is in one already can enter.
 
 use core::fmt::{self, Write};
 use x86::io::{inb, outb};
@@ -51,8 +51,13 @@ pub fn line(text: fmt::Arguments<'_>) {
 /// One line on the serial port in every build: faults, panics, and what the runner must see before them. A defmt frame
 /// may be half written when these happen.
 pub fn urgent(text: fmt::Arguments<'_>) {
+    // A line of one CPU is not cut by another's.
+    #[cfg(feature = "smp")]
+    let written = critical_section::with(|_| writeln!(Serial, "{text}"));
+    #[cfg(not(feature = "smp"))]
+    let written = writeln!(Serial, "{text}");
     // Serial never fails; a Display that does has said what it could.
-    let _ = writeln!(Serial, "{text}");
+    let _ = written;
 }
 
 /// A line of text on the console, with `format!`'s arguments.

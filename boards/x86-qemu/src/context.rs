@@ -1,18 +1,24 @@
-//! Where the CPU is: interrupts on or off, inside a handler or not. One CPU.
+//! Where the CPU is: interrupts on or off, inside a handler or not; and the lock of one CPU.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+#[cfg(not(feature = "smp"))]
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+#[cfg(not(feature = "smp"))]
 use critical_section::RawRestoreState;
-use rtmm::{Context, RawLock};
+use rtmm::Context;
+#[cfg(not(feature = "smp"))]
+use rtmm::RawLock;
 use x86::io::outb;
 
 /// Set once interrupts are on and the manager is up.
 static TASKS: AtomicBool = AtomicBool::new(false);
 /// How many interrupt handlers are running.
+#[cfg(not(feature = "smp"))]
 static DEPTH: AtomicUsize = AtomicUsize::new(0);
 
 /// The interrupt flag.
-const INTERRUPTS: usize = 1 << 9;
+pub(crate) const INTERRUPTS: usize = 1 << 9;
 
 /// Where the caller runs.
 #[inline]
@@ -40,24 +46,32 @@ pub fn start_tasks() {
 
 /// Runs the body of an interrupt handler.
 pub fn in_interrupt_handler(body: impl FnOnce()) {
-    DEPTH.fetch_add(1, Relaxed);
+    #[cfg(not(feature = "smp"))]
+    let depth = &DEPTH;
+    #[cfg(feature = "smp")]
+    let depth = &crate::cpus::here().depth;
+    depth.fetch_add(1, Relaxed);
     body();
-    DEPTH.fetch_sub(1, Relaxed);
+    depth.fetch_sub(1, Relaxed);
 }
 
 /// True inside an interrupt handler.
 #[inline]
 pub fn in_handler() -> bool {
-    DEPTH.load(Relaxed) != 0
+    #[cfg(not(feature = "smp"))]
+    let depth = &DEPTH;
+    #[cfg(feature = "smp")]
+    let depth = &crate::cpus::here().depth;
+    depth.load(Relaxed) != 0
 }
 
 #[inline]
-fn interrupts_on() -> bool {
+pub(crate) fn interrupts_on() -> bool {
     flags() & INTERRUPTS != 0
 }
 
 #[inline(always)]
-fn flags() -> usize {
+pub(crate) fn flags() -> usize {
     let flags: usize;
     // SAFETY: reading the flags, by way of the stack, has no effect.
     unsafe {
@@ -72,11 +86,13 @@ fn flags() -> usize {
 
 /// Interrupts off: on the only CPU nothing else runs. What the critical sections below do, and it tells more of the
 /// state it found.
+#[cfg(not(feature = "smp"))]
 pub struct InterruptLock(());
 
 // SAFETY: with interrupts off on the only CPU nothing else runs; the flags found by `acquire` decide about `release`,
 // so sections nest. Handlers run with interrupts off and nothing turns them on, so that a caller with interrupts on is
 // a task.
+#[cfg(not(feature = "smp"))]
 unsafe impl RawLock for InterruptLock {
     const NEW: Self = InterruptLock(());
     type Token = usize;
@@ -104,11 +120,14 @@ unsafe impl RawLock for InterruptLock {
     }
 }
 
+#[cfg(not(feature = "smp"))]
 struct MaskInterrupts;
+#[cfg(not(feature = "smp"))]
 critical_section::set_impl!(MaskInterrupts);
 
 // SAFETY: with interrupts off on the only CPU nothing else runs; the flag found by `acquire` is put back by `release`,
 // so sections nest.
+#[cfg(not(feature = "smp"))]
 unsafe impl critical_section::Impl for MaskInterrupts {
     #[inline]
     unsafe fn acquire() -> RawRestoreState {

@@ -7,6 +7,8 @@
 mod boot_cell;
 mod console;
 mod context;
+#[cfg(feature = "smp")]
+pub mod cpus;
 mod exit;
 mod fault;
 mod fw;
@@ -17,7 +19,9 @@ pub mod timer;
 
 pub use boot_cell::BootCell;
 pub use console::{init as init_console, line, urgent};
-pub use context::{InterruptLock, in_handler, in_interrupt_handler, start_tasks};
+#[cfg(not(feature = "smp"))]
+pub use context::InterruptLock;
+pub use context::{in_handler, in_interrupt_handler, start_tasks};
 pub use exit::{ExitCode, exit};
 pub use fault::{Trap, expect_fault, report};
 pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_start_info};

@@ -14,6 +14,9 @@ pub struct Layout {
     pub windows: VirtRange,
     /// The manager's areas.
     pub find_area: fn(usize) -> Option<AreaHit>,
+    /// The manager's free pages, where they are hidden.
+    #[cfg(feature = "debug-pagealloc")]
+    pub find_freed: fn(usize) -> Option<rtmm::FreedPage>,
 }
 
 /// What lies at an address.
@@ -26,6 +29,9 @@ pub enum Place {
     DirectMap,
     /// The direct map's view of a part of the image that is mapped elsewhere.
     Alias(&'static str),
+    /// A free page that is hidden.
+    #[cfg(feature = "debug-pagealloc")]
+    Freed(rtmm::FreedPage),
     /// A window for frames without an address.
     Window,
     /// A vmalloc area, or a guard beside one.
@@ -45,6 +51,10 @@ impl Layout {
             (image.stack_guard(), "the guard page below the kernel stack"),
             (image.stack(), "the kernel stack"),
         ];
+        #[cfg(feature = "debug-pagealloc")]
+        if let Some(page) = (self.find_freed)(addr) {
+            return Place::Freed(page);
+        }
         let part = |addr| parts.iter().find(|(range, _)| range.contains(addr)).map(|&(_, name)| name);
         if addr < 0x1000 {
             Place::Null
@@ -67,6 +77,8 @@ impl fmt::Display for Place {
             Place::Image(name) => f.write_str(name),
             Place::DirectMap => f.write_str("the direct map"),
             Place::Alias(name) => write!(f, "the direct map of {name}"),
+            #[cfg(feature = "debug-pagealloc")]
+            Place::Freed(page) => page.fmt(f),
             Place::Window => f.write_str("a window for high memory"),
             Place::Area(hit) => hit.fmt(f),
             Place::Unknown => f.write_str("no known area"),

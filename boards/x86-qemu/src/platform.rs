@@ -1,20 +1,39 @@
 //! What these boards give the manager: a lock, the context, an ear for bugs.
 
-use crate::context::{self, InterruptLock};
+use crate::context;
 use crate::say;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use critical_section::Mutex;
 use rtmm::{Bug, Context, Platform};
 
-/// One CPU; critical sections mask interrupts.
+/// One CPU, where critical sections mask interrupts; or with feature `smp` several.
 pub struct BoardPlatform;
 
 static BUGS: AtomicUsize = AtomicUsize::new(0);
 static LAST_BUG: Mutex<Cell<Option<Bug>>> = Mutex::new(Cell::new(None));
 
 impl Platform for BoardPlatform {
-    type Lock = InterruptLock;
+    #[cfg(not(feature = "smp"))]
+    type Lock = context::InterruptLock;
+    #[cfg(feature = "smp")]
+    type Lock = crate::cpus::CpusLock;
+    #[cfg(feature = "smp")]
+    const CPUS: usize = crate::cpus::CPUS;
+    /// Some seconds, also where QEMU has few processors to run the CPUs on.
+    #[cfg(feature = "smp")]
+    const MAX_POLLS: u64 = 1 << 24;
+
+    #[cfg(feature = "smp")]
+    #[inline(always)]
+    fn cpu(&self) -> usize {
+        crate::cpus::number()
+    }
+
+    #[cfg(feature = "smp")]
+    fn send_ipi(&self, cpu: usize) {
+        crate::cpus::send_ipi(cpu);
+    }
 
     #[inline]
     fn context(&self) -> Context {

@@ -23,7 +23,7 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 /// In the divide register: count every cycle of the bus.
 const EVERY_CYCLE: u32 = 0b1011;
 /// The registers' page in IA32_APIC_BASE.
-const BASE: u64 = 0x000f_ffff_ffff_f000;
+pub(crate) const BASE: u64 = 0x000f_ffff_ffff_f000;
 
 /// What a timer's interrupt runs.
 pub type Handler = fn(usize);

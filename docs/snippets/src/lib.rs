@@ -1,6 +1,11 @@
 //! The Rust snippets of the guides in `docs/`: what a person copies from there compiles.
 #![allow(missing_docs, dead_code, reason = "the guides explain them")]
 
+/// `docs/features.md`.
+pub mod features {
+    include!(concat!(env!("OUT_DIR"), "/features.rs"));
+}
+
 /// `docs/porting.md`.
 pub mod porting {
     include!(concat!(env!("OUT_DIR"), "/porting.rs"));

@@ -204,6 +204,46 @@ impl Buddy {
         self.take_open()
     }
 
+    /// Takes the lowest free frames of the open word, `most` of them or as many as there are: the frame of the word's first
+    /// bit, and the bits. One step, however many they are.
+    #[inline(always)]
+    pub fn take_row(&mut self, most: usize) -> Option<(u32, Word)> {
+        // SAFETY: as in `take_open`.
+        if unsafe { *self.open_word } == 0 {
+            self.open_next()?;
+        }
+        // SAFETY: the open word, which is not `USED_UP`: it has a bit.
+        let word = unsafe { &mut *self.open_word };
+        let all = *word;
+        for _ in 0..most {
+            if *word == 0 {
+                break;
+            }
+            *word &= *word - 1;
+        }
+        Some((self.open_first, all & !*word))
+    }
+
+    /// The frame of the first bit of the word of a frame of the region, and the frame's own bit.
+    #[inline(always)]
+    pub fn row_of(&self, pfn: u32) -> (u32, Word) {
+        let bit = (pfn - self.base) & WORD_MASK as u32;
+        (pfn - bit, 1 << bit)
+    }
+
+    /// Gives the frames `row` of the word back whose first bit is frame `first`'s. The caller checked that each is one of
+    /// this region, and taken.
+    #[inline]
+    pub fn give_row(&mut self, first: u32, row: Word) {
+        let i = (first - self.base) as usize >> B;
+        let word = *self.word(i) | row;
+        if i == self.open {
+            *self.word(i) = word;
+        } else {
+            self.put(i, word);
+        }
+    }
+
     /// Opens the lowest word that has a free frame.
     #[inline(never)]
     fn open_next(&mut self) -> Option<()> {

@@ -3,6 +3,8 @@
 #[cfg(feature = "page-owner")]
 mod allocations;
 mod event;
+#[cfg(feature = "page-poison")]
+mod hidden;
 mod initial;
 mod leak;
 #[cfg(feature = "kmalloc-debug")]
@@ -18,6 +20,8 @@ mod told;
 #[cfg(feature = "page-owner")]
 pub use allocations::{Allocation, AllocationKind, Allocations, Site, Sites};
 pub use event::Event;
+#[cfg(feature = "debug-pagealloc")]
+pub use hidden::FreedPage;
 pub(crate) use initial::ON_ALLOC;
 pub use leak::{Holdings, Leak, LeakGuard};
 #[cfg(feature = "page-owner")]

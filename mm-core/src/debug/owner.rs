@@ -143,6 +143,15 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
+    /// Who allocated a block of pages last that `pfn` was the first frame of. Not of slabs, whose words are arrays while they
+    /// live, and null behind.
+    #[cfg(feature = "debug-pagealloc")]
+    pub(super) fn block_owner(&self, pfn: usize) -> Option<&'static Location<'static>> {
+        let word = self.owner_word(pfn)?.load(Ordering::Relaxed);
+        // SAFETY: null, or a location that `own_in` was given: the frame is of no slab.
+        unsafe { word.as_ref() }
+    }
+
     /// Who holds what begins at `addr` in frame `pfn`.
     pub(crate) fn owner(&self, pfn: usize, addr: usize) -> Option<&'static Location<'static>> {
         let (_, frame) = self.frames.find(pfn)?;

@@ -21,13 +21,23 @@ const POISON: u8 = 0xaa;
 /// Bytes a scrub looks at in one lock hold. No page is smaller.
 const PIECE: usize = 256;
 
-/// Whether pages are poisoned.
-pub struct PagePoison(AtomicBool);
+/// What is done to free pages.
+pub struct PagePoison {
+    /// They are poisoned.
+    poison: AtomicBool,
+    /// They cannot be reached.
+    #[cfg(feature = "debug-pagealloc")]
+    pub(super) hidden: AtomicBool,
+}
 
 impl PagePoison {
-    /// They are not.
+    /// Nothing.
     pub const fn new() -> Self {
-        PagePoison(AtomicBool::new(false))
+        PagePoison {
+            poison: AtomicBool::new(false),
+            #[cfg(feature = "debug-pagealloc")]
+            hidden: AtomicBool::new(false),
+        }
     }
 }
 
@@ -73,8 +83,16 @@ unsafe fn first_other(from: *const u8, len: usize) -> Option<Spoilt> {
 }
 
 impl<P: Platform, B: Backend> Memory<P, B> {
+    /// Does to frames that are held what is done to free ones.
+    pub(crate) fn put_away(&self, start: Pfn, pages: usize) {
+        if self.is_poisoning() {
+            self.poison(start, pages);
+        }
+        self.hide(start, pages);
+    }
+
     /// Fills frames, one by one, so that frames without a kernel address work too.
-    pub(crate) fn poison(&self, start: Pfn, pages: usize) {
+    fn poison(&self, start: Pfn, pages: usize) {
         for pfn in start.0..start.0 + pages as u32 {
             // SAFETY: the frames are in nobody's hands but the caller's; each pointer is good for one page.
             unsafe { self.backend.with_frame(Pfn(pfn), |p| p.write_bytes(POISON, B::PAGE_SIZE)) };
@@ -94,7 +112,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// True when pages are poisoned.
     #[inline(always)]
     pub(crate) fn is_poisoning(&self) -> bool {
-        self.page_poison.0.load(Relaxed)
+        self.page_poison.poison.load(Relaxed)
     }
 
     /// [`take_block_now`](Self::take_block_now) of pages that were poisoned.
@@ -136,6 +154,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// Whether every page of a held block is as it was left. If not, the first that is not is reported and withdrawn, and
     /// the others are free again as they are. No lock is held.
     fn is_sound(&self, pfn: u32, pages: usize) -> bool {
+        self.show(Pfn(pfn), pages);
+        if !self.is_poisoning() {
+            return true;
+        }
         let end = pfn + pages as u32;
         // SAFETY: the block is held.
         let look = |page: u32| Some((page, unsafe { self.spoilt(Pfn(page), 0, B::PAGE_SIZE) }?));
@@ -143,6 +165,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if let Some(frame) = self.frames.frame(Pfn(page)) {
             frame.set_head(Head::new(FrameKind::Withdrawn, 0, 0));
         }
+        self.hide(Pfn(pfn), pages);
         self.release_run(pfn, page);
         self.release_run(page + 1, end);
         self.report_page(Pfn(page), spoilt);
@@ -177,7 +200,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let pages = admit(frame.head(), &|| unsafe { region.buddy() }.is_free(pfn))?;
         frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
         drop(zone);
-        self.poison(Pfn(pfn), pages);
+        // It is hidden still when it was handed to somebody who never came for it.
+        self.show(Pfn(pfn), pages);
+        self.put_away(Pfn(pfn), pages);
         let hand_over = |zone: ZoneGuard<'_, P::Lock>| self.hand_over(region.zone(), zone);
         self.zones.give(region, frame, pfn, |_, _| Ok(pages), &self.waiting, hand_over)
     }
@@ -192,8 +217,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             if !buddy.is_free(pfn) {
                 return None;
             }
+            self.show(Pfn(pfn), 1);
             // SAFETY: free, and the lock is held.
-            let Some(spoilt) = (unsafe { self.spoilt(Pfn(pfn), offset, PIECE) }) else { continue };
+            let spoilt = unsafe { self.spoilt(Pfn(pfn), offset, PIECE) };
+            self.hide(Pfn(pfn), 1);
+            let Some(spoilt) = spoilt else { continue };
             let (word, first) = buddy.word_of(pfn);
             // SAFETY: a word of the region's buddy, whose zone's lock is held.
             unsafe { *word &= !(1 << (pfn - first)) };
@@ -229,7 +257,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if *self.memory.started.lock() {
             return Err(MmError::AlreadyInit);
         }
-        self.memory.page_poison.0.store(true, Relaxed);
+        self.memory.page_poison.poison.store(true, Relaxed);
         Ok(())
     }
 

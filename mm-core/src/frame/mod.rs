@@ -117,6 +117,12 @@ impl Head {
         Head(self.0 + (1 << 16))
     }
 
+    /// This one with a count `n` smaller, which is not below 0.
+    #[inline(always)]
+    pub const fn less(self, n: u32) -> Head {
+        Head(self.0 - (n << 16))
+    }
+
     /// The slab class, or how many references beside the owner's a block of pages has.
     #[inline(always)]
     pub const fn class(self) -> usize {

@@ -2,13 +2,12 @@
 
 use super::AreaFamily;
 use super::area::{AreaKind, AreaUses};
+use super::given::Given;
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
-use crate::frame::FrameKind;
 use crate::gfp::GFP_KERNEL;
 use crate::manager::Mm;
-use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use core::panic::Location;
@@ -169,7 +168,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if prot.executable() || (!B::HAS_PROTECT && prot != Prot::ReadWrite) {
             return Err(MmError::Unsupported);
         }
-        self.check_pages(pages)?;
+        let given = self.check_pages(pages)?;
+        if B::HAS_PROTECT && prot.writable() && given == Given::OfArea {
+            return Err(MmError::Unsupported);
+        }
         self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, uses, caller))
     }
 
@@ -195,44 +197,5 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             }
             result => result,
         }
-    }
-
-    /// Each page is RAM that this manager gave out, and is there once.
-    fn check_pages(&self, pages: &[Pfn]) -> Result<(), MmError> {
-        let (mut last, mut ascending) = (None, true);
-        for &pfn in pages {
-            ascending &= last < Some(pfn);
-            last = Some(pfn);
-            let own = match self.memory.frames.frame(pfn).map(|frame| frame.head().kind()) {
-                None => true,
-                // Of a block, or free.
-                Some(FrameKind::Tail) => self.memory.frame_is_free(pfn.0 as usize),
-                Some(kind) => matches!(
-                    kind,
-                    FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Pending | FrameKind::Held
-                ),
-            };
-            if own {
-                return Err(MmError::Inval);
-            }
-        }
-        if ascending { Ok(()) } else { self.check_order(pages) }
-    }
-
-    /// Sorts a copy of the numbers to see whether one is there twice.
-    #[cold]
-    fn check_order(&self, pages: &[Pfn]) -> Result<(), MmError> {
-        let bytes = core::mem::size_of_val(pages);
-        let block = self.take_block(bytes.div_ceil(B::PAGE_SIZE), GFP_KERNEL, FrameKind::Held, NIL)?;
-        let copy = self.memory.frame_ptr(block).cast::<Pfn>();
-        // SAFETY: the block is low memory of that length, and nobody else's.
-        let copy = unsafe {
-            copy.copy_from_nonoverlapping(pages.as_ptr(), pages.len());
-            core::slice::from_raw_parts_mut(copy, pages.len())
-        };
-        copy.sort_unstable();
-        let twice = copy.windows(2).any(|two| two[0] == two[1]);
-        let _ = self.memory.free_block(block.0 as usize, FrameKind::Held, None);
-        if twice { Err(MmError::Inval) } else { Ok(()) }
     }
 }

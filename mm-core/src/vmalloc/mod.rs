@@ -7,6 +7,7 @@ mod area;
 mod calls;
 mod copy;
 mod deferred;
+mod given;
 mod interval;
 mod ioremaps;
 mod kv;

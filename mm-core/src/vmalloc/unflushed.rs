@@ -4,18 +4,20 @@ mod late;
 
 pub(super) use late::Late;
 
-use super::area::AreaUses;
+use super::area::{AreaKind, AreaUses};
 use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
 use crate::backend::{Backend, PageTable, TableFrames};
-use crate::error::AllocError;
+use crate::error::{AllocError, FreeError};
 use crate::fault::FaultClass;
-use crate::frame::{Frame, FrameKind, Head};
+use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::gfp::{GFP_KERNEL, Gfp};
+use crate::manager::Mm;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::smp::Reach;
+use crate::zone::ZoneGuard;
 use core::time::Duration;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
@@ -59,8 +61,41 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
     /// Context: task, no lock held. Cost: one flush, and one zone lock for each block.
     #[inline(always)]
     pub fn flush(self) {
-        // As dropping it, written out where it is called.
-        core::mem::ManuallyDrop::new(self).release();
+        let all = core::mem::ManuallyDrop::new(self);
+        let (blocks, tables) = (Chain(all.blocks.0), Chain(all.tables.0));
+        Self::release(all.memory, all.family, all.range, blocks, tables, all.records, all.executed);
+    }
+
+    /// What is unmapped of an area that had one block and was never executable.
+    #[inline(always)]
+    pub(super) fn of(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        block: &Block<'_>,
+        record: u32,
+    ) -> Self {
+        let mut blocks = Chain::new();
+        blocks.push_frame(block.frame, block.pfn, block.pages);
+        // SAFETY: as in `new`.
+        unsafe { (*memory.area(record)).next = NIL };
+        Unflushed { memory, family, range, blocks, tables: Chain::new(), records: record, executed: 0 }
+    }
+
+    /// [`flush`](Self::flush) of what was made [`of`](Self::of) this block.
+    #[inline(always)]
+    pub(super) fn flush_block(self, block: Block<'_>) {
+        let mut all = core::mem::ManuallyDrop::new(self);
+        let memory = all.memory;
+        let reach = memory.flush_everywhere(all.range);
+        if reach != Reach::All {
+            return all.put_off(reach);
+        }
+        let pending = Head::new(FrameKind::Pending, 0, block.pages);
+        let _ = memory.give(block.region, block.frame, block.pfn, |head, _| {
+            if head == pending { Ok(block.pages as usize) } else { Err(()) }
+        });
+        all.family.give_room_of(memory, (all.range.start, block.pages as usize), all.records);
     }
 
     /// Adds what another one holds, to be flushed with this.
@@ -81,46 +116,55 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         }
     }
 
+    /// The one way back. By values, which stay in registers.
     #[inline(always)]
-    fn release(&mut self) {
-        let reach = self.memory.flush_everywhere(self.range);
+    fn release(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        blocks: Chain,
+        tables: Chain,
+        mut records: u32,
+        executed: usize,
+    ) {
+        let reach = memory.flush_everywhere(range);
         if reach != Reach::All {
-            return self.put_off(reach);
+            let all = Unflushed { memory, family, range, blocks, tables, records, executed };
+            return core::mem::ManuallyDrop::new(all).put_off(reach);
         }
-        if self.executed != 0 {
-            self.unseal();
+        if executed != 0 {
+            Self::unseal(memory, family, blocks.0, executed);
         }
-        self.blocks.free(self.memory);
-        if !self.tables.is_empty() {
-            self.give_tables();
+        blocks.free(memory);
+        if !tables.is_empty() {
+            Self::give_tables(memory, family, tables);
         }
         // Mostly there is one.
-        while self.records != NIL {
+        while records != NIL {
             // SAFETY: as in `new`.
-            let next = unsafe { (*self.memory.area(self.records)).next };
-            self.family.give_room(self.memory, core::mem::replace(&mut self.records, next));
+            let next = unsafe { (*memory.area(records)).next };
+            family.give_room(memory, core::mem::replace(&mut records, next));
         }
     }
 
     /// Frames that were executable are writable through the direct map again, now that they are so nowhere else.
     #[cold]
     #[inline(never)]
-    fn unseal(&mut self) {
-        let mut pfn = self.blocks.0;
-        while let Some(frame) = (pfn != NIL).then(|| self.memory.frames.frame(Pfn(pfn))).flatten() {
-            self.family.unseal_freed(self.memory, PageRange { start: Pfn(pfn), count: frame.head().count() });
+    fn unseal(memory: &Memory<P, B>, family: &Mapped<P, B>, mut pfn: u32, executed: usize) {
+        while let Some(frame) = (pfn != NIL).then(|| memory.frames.frame(Pfn(pfn))).flatten() {
+            family.unseal_freed(memory, PageRange { start: Pfn(pfn), count: frame.head().count() });
             pfn = frame.link();
         }
-        for _ in 0..self.executed {
-            self.family.forget_executed();
+        for _ in 0..executed {
+            family.forget_executed();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn give_tables(&mut self) {
-        while let Some(pfn) = self.tables.pop(self.memory) {
-            self.family.give_table(self.memory, pfn);
+    fn give_tables(memory: &Memory<P, B>, family: &Mapped<P, B>, mut tables: Chain) {
+        while let Some(pfn) = tables.pop(memory) {
+            family.give_table(memory, pfn);
         }
     }
 }
@@ -128,7 +172,44 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
 impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
     #[inline(never)]
     fn drop(&mut self) {
-        self.release();
+        let (blocks, tables) = (Chain(self.blocks.0), Chain(self.tables.0));
+        Self::release(self.memory, self.family, self.range, blocks, tables, self.records, self.executed);
+    }
+}
+
+/// Single frames that are taken or given back in one lock hold.
+pub(super) const SINGLES: usize = 16;
+
+impl<P: Platform, B: PageTable + Backend<Areas<P> = Mapped<P, B>>> Mm<P, B> {
+    /// [`vfree`](Mm::vfree) in two steps: unmaps the area, and hands out what comes back when it is flushed.
+    ///
+    /// For a caller that must do something between the two. Null is refused like any address that is no area's.
+    ///
+    /// Context: task. Cost: as `vfree` without the flush.
+    ///
+    /// # Errors
+    /// As `vfree`.
+    pub fn vfree_unflushed(&self, addr: *const u8) -> Result<Unflushed<'_, P, B>, FreeError> {
+        let unflushed = self.areas.unmap_unflushed(&self.memory, addr.addr(), AreaKind::Alloc);
+        self.freed_area(unflushed.as_ref().map(|_| ()).map_err(|&error| error), addr)?;
+        unflushed
+    }
+}
+
+/// A block of an area's frames, with the records at hand.
+pub(super) struct Block<'a> {
+    region: &'a Region,
+    frame: &'a Frame,
+    pfn: u32,
+    pages: u32,
+}
+
+impl<'a> Block<'a> {
+    /// The block of exactly `pages` frames of an area that begins at `pfn`, if there is one.
+    #[inline(always)]
+    pub(super) fn of<P: Platform, B: Backend>(memory: &'a Memory<P, B>, pfn: Pfn, pages: u32) -> Option<Self> {
+        let (region, frame) = memory.frames.find(pfn.0 as usize)?;
+        frame.head().is_run(FrameKind::Mapped, pages).then_some(Block { region, frame, pfn: pfn.0, pages })
     }
 }
 
@@ -172,14 +253,24 @@ impl Chain {
 
     /// Frees all blocks, after their flush.
     #[inline(always)]
-    fn free<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) {
-        while self.0 != NIL {
-            let pfn = self.0;
+    fn free<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
+        let mut pfn = self.0;
+        while pfn != NIL {
             let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
-            self.0 = frame.link();
+            let next = frame.link();
+            let single = Head::new(FrameKind::Pending, 0, 1);
+            if next != NIL && frame.head() == single && !memory.poisons() {
+                let hand_over = |zone: ZoneGuard<'_, P::Lock>| memory.hand_over(region.zone(), zone);
+                let rest = memory.zones.give_chain(region, pfn, single, SINGLES, &memory.waiting, hand_over);
+                if rest != pfn {
+                    pfn = rest;
+                    continue;
+                }
+            }
             let _ = memory.give(region, frame, pfn, |head, _| {
                 if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
             });
+            pfn = next;
         }
     }
 
@@ -309,18 +400,35 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 }
 
 /// The most tables one step of a walker can need, on any machine.
-pub(super) const MAX_STASH: usize = 4;
+const MAX_STASH: usize = 4;
 
 /// The counts of live entries, and the tables that became empty; no frames for new tables.
 pub(super) struct Retired<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
     pub(super) chain: Chain,
+    /// The record of the table the entries are in, when it is at hand.
+    pub(super) leaf: Option<&'a Frame>,
 }
 
 impl<'a, P: Platform, B: PageTable> Retired<'a, P, B> {
     #[inline(always)]
     pub(super) fn new(memory: &'a Memory<P, B>) -> Self {
-        Retired { memory, chain: Chain::new() }
+        Retired { memory, chain: Chain::new(), leaf: None }
+    }
+
+    /// For the entries of the one table whose record is `leaf`.
+    #[inline(always)]
+    pub(super) fn of(memory: &'a Memory<P, B>, leaf: Option<&'a Frame>) -> Self {
+        Retired { memory, chain: Chain::new(), leaf }
+    }
+
+    /// The record of `table`: the one at hand, for it is told of first, and then those above.
+    #[inline(always)]
+    fn record(&mut self, table: Pfn) -> Option<&'a Frame> {
+        match self.leaf.take() {
+            None => self.memory.frames.frame(table),
+            leaf => leaf,
+        }
     }
 }
 
@@ -336,17 +444,19 @@ impl<P: Platform, B: PageTable> TableFrames for Retired<'_, P, B> {
 
     #[inline(always)]
     fn add_entries(&mut self, table: Pfn, entries: u32) {
-        if let Some(frame) = self.memory.frames.frame(table) {
+        let leaf = self.leaf;
+        if let Some(frame) = self.record(table) {
             let head = frame.head();
             if head.is(FrameKind::Table) {
                 frame.set_head(Head::new(FrameKind::Table, 0, head.count() + entries));
             }
         }
+        self.leaf = leaf;
     }
 
     #[inline(always)]
     fn sub_entries(&mut self, table: Pfn, entries: u32) -> u32 {
-        match self.memory.frames.frame(table) {
+        match self.record(table) {
             Some(frame) if frame.head().is(FrameKind::Table) => {
                 let left = frame.head().count().saturating_sub(entries);
                 frame.set_head(Head::new(FrameKind::Table, 0, left));

@@ -1,7 +1,7 @@
 //! Several single frames in one lock hold.
 
 use super::{MAX_ZONES, ZoneGuard, ZoneKind, Zones};
-use crate::buddy::End;
+use crate::bits::{Word, lowest};
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
 use crate::platform::RawLock;
@@ -11,8 +11,9 @@ use crate::wait::Waiting;
 pub const BATCH: usize = 32;
 
 impl<L: RawLock> Zones<L> {
-    /// Takes up to `most` single frames from the highest zone the flags allow that has any above its low mark; marks each with
-    /// `head` and `link` and tells `found`. Returns how many there were. The caller asks for at most [`BATCH`].
+    /// Takes up to `most` single frames from the highest zone the flags allow that has any above its low mark, all of one word
+    /// of its bitmap; marks each with `head` and `link` and tells `found`. Returns how many there were, which may be fewer
+    /// than the zone has. The caller asks for at most [`BATCH`].
     pub fn take_each(
         &self,
         frames: &FrameMap,
@@ -28,18 +29,22 @@ impl<L: RawLock> Zones<L> {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
             for region in frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default() {
+                let most = most.min(zone.free.saturating_sub(limit));
                 // SAFETY: the zone's lock is held, and this is the only reference.
-                let buddy = unsafe { region.buddy() };
-                while taken < most && zone.free > limit {
-                    let Some(pfn) = buddy.take(1, 0, End::Low) else { break };
+                let row = if most == 0 { None } else { unsafe { region.buddy() }.take_row(most) };
+                let Some((first, mut row)) = row else { continue };
+                while row != 0 {
+                    let pfn = first + lowest(row) as u32;
+                    row &= row - 1;
                     // SAFETY: the buddy hands out frames of its region only.
                     let frame = unsafe { region.frame_unchecked(pfn as usize) };
                     frame.set_link(link);
                     frame.set_head(head);
-                    zone.free -= 1;
                     taken += 1;
                     found(pfn);
                 }
+                zone.free -= taken;
+                break;
             }
             drop(zone);
             index = index.wrapping_sub(1);
@@ -59,19 +64,71 @@ impl<L: RawLock> Zones<L> {
     ) -> usize {
         let mut state = self.zones[zone % MAX_ZONES].lock();
         let mut given = 0;
+        // Neighbours in a word go back together.
+        let mut row: Option<(&Region, u32, Word)> = None;
+        let tell = |row: Option<(&Region, u32, Word)>| {
+            if let Some((region, first, bits)) = row {
+                // SAFETY: the zone's lock is held, and this is the only reference.
+                unsafe { region.buddy() }.give_row(first, bits);
+            }
+        };
         for (region, frame, pfn) in each {
             if region.zone() != zone || frame.head() != head {
                 break;
             }
             frame.set_head(Head::new(FrameKind::Tail, 0, 0));
-            // SAFETY: the zone's lock is held, and this is the only reference.
-            unsafe { region.buddy() }.give(pfn, 1);
-            state.free += 1;
+            // SAFETY: as above.
+            let (first, bit) = unsafe { region.buddy() }.row_of(pfn);
+            row = match row {
+                Some((same, at, bits)) if at == first && core::ptr::eq(same, region) => Some((same, at, bits | bit)),
+                other => {
+                    tell(other);
+                    Some((region, first, bit))
+                }
+            };
             given += 1;
         }
+        tell(row);
+        state.free += given;
         if waiting.is_any() {
             hand_over(state);
         }
         given
+    }
+
+    /// Gives single frames back whose record is `head` and that are chained through their links, from `first` on, as long
+    /// as they are `region`'s and of one word of its bitmap, and at most `most`. Returns where the chain goes on: at `first`
+    /// when that is no such frame. `hand_over` as for [`give`](Self::give).
+    pub fn give_chain(
+        &self,
+        region: &Region,
+        first: u32,
+        head: Head,
+        most: usize,
+        waiting: &Waiting<L>,
+        hand_over: impl FnOnce(ZoneGuard<'_, L>),
+    ) -> u32 {
+        let mut state = self.zones[region.zone() % MAX_ZONES].lock();
+        // SAFETY: the zone's lock is held, and this is the only reference.
+        let buddy = unsafe { region.buddy() };
+        let (base, _) = buddy.row_of(first);
+        let (mut pfn, mut row, mut given) = (first, 0, 0);
+        while given < most {
+            let bit = pfn.wrapping_sub(base);
+            let frame = if bit < Word::BITS { region.frame(pfn as usize) } else { None };
+            let Some(frame) = frame.filter(|frame| frame.head() == head) else { break };
+            pfn = frame.link();
+            frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+            row |= 1 << bit;
+            given += 1;
+        }
+        if given != 0 {
+            buddy.give_row(base, row);
+        }
+        state.free += given;
+        if waiting.is_any() {
+            hand_over(state);
+        }
+        pfn
     }
 }

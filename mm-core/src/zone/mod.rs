@@ -265,6 +265,14 @@ impl<L: RawLock> Zones<L> {
         Some((pfn, zone.was_masked()))
     }
 
+    /// [`take`](Self::take) of a single frame, if the open word of the highest zone for `kind` has one.
+    #[inline(always)]
+    pub fn take_single_of(&self, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
+        let mut zone = self.zones.get(self.entry(kind))?.lock();
+        let limit = zone.limit[kind as usize];
+        zone.take_single(limit, head, link)
+    }
+
     /// Gives a single frame back if its record is `head`; false when it is not. When its word is not the open one, or
     /// somebody waits, `edge` goes on with the zone still locked: by [`retell`](Self::retell) and serving him.
     #[inline(always)]

@@ -20,7 +20,7 @@ pub mod rig;
 mod tables;
 
 pub use cpu::{Access, Fault, MemoryType, Seen};
-pub use machine::{SimConfig, SimMachine, SimPae};
+pub use machine::{Entries, SimConfig, SimMachine, SimPae};
 pub use platform::TestPlatform;
 pub use ram::Ram;
 pub use regions::{SimRegion, SimRegions};

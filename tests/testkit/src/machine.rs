@@ -20,6 +20,17 @@ pub struct SimConfig {
     pub lowmem_end: u64,
     /// Where the direct map starts in the tables.
     pub direct_base: usize,
+    /// The entries of the direct map.
+    pub entries: Entries,
+}
+
+/// The entries a direct map is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entries {
+    /// Large ones where possible.
+    Large,
+    /// Of single pages.
+    Pages,
 }
 
 /// Where `Hw` has the direct map; on a 32-bit host, where PAE kernels have it.
@@ -45,6 +56,7 @@ impl SimConfig {
             phys_bits: 46,
             lowmem_end: u64::MAX,
             direct_base: DIRECT_BASE,
+            entries: Entries::Large,
         }
     }
 
@@ -75,6 +87,7 @@ struct State {
     current: AtomicUsize,
     page_flushes: AtomicU64,
     whole_flushes: AtomicU64,
+    deaf: AtomicBool,
     watched: AtomicBool,
     watcher: Mutex<Option<Watcher>>,
 }
@@ -97,6 +110,7 @@ impl<const PAE: bool> SimMachine<PAE> {
             current: AtomicUsize::new(0),
             page_flushes: AtomicU64::new(0),
             whole_flushes: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             watcher: Mutex::new(None),
         };
@@ -109,8 +123,12 @@ impl<const PAE: bool> SimMachine<PAE> {
     /// # Panics
     /// If the tables cannot be built.
     pub fn boot(&self, window: VirtRange, take: &mut dyn FnMut() -> Option<Pfn>) -> Pfn {
+        let build = match self.state.config.entries {
+            Entries::Large => kernel::build,
+            Entries::Pages => kernel::build_in_pages,
+        };
         // SAFETY: the caller gives frames of this machine's RAM that nobody uses; all RAM is within reach.
-        let root = unsafe { kernel::build(self, &[], &self.state.config.ram, window, take) }.expect("kernel tables");
+        let root = unsafe { build(self, &[], &self.state.config.ram, window, take) }.expect("kernel tables");
         for cpu in 0..self.state.config.cpus {
             self.run_on(cpu);
             // SAFETY: `root` was just built; the program runs on the host.
@@ -189,12 +207,21 @@ impl<const PAE: bool> SimMachine<PAE> {
 
     /// Flushes `range`, page by page, on all CPUs but the current one: what a shootdown does.
     pub fn flush_others(&self, range: VirtRange) {
+        if self.state.deaf.load(Ordering::Relaxed) {
+            return;
+        }
         let current = self.current();
         for (number, cpu) in self.cpus().iter_mut().enumerate() {
             if number != current {
                 (range.start & !0xfff..range.end).step_by(4096).for_each(|page| cpu.flush_page(page));
             }
         }
+    }
+
+    /// A seeded bug: from now on no CPU flushes anything, whatever it is told. What a test says of stale translations must
+    /// fail then.
+    pub fn break_flushes(&self) {
+        self.state.deaf.store(true, Ordering::Relaxed);
     }
 
     /// How often one page, and how often everything, was flushed.
@@ -291,11 +318,17 @@ unsafe impl<const PAE: bool> Machine for SimMachine<PAE> {
 
     fn flush_page(&self, virt: usize) {
         self.state.page_flushes.fetch_add(1, Ordering::Relaxed);
+        if self.state.deaf.load(Ordering::Relaxed) {
+            return;
+        }
         self.with_cpu(|cpu, _| cpu.flush_page(virt));
     }
 
     fn flush_all(&self) {
         self.state.whole_flushes.fetch_add(1, Ordering::Relaxed);
+        if self.state.deaf.load(Ordering::Relaxed) {
+            return;
+        }
         self.with_cpu(|cpu, _| cpu.flush_all());
     }
 

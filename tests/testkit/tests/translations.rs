@@ -101,6 +101,24 @@ fn a_missing_shootdown_is_seen() {
     assert_eq!(machine.access(at.addr(), Access::Write).unwrap().phys, u64::from(frame.0) << 12);
 }
 
+/// A CPU that flushes nothing leaves what the tests of one CPU look for: they would see it.
+#[test]
+fn a_missing_flush_is_seen() {
+    for pages in [1, 40] {
+        let rig = Rig::mmu(&[(0x10_0000, 0x10_0000 + common::RAM)]);
+        let machine = rig.machine();
+        machine.break_flushes();
+        let at = rig.mm.vmalloc(pages * PAGE).unwrap().as_ptr();
+        let frame = rig.mm.vmalloc_to_page(at).unwrap();
+        assert!(machine.access(at.addr(), Access::Write).is_ok());
+        rig.mm.vfree(at).unwrap();
+        assert_eq!(machine.access(at.addr(), Access::Write).unwrap().phys, u64::from(frame.0) << 12);
+        // Somebody has the frame now, and this CPU still writes to it.
+        let mut next = std::iter::from_fn(|| rig.mm.alloc_page(GFP_KERNEL).ok());
+        assert!(next.any(|pfn| pfn == frame));
+    }
+}
+
 #[test]
 fn nothing_is_given_back_before_the_other_cpus_have_flushed() {
     let rig = two_cpus();

@@ -1,19 +1,19 @@
 //! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
 use super::layout::{Layout, pages_left};
-use super::{BATCH, Mapped};
+use super::{BATCH, Lowest, Mapped};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
-use crate::frame::FrameKind;
+use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
-use crate::vmalloc::unflushed::{Retired, Tables};
+use crate::vmalloc::unflushed::{Retired, SINGLES, Tables};
 use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -126,19 +126,20 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         area.publish();
         area.uses = request.uses;
         Self::fill_record(memory, record, area);
-        let flags = if pages == 1 { request.flags } else { quiet(request.flags) };
-        let block = match memory.take_block(pages, flags, FrameKind::Mapped, record) {
+        let block = memory.fault_point(FaultClass::Page).and_then(|()| match pages {
+            1 => memory.take_frame_now(request.flags, FrameKind::Mapped, record),
+            pages => memory.take_block_now(pages, quiet(request.flags), FrameKind::Mapped, record),
+        });
+        let block = match block {
             Ok(block) => block,
             Err(error) => return self.build_on(memory, request, addr, record, Err(error)),
         };
-        let held = self.tables.lock();
-        // SAFETY: the lock is held, and nothing was found before.
-        let leaf = unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(addr)) };
+        let mut held = self.tables.lock();
         // The guard of an area that is packed lies in its table: the unit they begin is not cut by one.
-        let mapped = leaf.map_or(0, |leaf| {
+        let mapped = held.lowest(memory, addr).map_or(0, |Lowest { leaf, frame }| {
             let run = MapFrames::Run(PageRange { start: block, count: pages as u32 });
             let (guard, cache) = (Some(record), CacheMode::WriteBack);
-            let mut counts = Retired::new(memory);
+            let mut counts = Retired::of(memory, frame);
             let at = VirtAddr(addr);
             // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
             unsafe { memory.backend.leaf_map(leaf, at, guard, run, request.prot, cache, &mut counts, &mut || ()) }
@@ -206,7 +207,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         uses: AreaUses,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        if prot.writable() && (Self::is_any_of_area(memory, frames) || self.is_any_executable(memory, frames)) {
+        if prot.writable() && self.is_any_executable(memory, frames) {
             return Err(MmError::Unsupported);
         }
         let pages = frames.len();
@@ -239,6 +240,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if pages > (u32::MAX - pfn.0) as usize {
             return Err(MmError::BadRange);
         }
+        let run = PageRange { start: pfn, count: pages as u32 };
+        if !memory.backend.can_address(run) {
+            return Err(MmError::BadRange);
+        }
         if pages >= self.window_pages() {
             return Err(AllocError::NoAddressSpace.into());
         }
@@ -255,8 +260,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         area.cache = cache;
         // Before anything is mapped: even for a moment no page has two cache modes.
         // SAFETY: the record is live, and is removed before it is given back.
-        unsafe { self.tables.lock().add(memory, build.record) }?;
-        build.map_run(PageRange { start: pfn, count: pages as u32 })?;
+        unsafe { self.tables.lock().ioremaps.add(memory, build.record) }?;
+        build.map_run(run)?;
         let start = build.publish()?;
         // Of the address only: what is mapped is no object of this program.
         Ok(start.map_addr(|addr| addr | offset))
@@ -270,6 +275,9 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         let memory = self.memory;
         let mut want = first.min(1 << B::MAX_ORDER);
         loop {
+            if want == 1 && !memory.poisons() && self.fill_singles(flags)? {
+                return Ok(());
+            }
             memory.fault_point(FaultClass::Page)?;
             // A block that is not to be had is no failure yet: only of a single page is it told.
             let quiet = if want == 1 { flags } else { quiet(flags) };
@@ -288,6 +296,52 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
                 return Ok(());
             }
             want = want.min(left);
+        }
+    }
+
+    /// Maps single frames as long as there are any at hand, a batch of entries at a time; true when the area has all.
+    #[cold]
+    #[inline(never)]
+    fn fill_singles(&mut self, flags: Gfp) -> Result<bool, MmError> {
+        let (memory, mark) = (self.memory, (Head::new(FrameKind::Mapped, 0, 1), self.record));
+        let mut frames: heapless::Vec<Pfn, { BATCH as usize }> = heapless::Vec::new();
+        loop {
+            let want = ((self.pages - self.mapped) as usize).min(frames.capacity());
+            let mut taken: Result<(), AllocError> = Ok(());
+            while taken.is_ok() && frames.len() < want {
+                let most = (want - frames.len()).min(SINGLES);
+                // Each frame is a step that can fail.
+                let steps = (0..most).take_while(|_| {
+                    taken = memory.fault_point(FaultClass::Page);
+                    taken.is_ok()
+                });
+                let found = memory.zones.take_each(&memory.frames, flags, mark, steps.count(), |pfn| {
+                    let _ = frames.push(Pfn(pfn));
+                });
+                if found == 0 {
+                    break;
+                }
+            }
+            if flags.contains(Gfp::ZERO) {
+                frames.iter().for_each(|&start| memory.zero(PageRange { start, count: 1 }));
+            }
+            let before = self.mapped;
+            let mut mapped = taken.map_err(MmError::from);
+            while mapped.is_ok() && ((self.mapped - before) as usize) < frames.len() {
+                let done = (self.mapped - before) as usize;
+                mapped = self.map_table(MapFrames::Each(&frames[done..])).map(|_| ());
+            }
+            if let Err(error) = mapped {
+                // What is not mapped the undo would not find.
+                for pfn in &frames[(self.mapped - before) as usize..] {
+                    let _ = memory.free_block(pfn.0 as usize, FrameKind::Mapped, Some(1));
+                }
+                return Err(error);
+            }
+            if self.mapped == self.pages || frames.len() < want {
+                return Ok(self.mapped == self.pages);
+            }
+            frames.clear();
         }
     }
 
@@ -330,7 +384,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         Ok(())
     }
 
-    /// Maps one large entry when the run and the address have the length and alignment; returns its pages, or 0.
+    /// Maps large entries when the run and the address have the length and alignment; returns their pages, or 0.
     #[inline(always)]
     fn map_large(&mut self, run: PageRange) -> Result<u32, MmError> {
         if run.count < B::LARGE_PAGES || self.entries == Entries::Small {
@@ -341,7 +395,8 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             return Ok(0);
         }
         let (memory, prot, cache) = (self.memory, self.prot, self.cache);
-        let run = PageRange { start: run.start, count: B::LARGE_PAGES };
+        // As many as there are; the rest of the run is for small ones.
+        let run = PageRange { start: run.start, count: run.count & !(B::LARGE_PAGES - 1) };
         let mapped = self.family.step(&mut self.tables, |tables| {
             // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
             unsafe { memory.backend.map(memory.backend.kernel_root(), at, run, prot, cache, tables) }
@@ -365,12 +420,11 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             return self.map_first(at, frames);
         }
         let mut held = self.family.tables.lock();
-        // SAFETY: the lock is held.
-        let Some(leaf) = (unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(at)) }) else {
+        let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
             drop(held);
             return self.map_first(at, frames);
         };
-        let (at, counts) = (VirtAddr(at), &mut self.tables.retired);
+        let (at, counts) = (VirtAddr(at), &mut Retired::of(memory, frame));
         // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
         let mapped = unsafe {
             memory.backend.leaf_map(leaf, at, guard, frames, self.prot, self.cache, counts, &mut || held.pause())

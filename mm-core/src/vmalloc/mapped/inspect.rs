@@ -1,7 +1,8 @@
 //! Looking at areas: for fault reports, listings and the scan.
 
 use super::layout::UNIT_SHIFT;
-use super::{BATCH, Ioremaps, Mapped};
+use super::lowest::Tabled;
+use super::{BATCH, Mapped};
 use crate::addr::VirtAddr;
 use crate::backend::{PageTable, Walk};
 use crate::frame::FrameKind;
@@ -20,7 +21,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// The lock of the tables, for a look at records: with one CPU none is needed, and with several it is waited for as
     /// `hold` says.
-    fn look(&self, memory: &Memory<P, B>, hold: Hold) -> Look<'_, P> {
+    fn look(&self, memory: &Memory<P, B>, hold: Hold) -> Look<'_, P, B> {
         match hold {
             _ if P::CPUS == 1 => Ok(None),
             Hold::Wait => Ok(Some(self.tables.lock())),
@@ -114,7 +115,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     pub(super) fn check_areas(&self, memory: &Memory<P, B>, hidden: u32) -> Result<AreaTally, (&'static str, usize)> {
         self.room.lock().units.check()?;
-        self.tables.lock().check(memory)?;
+        self.tables.lock().ioremaps.check(memory)?;
         let kmaps = self.check_slots(memory)?;
         let room = self.room.lock();
         let mut tally = AreaTally {
@@ -171,7 +172,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             }
             from = end(&area, B::PAGE_SIZE);
         }
-        if ioremaps != self.tables.lock().count() {
+        if ioremaps != self.tables.lock().ioremaps.count() {
             return Err(("the ioremaps and the areas disagree", ioremaps));
         }
         let room = self.room.lock();
@@ -193,7 +194,7 @@ pub(super) enum Hold {
 }
 
 /// The lock of the tables, if one is needed; an error when it was not to be had.
-type Look<'a, P> = Result<Option<Guard<'a, <P as Platform>::Lock, Ioremaps>>, ()>;
+type Look<'a, P, B> = Result<Option<Guard<'a, <P as Platform>::Lock, Tabled<B>>>, ()>;
 
 /// How often a lock is tried for: much longer than any is held.
 const TRIES: usize = 1 << 20;

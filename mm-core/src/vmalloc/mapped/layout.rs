@@ -10,11 +10,13 @@ use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::area::Area;
 use crate::vmalloc::space::AddressSpace;
-use crate::vmalloc::unflushed::MAX_STASH;
 
 /// log2 of the bytes in a unit of address space.
 pub(super) const UNIT_SHIFT: u32 = 16;
 const UNIT: usize = 1 << UNIT_SHIFT;
+
+/// Tables of freed areas that are kept: those of an area of 32 MiB in small entries come and go without being zeroed.
+const SPARES: usize = 16;
 
 /// What every area needs at its beginning and gives back at its end, under one lock: address space, a record, and the
 /// tables that went with the area before.
@@ -22,7 +24,7 @@ const UNIT: usize = 1 << UNIT_SHIFT;
 /// Tables are all zero. The records are `Mapped::kept`.
 pub(in crate::vmalloc) struct Room {
     pub(in crate::vmalloc) units: AddressSpace,
-    pub(in crate::vmalloc) tables: heapless::Vec<Pfn, MAX_STASH>,
+    pub(in crate::vmalloc) tables: heapless::Vec<Pfn, SPARES>,
 }
 
 impl Room {
@@ -120,11 +122,17 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(in crate::vmalloc) fn give_room(&self, memory: &Memory<P, B>, id: u32) {
         // SAFETY: the record is live and hidden: its area's builder or freer owns it.
         let area = unsafe { &*memory.area(id) };
-        let units = self.units_of(area.addr & !(B::PAGE_SIZE - 1), area.pages as usize);
         if area.is_listed() {
             // SAFETY: just seen to be.
-            unsafe { self.tables.lock().remove(memory, id) };
+            unsafe { self.tables.lock().ioremaps.remove(memory, id) };
         }
+        self.give_room_of(memory, (area.addr & !(B::PAGE_SIZE - 1), area.pages as usize), id);
+    }
+
+    /// [`give_room`](Self::give_room) of an area that is no ioremap, by its first page and their number.
+    #[inline(always)]
+    pub(in crate::vmalloc) fn give_room_of(&self, memory: &Memory<P, B>, (first, pages): (usize, usize), id: u32) {
+        let units = self.units_of(first, pages);
         let mut room = self.room.lock();
         let given = room.units.give(units.0, units.1);
         let kept = self.kept.push(id);

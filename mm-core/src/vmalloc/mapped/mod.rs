@@ -13,12 +13,12 @@ mod build;
 mod inspect;
 mod kmap;
 mod layout;
+mod lowest;
 mod protect;
 mod teardown;
 
 use super::area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
 use super::interval::Cursor;
-use super::ioremaps::Ioremaps;
 use super::space::AddressSpace;
 use super::{AreaFamily, AreaRequest, AreaTally, CopyWay, Withdrawn};
 use crate::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
@@ -36,6 +36,8 @@ use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use layout::{Room, UNIT_SHIFT};
+pub(super) use lowest::Lowest;
+use lowest::Tabled;
 
 /// Entries written or cleared in one hold of the lock.
 const BATCH: u32 = 32;
@@ -47,7 +49,7 @@ pub struct Mapped<P: Platform, B: PageTable> {
     len: AtomicUsize,
     pub(super) room: Locked<P::Lock, Room>,
     /// Guards the page tables of the window, the states of area records, and the list of ioremaps.
-    tables: Locked<P::Lock, Ioremaps>,
+    tables: Locked<P::Lock, Tabled<B>>,
     /// Guarded by the lock of `room`.
     kept: KeptRecords,
     pub(super) reserve: Locked<P::Lock, TableReserve>,
@@ -125,7 +127,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
         room: Locked::new(Room::new()),
-        tables: Locked::new(Ioremaps::new()),
+        tables: Locked::new(Tabled::new()),
         kept: KeptRecords::new(),
         reserve: Locked::new(TableReserve::new()),
         executed: Locked::new(0),
@@ -257,8 +259,15 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         if !self.holds(addr) {
             return None;
         }
-        let _tables = self.tables.lock();
-        match memory.backend.walk_kernel(VirtAddr(addr)) {
+        let mut held = self.tables.lock();
+        let walk = match held.lowest(memory, addr & !(B::PAGE_SIZE - 1)) {
+            // SAFETY: the lock is held, and the table was found for this page.
+            Some(lowest) => unsafe { memory.backend.leaf_walk(lowest.leaf, VirtAddr(addr)) },
+            // Maybe a large entry.
+            None => memory.backend.walk_kernel(VirtAddr(addr)),
+        };
+        drop(held);
+        match walk {
             Walk::Mapped(mapping) => memory.frames.frame(mapping.pfn).map(|_| mapping.pfn),
             _ => None,
         }

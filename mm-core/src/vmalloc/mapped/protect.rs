@@ -9,7 +9,6 @@ use super::{BATCH, Mapped};
 use crate::addr::{PageRange, Pfn, VirtAddr, VirtRange};
 use crate::backend::{Join, MapError, PageTable, Walk};
 use crate::error::MmError;
-use crate::frame::FrameKind;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::Prot;
@@ -267,18 +266,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 }
             }
         }
-    }
-
-    /// True when one of the frames is an area's own, which may be made executable at any time.
-    pub(super) fn is_any_of_area(memory: &Memory<P, B>, frames: &[Pfn]) -> bool {
-        let mut before = None;
-        frames.iter().any(|&pfn| {
-            // What follows a frame that is none is none either, as long as no block begins.
-            let follows = before.is_some_and(|last: u32| last.checked_add(1) == Some(pfn.0));
-            before = Some(pfn.0);
-            let inside = memory.frames.frame(pfn).is_some_and(|frame| frame.head().is(FrameKind::Tail));
-            !(follows && inside) && memory.find_block(pfn.0 as usize, FrameKind::Mapped).is_some()
-        })
     }
 
     /// True when one of the frames is executable somewhere, also one whose area is gone and waits for its flush.

@@ -1,8 +1,9 @@
 //! Unmaking an area: hidden first, then unmapped batch by batch, then flushed, and only then given back.
 
 use super::layout::pages_left;
-use super::{BATCH, Mapped};
-use crate::addr::{VirtAddr, VirtRange};
+use super::lowest::Tabled;
+use super::{BATCH, Lowest, Mapped};
+use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{PageTable, Walk};
 use crate::error::FreeError;
 use crate::frame::FrameKind;
@@ -10,8 +11,8 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::Withdrawn;
-use crate::vmalloc::area::{Area, AreaKind};
-use crate::vmalloc::unflushed::{Chain, Retired, Tables, Unflushed};
+use crate::vmalloc::area::{Area, AreaKind, AreaUses};
+use crate::vmalloc::unflushed::{Block, Chain, SINGLES, Tables, Unflushed};
 
 /// No frame is damaged.
 const SOUND: u32 = u32::MAX;
@@ -38,9 +39,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
             return Err(self.refusal(memory, addr, kind));
         }
-        let held = self.tables.lock();
-        // SAFETY: the lock is held.
-        let Some((leaf, id)) = (unsafe { self.guard_at(memory, addr - B::PAGE_SIZE) }) else {
+        let mut held = self.tables.lock();
+        let Some((Lowest { leaf, frame }, id)) = self.guard_at(memory, &mut held, addr - B::PAGE_SIZE) else {
             drop(held);
             return Err(self.refusal(memory, addr, kind));
         };
@@ -53,31 +53,26 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         area.withdraw();
         let pages = area.pages;
         let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
-        // The common case written out: one block, and one batch of entries with the guard in their table.
-        let in_table = pages_left::<B>(addr);
-        if kind == AreaKind::Alloc && pages < BATCH && in_table > pages && in_table != B::LARGE_PAGES {
-            let mut retired = Retired::new(memory);
-            let mut blocks = Chain::new();
-            let mut block = |pfn: crate::Pfn, most: u32| match memory.frames.frame(pfn) {
-                Some(frame) if frame.head().is_run(FrameKind::Mapped, most) && most == pages => {
-                    blocks.push_frame(frame, pfn.0, most);
-                    most
-                }
-                _ => 0,
-            };
-            let (root, at) = (memory.backend.kernel_root(), VirtAddr(addr));
-            // SAFETY: the lock is held, the table was found for the guard and has `at` too, the range is this area's, and
-            // what is cleared waits for a flush.
-            let done =
-                unsafe { memory.backend.leaf_unmap(root, leaf, at, 1, pages, &mut retired, &mut block, &mut || ()) };
-            if done == pages {
-                if !retired.chain.is_empty() {
-                    self.forget_way(memory, addr);
-                }
-                drop(held);
-                Unflushed::new(memory, self, range, blocks, retired.chain, id).flush();
-                return Ok(());
+        // The common case written out: one block, and few entries with the guard in a table that keeps others.
+        let (in_table, uses) = (pages_left::<B>(addr), area.uses);
+        if kind == AreaKind::Alloc
+            && pages < BATCH
+            && in_table > pages
+            && in_table != B::LARGE_PAGES
+            && !uses.contains(AreaUses::EXECUTED)
+            && frame.is_none_or(|table| table.head().count() > pages + 1)
+            // SAFETY: the lock is held, and the table was found for the guard and has this entry too.
+            && let Walk::Mapped(first) = unsafe { memory.backend.leaf_walk(leaf, VirtAddr(addr)) }
+            && let Some(block) = Block::of(memory, first.pfn, pages)
+        {
+            // SAFETY: the lock is held, the entries are this area's, and what was mapped waits for a flush.
+            unsafe { memory.backend.leaf_clear(leaf, VirtAddr(addr - B::PAGE_SIZE), pages + 1) };
+            if let Some(table) = frame {
+                table.set_head(table.head().less(pages + 1));
             }
+            drop(held);
+            Unflushed::of(memory, self, range, &block, id).flush_block(block);
+            return Ok(());
         }
         drop(held);
         self.unmap_any(memory, range, id, kind).flush();
@@ -97,6 +92,18 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own, blocks, carry: 0 };
         down.finish();
         down.into_unflushed(range, id)
+    }
+
+    /// Unmaps the live area of `kind` at `addr`, and leaves the flush to the caller.
+    pub(in crate::vmalloc) fn unmap_unflushed<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        addr: usize,
+        kind: AreaKind,
+    ) -> Result<Unflushed<'a, P, B>, FreeError> {
+        let Withdrawn { record, pages } = self.withdraw_area(memory, addr, kind)?;
+        let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
+        Ok(self.unmap_any(memory, range, record, kind))
     }
 
     /// Hides the live area of `kind` at `addr`.
@@ -163,16 +170,12 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     }
 
     /// The record that the guard at `at`, which is page-aligned, names, and the table it is in.
-    ///
-    /// # Safety
-    /// The lock of the tables is held.
     #[inline(always)]
-    unsafe fn guard_at(&self, memory: &Memory<P, B>, at: usize) -> Option<(B::Leaf, u32)> {
-        // SAFETY: by the caller.
-        let leaf = unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(at)) }?;
-        // SAFETY: just found for this address.
-        match unsafe { memory.backend.leaf_walk(leaf, VirtAddr(at)) } {
-            Walk::Guard(id) => Some((leaf, id)),
+    fn guard_at<'a>(&self, memory: &'a Memory<P, B>, held: &mut Tabled<B>, at: usize) -> Option<(Lowest<'a, B>, u32)> {
+        let lowest = held.lowest(memory, at)?;
+        // SAFETY: the lock is held, and the table was found for this page.
+        match unsafe { memory.backend.leaf_walk(lowest.leaf, VirtAddr(at)) } {
+            Walk::Guard(id) => Some((lowest, id)),
             _ => None,
         }
     }
@@ -207,7 +210,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// first. (One entry is enough: it drops the cached upper levels with it, Intel SDM vol. 3, 4.10.4.1.)
     #[cold]
     #[inline(never)]
-    fn forget_way(&self, memory: &Memory<P, B>, at: usize) {
+    fn forget_way(&self, memory: &Memory<P, B>, held: &mut Tabled<B>, at: usize) {
+        held.forget();
         if P::CPUS > 1 {
             // The others cannot be asked under a lock: who maps something there meanwhile does.
             self.note_unlinked(memory);
@@ -229,14 +233,23 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
             return self.unmap_rest(left);
         }
         let mut held = self.family.tables.lock();
-        // SAFETY: the lock is held.
-        let Some(leaf) = (unsafe { memory.backend.leaf(root, VirtAddr(at)) }) else {
+        let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
             drop(held);
             return self.unmap_rest(left);
         };
+        if self.own && self.carry == 0 && self.is_single(leaf) {
+            let pages = left.min(in_table);
+            while self.unmap_singles(Lowest { leaf, frame }, pages - ((self.at - at) >> B::PAGE_SHIFT) as u32) {
+                held.pause();
+            }
+            if self.at != at {
+                // What is left takes the long way; its last entries empty the table.
+                return;
+            }
+        }
         let (own, chain) = (self.own, &mut self.blocks);
         let (mut carry, mut damaged) = (self.carry, SOUND);
-        let mut block = |pfn: crate::Pfn, most: u32| {
+        let mut block = |pfn: Pfn, most: u32| {
             if !own {
                 return most;
             }
@@ -248,12 +261,14 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
             pages
         };
         let (here, pages, counts) = (VirtAddr(at), left.min(in_table), &mut self.tables.retired);
+        counts.leaf = frame;
         // SAFETY: the lock is held, the table was found for `at`, and what is cleared waits for a flush.
         let done = unsafe {
             memory.backend.leaf_unmap(root, leaf, here, self.guards, pages, counts, &mut block, &mut || held.pause())
         };
+        self.tables.retired.leaf = None;
         if !self.tables.retired.chain.is_empty() {
-            self.family.forget_way(memory, self.at);
+            self.family.forget_way(memory, &mut held, self.at);
         }
         drop(held);
         self.carry = carry;
@@ -267,20 +282,63 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         }
     }
 
+    /// True when the next page is a frame of its own.
+    #[inline(always)]
+    fn is_single(&self, leaf: B::Leaf) -> bool {
+        // SAFETY: the lock is held, the table was found for this page.
+        match unsafe { self.memory.backend.leaf_walk(leaf, VirtAddr(self.at)) } {
+            Walk::Mapped(mapping) => {
+                self.memory.frames.frame(mapping.pfn).is_some_and(|frame| frame.head().is_run(FrameKind::Mapped, 1))
+            }
+            _ => false,
+        }
+    }
+
+    /// Unmaps a batch of single frames, of `left` pages in this table, with the guard when it is still there, but for the
+    /// table's last entry. True when there may be more.
+    #[inline(always)]
+    fn unmap_singles(&mut self, Lowest { leaf, frame: table }: Lowest<'_, B>, left: u32) -> bool {
+        let (memory, at) = (self.memory, VirtAddr(self.at));
+        let others = table.map_or(u32::MAX, |table| table.head().count().saturating_sub(1 + self.guards));
+        let mut frames = [Pfn(0); SINGLES];
+        let frames = &mut frames[..(left.min(others) as usize).min(SINGLES)];
+        // SAFETY: the lock is held, the table was found for these pages.
+        let found = unsafe { memory.backend.leaf_frames(leaf, at, frames) };
+        let mut singles = 0;
+        for &pfn in &frames[..found] {
+            let frame = memory.frames.frame(pfn).filter(|frame| frame.head().is_run(FrameKind::Mapped, 1));
+            let Some(frame) = frame else { break };
+            self.blocks.push_frame(frame, pfn.0, 1);
+            singles += 1;
+        }
+        if singles == 0 {
+            return false;
+        }
+        let guards = core::mem::take(&mut self.guards);
+        let first = VirtAddr(at.0 - ((guards as usize) << B::PAGE_SHIFT));
+        // SAFETY: as above; what is cleared waits for a flush.
+        unsafe { memory.backend.leaf_clear(leaf, first, singles + guards) };
+        if let Some(table) = table {
+            table.set_head(table.head().less(singles + guards));
+        }
+        self.at += (singles as usize) << B::PAGE_SHIFT;
+        singles == SINGLES as u32
+    }
+
     /// What [`unmap_table`](Self::unmap_table) finds no lowest table for: one large entry, or a guard alone.
     #[inline(never)]
     fn unmap_rest(&mut self, left: u32) {
         let memory = self.memory;
         let root = memory.backend.kernel_root();
         let mut damaged = SOUND;
-        let held = self.family.tables.lock();
+        let mut held = self.family.tables.lock();
         if self.guards != 0 {
             self.guards = 0;
             let guard = VirtAddr(self.at - B::PAGE_SIZE);
             // SAFETY: the lock of the tables is held, and the guard is this area's.
             unsafe { memory.backend.clear_guard(root, guard, &mut self.tables) };
             if !self.tables.retired.chain.is_empty() {
-                self.family.forget_way(memory, guard.0);
+                self.family.forget_way(memory, &mut held, guard.0);
             }
         } else {
             let (own, chain, carry) = (self.own, &mut self.blocks, &mut self.carry);
@@ -295,7 +353,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
                 *carry -= pages;
                 pages
             };
-            let (at, pages) = (VirtAddr(self.at), left.min(B::LARGE_PAGES));
+            let (at, pages) = (VirtAddr(self.at), left);
             // SAFETY: the lock of the tables is held, the range is this area's, and what is cleared waits for a flush.
             let done = unsafe { memory.backend.unmap(root, at, pages, &mut self.tables, &mut block) };
             self.at += (done as usize) << B::PAGE_SHIFT;
@@ -303,7 +361,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
                 damaged = 0;
             }
             if !self.tables.retired.chain.is_empty() {
-                self.family.forget_way(memory, at.0);
+                self.family.forget_way(memory, &mut held, at.0);
             }
         }
         drop(held);
@@ -344,12 +402,7 @@ impl Chain {
     /// Adds the block of area frames that begins at `pfn`, and returns its pages; 1 when it is no such block, which is
     /// `damaged` then.
     #[inline(always)]
-    fn take_head<P: Platform, B: PageTable>(
-        &mut self,
-        memory: &Memory<P, B>,
-        pfn: crate::Pfn,
-        damaged: &mut u32,
-    ) -> u32 {
+    fn take_head<P: Platform, B: PageTable>(&mut self, memory: &Memory<P, B>, pfn: Pfn, damaged: &mut u32) -> u32 {
         if let Some(frame) = memory.frames.frame(pfn) {
             let head = frame.head();
             if head.is(FrameKind::Mapped) {

@@ -1,0 +1,104 @@
+//! The pages a caller gives to be mapped: which may be, and which are an area's.
+
+use crate::addr::Pfn;
+use crate::backend::Backend;
+use crate::error::MmError;
+use crate::frame::{FrameKind, Head};
+use crate::gfp::GFP_KERNEL;
+use crate::manager::Mm;
+use crate::memory::Memory;
+use crate::meta::NIL;
+use crate::platform::Platform;
+
+/// Whose the pages are that may be mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    /// The caller's.
+    Plain,
+    /// One of them at least is an area's of `vmalloc`, which may be made executable at any time.
+    OfArea,
+}
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// Each page is RAM that this manager gave out, and is there once.
+    ///
+    /// # Errors
+    /// `Inval` for any other; `Alloc` when there is no memory for a sort.
+    #[inline(always)]
+    pub(super) fn check_pages(&self, pages: &[Pfn]) -> Result<Given, MmError> {
+        if are_single(&self.memory, pages) { Ok(Given::Plain) } else { self.check_blocks(pages) }
+    }
+
+    /// [`check_pages`](Self::check_pages) of any pages: one look at each block, or frame of a slab.
+    #[inline(never)]
+    fn check_blocks(&self, pages: &[Pfn]) -> Result<Given, MmError> {
+        let (mut given, mut ascending) = (Given::Plain, true);
+        let (mut last, mut left) = (None, 0);
+        for &pfn in pages {
+            ascending &= last < Some(pfn);
+            let follows = last.is_some_and(|last: Pfn| last.0.checked_add(1) == Some(pfn.0));
+            last = Some(pfn);
+            if follows && left != 0 {
+                left -= 1;
+                continue;
+            }
+            let (kind, pages) = self.memory.block_around(pfn).ok_or(MmError::Inval)?;
+            left = pages - 1;
+            match kind {
+                FrameKind::Pages
+                | FrameKind::Large
+                | FrameKind::Slab
+                | FrameKind::DmaSlab
+                | FrameKind::CacheSlab
+                | FrameKind::Deferred => {}
+                FrameKind::Mapped => given = Given::OfArea,
+                _ => return Err(MmError::Inval),
+            }
+        }
+        if !ascending {
+            self.check_order(pages)?;
+        }
+        Ok(given)
+    }
+
+    /// Sorts a copy of the numbers to see whether one is there twice.
+    #[cold]
+    fn check_order(&self, pages: &[Pfn]) -> Result<(), MmError> {
+        let bytes = core::mem::size_of_val(pages);
+        let block = self.take_block(bytes.div_ceil(B::PAGE_SIZE), GFP_KERNEL, FrameKind::Held, NIL)?;
+        let copy = self.memory.frame_ptr(block).cast::<Pfn>();
+        // SAFETY: the block is low memory of that length, and nobody else's.
+        let copy = unsafe {
+            copy.copy_from_nonoverlapping(pages.as_ptr(), pages.len());
+            core::slice::from_raw_parts_mut(copy, pages.len())
+        };
+        copy.sort_unstable();
+        let twice = copy.windows(2).any(|two| two[0] == two[1]);
+        let _ = self.memory.free_block(block.0 as usize, FrameKind::Held, None);
+        if twice { Err(MmError::Inval) } else { Ok(()) }
+    }
+}
+
+/// Pages looked at in a row.
+const ROW: usize = 8;
+
+/// True for what nearly all callers bring: single pages of one region in ascending order, none of them referenced.
+#[inline(always)]
+fn are_single<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> bool {
+    let (Some(first), Some(last)) = (pages.first(), pages.last()) else { return false };
+    let Some((region, _)) = memory.frames.find(first.0 as usize) else { return false };
+    if !region.holds(last.0 as usize) {
+        return false;
+    }
+    // Frame 0, before which there is none, takes the long way.
+    let mut before = first.0.wrapping_sub(1);
+    let mut ascend =
+        |row: &[Pfn]| row.iter().all(|pfn| core::mem::replace(&mut before, pfn.0) < pfn.0) && before <= last.0;
+    let single = |pfn: &Pfn| {
+        // SAFETY: from the first on the frames ascend up to here, and here they are not past the last: all lie between two
+        // frames of the region.
+        unsafe { region.frame_unchecked(pfn.0 as usize) }.head() == Head::new(FrameKind::Pages, 0, 1)
+    };
+    let (rows, rest) = pages.as_chunks::<ROW>();
+    rows.iter().all(|row| ascend(row) && row.iter().all(single)) && ascend(rest) && rest.iter().all(single)
+}

@@ -1,0 +1,70 @@
+//! What the lock of the tables guards, and the lowest table used last: most areas come and go within one.
+
+use crate::addr::VirtAddr;
+use crate::backend::PageTable;
+use crate::frame::Frame;
+use crate::memory::Memory;
+use crate::platform::Platform;
+use crate::vmalloc::ioremaps::Ioremaps;
+use core::mem::MaybeUninit;
+
+/// No table: no address is in this reach.
+const NOWHERE: usize = usize::MAX;
+
+/// What the lock of the tables guards beside the tables and the states of records.
+pub(super) struct Tabled<B: PageTable> {
+    pub(super) ioremaps: Ioremaps,
+    /// Which of all lowest tables it is that was used last, by the addresses it has entries for.
+    reach: usize,
+    /// Its name; filled unless `reach` is `NOWHERE`.
+    leaf: MaybeUninit<B::Leaf>,
+    /// The record of its frame, or null when its entries are not counted.
+    frame: *const Frame,
+}
+
+// SAFETY: the pointer is to a record of the frame table, which lives as long as the manager and is shared by all threads.
+unsafe impl<B: PageTable> Send for Tabled<B> {}
+
+/// A lowest table in use; good as long as the lock of the tables is held and nothing is unmapped, or its holder has entries
+/// in it.
+pub(in crate::vmalloc) struct Lowest<'a, B: PageTable> {
+    /// Its name.
+    pub leaf: B::Leaf,
+    /// The record of its frame, when its entries are counted.
+    pub frame: Option<&'a Frame>,
+}
+
+impl<B: PageTable> Tabled<B> {
+    pub(super) const fn new() -> Self {
+        Tabled { ioremaps: Ioremaps::new(), reach: NOWHERE, leaf: MaybeUninit::uninit(), frame: core::ptr::null() }
+    }
+
+    /// The lowest table that has the entry of `at`, which is page-aligned, if there is one. Cost: a comparison, or a walk.
+    #[inline(always)]
+    pub(super) fn lowest<'a, P: Platform>(&mut self, memory: &'a Memory<P, B>, at: usize) -> Option<Lowest<'a, B>> {
+        let reach = at >> (B::PAGE_SHIFT + B::LARGE_PAGES.trailing_zeros());
+        if self.reach != reach && !self.look(memory, at, reach) {
+            return None;
+        }
+        // SAFETY: `look` filled the name, now or before; the record is one of the frame table.
+        Some(unsafe { Lowest { leaf: self.leaf.assume_init(), frame: self.frame.as_ref() } })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look<P: Platform>(&mut self, memory: &Memory<P, B>, at: usize, reach: usize) -> bool {
+        // SAFETY: whoever has `self` holds the lock.
+        let Some(leaf) = (unsafe { memory.backend.leaf(memory.backend.kernel_root(), VirtAddr(at)) }) else {
+            return false;
+        };
+        let frame = memory.backend.leaf_frame(leaf).and_then(|pfn| memory.frames.frame(pfn));
+        (self.reach, self.frame) = (reach, frame.map_or(core::ptr::null(), core::ptr::from_ref));
+        self.leaf.write(leaf);
+        true
+    }
+
+    /// A lowest table was unlinked.
+    pub(super) fn forget(&mut self) {
+        self.reach = NOWHERE;
+    }
+}
