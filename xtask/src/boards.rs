@@ -46,9 +46,23 @@ pub struct Qemu {
     pub door: Door,
     /// The arguments that make the instruction counter exact.
     pub icount: &'static [&'static str],
+    /// How it gets a display, if its programs can drive one.
+    pub display: Option<Display>,
     /// What is run once more, on a machine that differs.
     pub again: &'static [Again],
 }
+
+/// A display that programs drive.
+#[derive(Debug, Clone, Copy)]
+pub struct Display {
+    /// The machine that takes it.
+    pub machine: &'static str,
+    /// `-device`.
+    pub device: &'static str,
+}
+
+/// On a PCI bus.
+const BOCHS: Option<Display> = Some(Display { machine: "q35", device: "bochs-display" });
 
 /// A further run of some suites.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +169,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            display: BOCHS,
             again: &[PAST_4G, on("q35"), on("pc")],
         }),
         codes: DEBUG_EXIT,
@@ -175,6 +190,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: DEBUG_EXIT,
@@ -195,6 +211,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: DEBUG_EXIT,
@@ -216,6 +233,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            display: BOCHS,
             again: &[PAST_4G],
         }),
         codes: DEBUG_EXIT,
@@ -238,6 +256,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: DEBUG_EXIT,
@@ -259,6 +278,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: PLAIN_EXIT,
@@ -280,6 +300,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: PLAIN_EXIT,
@@ -301,6 +322,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The processor's 12.5 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=7,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: PLAIN_EXIT,
@@ -322,6 +344,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // An instruction then takes as long as a tick of the timer.
             icount: &["-icount", "shift=4,sleep=off"],
+            display: Some(Display { machine: "virt", device: "ramfb" }),
             again: &[],
         }),
         codes: PLAIN_EXIT,
@@ -342,6 +365,7 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Semihosting,
             icount: &["-icount", "shift=4,sleep=off"],
+            display: None,
             again: &[],
         }),
         codes: PLAIN_EXIT,
@@ -364,6 +388,7 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // An instruction is then as long as ten ticks of the timer.
             icount: &["-icount", "shift=10,sleep=off"],
+            display: None,
             again: &[WITHOUT_SMEPMP],
         }),
         codes: PLAIN_EXIT,

@@ -16,6 +16,7 @@ mod qemu;
 mod rows;
 mod run;
 mod said;
+mod screen;
 mod scull;
 mod size;
 mod size_demo;

@@ -23,6 +23,8 @@ pub struct Boot {
     pub cpus: Option<u32>,
     /// RAM, when not the board's default.
     pub ram: Option<String>,
+    /// A display, and the socket of a monitor that can look at it.
+    pub screen: Option<(&'static str, PathBuf)>,
     /// Count instructions exactly.
     pub icount: bool,
     /// The program's text comes as defmt frames.
@@ -90,6 +92,10 @@ fn emulator(board: &Board, qemu: &Qemu, program: &Path, boot: &Boot) -> Result<C
             }
             command.args(["-serial", "none", "-semihosting-config", &config]);
         }
+    }
+    if let Some((device, monitor)) = &boot.screen {
+        let socket = format!("socket,id=screen,path={},server=on,wait=off", monitor.display());
+        command.args(["-device", device, "-chardev", &socket, "-mon", "chardev=screen"]);
     }
     command.arg("-kernel").arg(program);
     Ok(command)
