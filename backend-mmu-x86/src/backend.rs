@@ -114,6 +114,15 @@ unsafe impl<M: Machine> Backend for X86<M> {
         // SAFETY: by the caller, who has RAM past the direct map only after the kernel's tables took over.
         unsafe { window::with(&self.machine, &self.windows, pfn, f) }
     }
+
+    unsafe fn try_with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> Option<R> {
+        let phys = u64::from(pfn.0) << Self::PAGE_SHIFT;
+        if phys < self.machine.lowmem_end() {
+            return Some(f(self.machine.direct_ptr(phys as usize)));
+        }
+        // SAFETY: as above.
+        unsafe { window::with_up_to(&self.machine, &self.windows, pfn, window::CALLERS, f) }
+    }
 }
 
 // SAFETY: the walker maps exactly the entries of the range (`place` over absent ones, `unmap` and `protect` within

@@ -14,6 +14,8 @@ use mm_core::{CacheMode, Pfn, Prot, VirtRange};
 
 /// How deep calls of `with_frame` may stand in each other, those of a fault report included.
 pub(crate) const LOCAL: usize = 8;
+/// How deep those may that are told when there are too many. The rest is for the manager's own, which take two to copy.
+pub(crate) const CALLERS: usize = 6;
 
 /// What of the machine's windows is left for `kmap`.
 #[inline]
@@ -31,12 +33,32 @@ pub(crate) fn for_kmap<M: Machine>(machine: &M) -> VirtRange {
 /// 1. `pfn` is a frame of RAM.
 /// 2. The kernel's tables are active.
 pub(crate) unsafe fn with<M: Machine, R>(machine: &M, depth: &AtomicU32, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
+    // SAFETY: by the caller.
+    match unsafe { with_up_to(machine, depth, pfn, LOCAL, f) } {
+        Some(result) => result,
+        None => panic!("no window is left for frame {pfn}"),
+    }
+}
+
+/// [`with`], unless `most` calls or more stand in each other already; then nothing is done.
+///
+/// # Safety
+/// As for [`with`].
+pub(crate) unsafe fn with_up_to<M: Machine, R>(
+    machine: &M,
+    depth: &AtomicU32,
+    pfn: Pfn,
+    most: usize,
+    f: impl FnOnce(*mut u8) -> R,
+) -> Option<R> {
     machine.masked(|| {
         // A plain load and store: nothing else of this machine comes between them.
         let slot = depth.load(Relaxed);
         let windows = machine.windows();
         let at = windows.start + ((slot as usize) << 12);
-        assert!((slot as usize) < LOCAL && windows.contains(at), "no window is left for frame {pfn}");
+        if slot as usize >= most || !windows.contains(at) {
+            return None;
+        }
         depth.store(slot + 1, Relaxed);
         // SAFETY: the kernel's tables, of which these were made at boot.
         let Some((table, _)) = (unsafe { lowest(machine, machine.root(), at) }) else {
@@ -51,6 +73,6 @@ pub(crate) unsafe fn with<M: Machine, R>(machine: &M, depth: &AtomicU32, pfn: Pf
         unsafe { table.store(index(at, 0), Entry::ABSENT) };
         machine.flush_page(at);
         depth.store(slot, Relaxed);
-        result
+        Some(result)
     })
 }

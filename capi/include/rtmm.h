@@ -25,6 +25,7 @@
 /* The errno values that functions return, negated; Linux's. */
 #define RTMM_E2BIG 7
 #define RTMM_ENOMEM 12
+#define RTMM_EBUSY 16
 #define RTMM_EEXIST 17
 #define RTMM_EINVAL 22
 #define RTMM_EOPNOTSUPP 95
@@ -33,7 +34,7 @@
 /* A `struct rtmm_config` with nothing in it but what it is. */
 #define RTMM_CONFIG_INIT \
   { sizeof(struct rtmm_config), RTMM_CONFIG_VERSION, RTMM_PAGE_SHIFT, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-    NULL, NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0 }
+    NULL, NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, { 0, 0, 0, 0 } }
 
 /**
  * `__GFP_DMA`: only memory below the DMA limit.
@@ -266,6 +267,16 @@
 #define RTMM_ZONE_HIGHMEM 3
 
 /**
+ * In `flags`: `reserve_ratio` is given.
+ */
+#define RTMM_CONFIG_RESERVE_RATIO 1
+
+/**
+ * As `min_free`: keep nothing, so that there is no reserve for `GFP_ATOMIC` either.
+ */
+#define RTMM_MIN_FREE_NONE UINT64_MAX
+
+/**
  * Start-up, before tasks: nothing waits, and a flag that may wait is not reported.
  */
 #define RTMM_CONTEXT_BOOT 0
@@ -289,6 +300,11 @@ struct rtmm_cache;
  * A pool of elements set aside. C holds it by pointer.
  */
 struct rtmm_mempool;
+
+/**
+ * Somebody who gives memory back when it is short. C holds it by pointer.
+ */
+struct rtmm_shrinker;
 
 /**
  * What the callback `bug` is told. The manager is consistent and holds no lock; the callback may allocate and free.
@@ -362,7 +378,7 @@ struct rtmm_config {
    */
   uint32_t page_shift;
   /**
-   * 0: no flag is defined.
+   * 0, or `RTMM_CONFIG_RESERVE_RATIO`.
    */
   uint32_t flags;
   /**
@@ -450,6 +466,38 @@ struct rtmm_config {
    * One past its last address; 0 without an MMU.
    */
   size_t vmalloc_end;
+  /**
+   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
+   * rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
+   */
+  uint64_t min_free;
+  /**
+   * With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so many
+   * pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32, 0.
+   */
+  uint32_t reserve_ratio[4];
+};
+
+/**
+ * What a shrinker is asked; it is only read.
+ */
+struct rtmm_shrink_request {
+  /**
+   * The flags of the request that found no memory.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * The pages it wants.
+   */
+  size_t pages;
+  /**
+   * How many things to look at; of no meaning to `count`.
+   */
+  size_t scan;
 };
 
 #ifdef __cplusplus
@@ -474,6 +522,12 @@ int32_t rtmm_init(const struct rtmm_config *config);
  * unknown flag, and before set-up.
  */
 void *rtmm_kmalloc(size_t size, uint32_t flags);
+
+/**
+ * `rtmm_kmalloc` that waits until `until` at most, in nanoseconds of the callback `now`. A time that is over does
+ * not wait, nor does a kernel without that callback.
+ */
+void *rtmm_kmalloc_deadline(size_t size, uint32_t flags, uint64_t until);
 
 /**
  * `rtmm_kmalloc`, zeroed to the full `rtmm_ksize`.
@@ -540,6 +594,11 @@ void rtmm_kvfree(const void *object);
 size_t rtmm_get_free_pages(uint32_t flags, uint32_t order);
 
 /**
+ * `rtmm_get_free_pages` that waits until `until` at most, as `rtmm_kmalloc_deadline`.
+ */
+size_t rtmm_get_free_pages_deadline(uint32_t flags, uint32_t order, uint64_t until);
+
+/**
  * The address of a page of zeroes, or 0.
  */
 size_t rtmm_get_zeroed_page(uint32_t flags);
@@ -564,6 +623,11 @@ void rtmm_free_pages_exact(const void *start, size_t size);
  * out. With `__GFP_HIGHMEM` it may have no address.
  */
 size_t rtmm_alloc_pages(uint32_t flags, uint32_t order);
+
+/**
+ * `rtmm_alloc_pages` that waits until `until` at most, as `rtmm_kmalloc_deadline`.
+ */
+size_t rtmm_alloc_pages_deadline(uint32_t flags, uint32_t order, uint64_t until);
 
 /**
  * Frees frames of `rtmm_alloc_pages`. Frame 0 is fine.
@@ -776,8 +840,19 @@ struct rtmm_mempool *rtmm_mempool_create_slab_pool(int32_t min, struct rtmm_cach
 struct rtmm_mempool *rtmm_mempool_create_page_pool(int32_t min, int32_t order);
 
 /**
+ * The same of whatever `alloc` gives and `free` takes back; both are handed `data`, and may not be null. They are
+ * called with no lock held, in the context of the pool's user, `alloc` with flags that may wait only where
+ * those the user gave do; null from `alloc` means that it has none. What is no element of theirs only they
+ * can tell: here a second free is noticed only while the element is among those set aside, or none is out.
+ */
+struct rtmm_mempool *rtmm_mempool_create(int32_t min,
+                                         void *(*alloc)(uint32_t flags, void *data),
+                                         void (*free)(void *element, void *data),
+                                         void *data);
+
+/**
  * An element: of the allocator, or when it has none of those set aside; else null. A pointer that is no
- * pool is told to `bug`.
+ * pool is told to `bug`. `__GFP_ZERO` gives null for a pool of the caller's own functions.
  */
 void *rtmm_mempool_alloc(struct rtmm_mempool *pool, uint32_t flags);
 
@@ -807,6 +882,23 @@ uint32_t rtmm_kmem_cache_size(const struct rtmm_cache *cache);
  * that is no cache.
  */
 void rtmm_kmem_cache_destroy(struct rtmm_cache *cache);
+
+/**
+ * Registers somebody who gives memory back when it is short: `count` says how many things it could free, `scan`
+ * looks at up to `request->scan` of them, frees what it can, and says how many those were; 0 says that there is
+ * no use in asking again. Both are handed `arg`; they run in a task that asked for memory with a flag that
+ * may wait, with no lock held, may allocate and free, and are asked at most four times for a request. Null
+ * when a function is null, when there are eight, and when there is no memory.
+ */
+struct rtmm_shrinker *rtmm_shrinker_create(size_t (*count)(void *arg, const struct rtmm_shrink_request *request),
+                                           size_t (*scan)(void *arg, const struct rtmm_shrink_request *request),
+                                           void *arg);
+
+/**
+ * Takes a shrinker out: with 0 it does not run and will not be asked again. Null is fine. `-EBUSY` while it
+ * runs, so always when it asks this itself; `-EINVAL` for what is no shrinker.
+ */
+int32_t rtmm_shrinker_destroy(struct rtmm_shrinker *shrinker);
 
 /**
  * log2 of the page size.

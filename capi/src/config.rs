@@ -23,6 +23,11 @@ pub const RTMM_ZONE_NORMAL: u32 = 2;
 /// Memory without a kernel address.
 pub const RTMM_ZONE_HIGHMEM: u32 = 3;
 
+/// In `flags`: `reserve_ratio` is given.
+pub const RTMM_CONFIG_RESERVE_RATIO: u32 = 1;
+/// As `min_free`: keep nothing, so that there is no reserve for `GFP_ATOMIC` either.
+pub const RTMM_MIN_FREE_NONE: u64 = u64::MAX;
+
 /// Start-up, before tasks: nothing waits, and a flag that may wait is not reported.
 pub const RTMM_CONTEXT_BOOT: u32 = 0;
 /// A task with interrupts on.
@@ -63,7 +68,7 @@ pub struct rtmm_config {
     pub version: u32,
     /// log2 of the page size this code was compiled for; the library's must be the same.
     pub page_shift: u32,
-    /// 0: no flag is defined.
+    /// 0, or `RTMM_CONFIG_RESERVE_RATIO`.
     pub flags: u32,
     /// Handed to every callback.
     pub arg: *mut c_void,
@@ -110,6 +115,12 @@ pub struct rtmm_config {
     pub vmalloc_start: uintptr_t,
     /// One past its last address; 0 without an MMU.
     pub vmalloc_end: uintptr_t,
+    /// Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
+    /// rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
+    pub min_free: u64,
+    /// With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so many
+    /// pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32, 0.
+    pub reserve_ratio: [u32; 4],
 }
 
 /// A judged [`rtmm_config`].
@@ -118,7 +129,7 @@ pub struct Setup {
     pub(crate) ram: RamMap,
     pub(crate) zones: Vec<ZoneSpec, RTMM_MAX_ZONES>,
     pub(crate) window: VirtRange,
-    pub(crate) max_wait: Duration,
+    pub(crate) tuning: Tuning,
 }
 
 /// Judges a configuration for backend `B`. Nothing is kept and nothing of the RAM is touched.
@@ -141,7 +152,7 @@ pub unsafe fn judge<B: Backend>(config: *const rtmm_config) -> Result<Setup, i32
     }
     // SAFETY: the size and the version are right, so by the caller all of it is there.
     let config = unsafe { config.read() };
-    if config.page_shift != B::PAGE_SHIFT || config.flags != 0 {
+    if config.page_shift != B::PAGE_SHIFT || config.flags & !RTMM_CONFIG_RESERVE_RATIO != 0 {
         return Err(EINVAL);
     }
     let callbacks = Callbacks {
@@ -166,12 +177,8 @@ pub unsafe fn judge<B: Backend>(config: *const rtmm_config) -> Result<Setup, i32
             list(config.zones, config.zone_count, RTMM_MAX_ZONES)?,
         )
     };
-    let max_wait = match config.max_wait {
-        0 => Tuning::DEFAULT.max_wait,
-        given => Duration::from_nanos(given),
-    };
     Ok(Setup {
-        max_wait,
+        tuning: judge_tuning(&config)?,
         callbacks,
         zones: judge_zones(zones)?,
         window: judge_window::<B>(&config)?,
@@ -217,6 +224,24 @@ fn judge_zones(zones: &[rtmm_zone]) -> Result<Vec<ZoneSpec, RTMM_MAX_ZONES>, i32
         specs.push(ZoneSpec { kind: ZoneKind::Normal, end: u64::MAX }).map_err(|_| E2BIG)?;
     }
     Ok(specs)
+}
+
+fn judge_tuning(config: &rtmm_config) -> Result<Tuning, i32> {
+    let mut tuning = Tuning::DEFAULT;
+    if config.max_wait != 0 {
+        tuning.max_wait = Duration::from_nanos(config.max_wait);
+    }
+    tuning.min_free = match config.min_free {
+        0 => None,
+        RTMM_MIN_FREE_NONE => Some(0),
+        bytes => Some(bytes),
+    };
+    if config.flags & RTMM_CONFIG_RESERVE_RATIO != 0 {
+        tuning.reserve_ratio = config.reserve_ratio.map(|ratio| ratio as usize);
+    } else if config.reserve_ratio != [0; 4] {
+        return Err(EINVAL);
+    }
+    Ok(tuning)
 }
 
 fn judge_window<B: Backend>(config: &rtmm_config) -> Result<VirtRange, i32> {

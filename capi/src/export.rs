@@ -14,7 +14,7 @@ macro_rules! export_c {
         mod rtmm_c_calls {
             use super::*;
             use ::core::ffi::{c_char, c_void};
-            use $crate::{calls, rtmm_cache, rtmm_mempool, uintptr_t};
+            use $crate::{calls, rtmm_cache, rtmm_mempool, rtmm_shrink_request, rtmm_shrinker, uintptr_t};
 
             /// Allocates `size` bytes, aligned to the largest power of two that divides `size` and to 8 at least. Size
             /// 0 gives `ZERO_SIZE_PTR`. Null when there is no memory, for a size above the largest block, for an
@@ -22,6 +22,13 @@ macro_rules! export_c {
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_kmalloc(size: usize, flags: u32) -> *mut c_void {
                 calls::kmalloc($manager, size, flags)
+            }
+
+            /// `rtmm_kmalloc` that waits until `until` at most, in nanoseconds of the callback `now`. A time that is over does
+            /// not wait, nor does a kernel without that callback.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_kmalloc_deadline(size: usize, flags: u32, until: u64) -> *mut c_void {
+                calls::kmalloc_deadline($manager, size, flags, until)
             }
 
             /// `rtmm_kmalloc`, zeroed to the full `rtmm_ksize`.
@@ -102,6 +109,12 @@ macro_rules! export_c {
                 calls::get_free_pages($manager, flags, order)
             }
 
+            /// `rtmm_get_free_pages` that waits until `until` at most, as `rtmm_kmalloc_deadline`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_get_free_pages_deadline(flags: u32, order: u32, until: u64) -> uintptr_t {
+                calls::get_free_pages_deadline($manager, flags, order, until)
+            }
+
             /// The address of a page of zeroes, or 0.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_get_zeroed_page(flags: u32) -> uintptr_t {
@@ -131,6 +144,12 @@ macro_rules! export_c {
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_alloc_pages(flags: u32, order: u32) -> usize {
                 calls::alloc_pages($manager, flags, order)
+            }
+
+            /// `rtmm_alloc_pages` that waits until `until` at most, as `rtmm_kmalloc_deadline`.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_alloc_pages_deadline(flags: u32, order: u32, until: u64) -> usize {
+                calls::alloc_pages_deadline($manager, flags, order, until)
             }
 
             /// Frees frames of `rtmm_alloc_pages`. Frame 0 is fine.
@@ -401,8 +420,23 @@ macro_rules! export_c {
                 calls::mempool_create_page_pool($manager, min, order)
             }
 
+            /// The same of whatever `alloc` gives and `free` takes back; both are handed `data`, and may not be null. They are
+            /// called with no lock held, in the context of the pool's user, `alloc` with flags that may wait only where
+            /// those the user gave do; null from `alloc` means that it has none. What is no element of theirs only they
+            /// can tell: here a second free is noticed only while the element is among those set aside, or none is out.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_mempool_create(
+                min: i32,
+                alloc: Option<unsafe extern "C" fn(flags: u32, data: *mut c_void) -> *mut c_void>,
+                free: Option<unsafe extern "C" fn(element: *mut c_void, data: *mut c_void)>,
+                data: *mut c_void,
+            ) -> *mut rtmm_mempool {
+                // SAFETY: by the caller.
+                unsafe { calls::mempool_create($manager, min, alloc, free, data) }
+            }
+
             /// An element: of the allocator, or when it has none of those set aside; else null. A pointer that is no
-            /// pool is told to `bug`.
+            /// pool is told to `bug`. `__GFP_ZERO` gives null for a pool of the caller's own functions.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_mempool_alloc(pool: *mut rtmm_mempool, flags: u32) -> *mut c_void {
                 calls::mempool_alloc($manager, pool, flags)
@@ -438,6 +472,28 @@ macro_rules! export_c {
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_kmem_cache_destroy(cache: *mut rtmm_cache) {
                 calls::kmem_cache_destroy($manager, cache)
+            }
+
+            /// Registers somebody who gives memory back when it is short: `count` says how many things it could free, `scan`
+            /// looks at up to `request->scan` of them, frees what it can, and says how many those were; 0 says that there is
+            /// no use in asking again. Both are handed `arg`; they run in a task that asked for memory with a flag that
+            /// may wait, with no lock held, may allocate and free, and are asked at most four times for a request. Null
+            /// when a function is null, when there are eight, and when there is no memory.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_shrinker_create(
+                count: Option<unsafe extern "C" fn(arg: *mut c_void, request: *const rtmm_shrink_request) -> usize>,
+                scan: Option<unsafe extern "C" fn(arg: *mut c_void, request: *const rtmm_shrink_request) -> usize>,
+                arg: *mut c_void,
+            ) -> *mut rtmm_shrinker {
+                // SAFETY: by the caller.
+                unsafe { calls::shrinker_create($manager, count, scan, arg) }
+            }
+
+            /// Takes a shrinker out: with 0 it does not run and will not be asked again. Null is fine. `-EBUSY` while it
+            /// runs, so always when it asks this itself; `-EINVAL` for what is no shrinker.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_shrinker_destroy(shrinker: *mut rtmm_shrinker) -> i32 {
+                calls::shrinker_destroy($manager, shrinker)
             }
 
             /// log2 of the page size.

@@ -9,3 +9,8 @@ pub struct rtmm_cache {
 pub struct rtmm_mempool {
     _opaque: (),
 }
+
+/// Somebody who gives memory back when it is short. C holds it by pointer.
+pub struct rtmm_shrinker {
+    _opaque: (),
+}

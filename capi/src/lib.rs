@@ -29,10 +29,12 @@ mod export;
 pub mod gfp;
 pub mod handle;
 pub mod platform;
+pub mod shrink;
 
 pub use bug::rtmm_bug;
 pub use config::{rtmm_config, rtmm_range, rtmm_zone};
-pub use handle::{rtmm_cache, rtmm_mempool};
+pub use handle::{rtmm_cache, rtmm_mempool, rtmm_shrinker};
+pub use shrink::rtmm_shrink_request;
 
 /// An address as C has it; the header keeps it apart from sizes.
 pub type uintptr_t = usize;

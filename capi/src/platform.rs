@@ -216,7 +216,7 @@ impl Setup {
     /// As [`Mm::init`].
     pub unsafe fn hand_over<P: Platform, B: Backend>(&mut self, mm: &Mm<P, B>) -> Result<(), i32> {
         let mut config = Config::new(&self.zones, self.window);
-        config.tuning.max_wait = self.max_wait;
+        config.tuning = self.tuning;
         // SAFETY: by the caller.
         unsafe { mm.init(&mut self.ram, &config) }.map_err(|error| -error.errno())
     }

@@ -111,6 +111,7 @@ proptest! {
         numbers in prop::array::uniform6(number()),
         ram in array(range()),
         reserved in array(range()),
+        ratios in prop_oneof![Just([0; 4]), prop::array::uniform4(number().prop_map(|ratio| ratio as u32))],
         zones in prop_oneof![Just((Vec::new(), None, None)), array(zone())],
     ) {
         let pick = |index: usize, good: u64| if right[index] { good } else { numbers[index % 6] };
@@ -118,7 +119,7 @@ proptest! {
             size: pick(0, size_of::<rtmm_config>() as u64) as u32,
             version: pick(1, 1) as u32,
             page_shift: pick(2, u64::from(PAGE_SHIFT)) as u32,
-            flags: pick(3, 0) as u32,
+            flags: pick(3, u64::from(ratios != [0; 4])) as u32,
             arg: ptr::without_provenance_mut(numbers[3] as usize),
             lock: right[4].then_some(lock),
             unlock: right[5].then_some(unlock),
@@ -139,6 +140,8 @@ proptest! {
             zone_count: count(zones.0.len(), zones.2, 4),
             vmalloc_start: pick(8, 0) as usize,
             vmalloc_end: pick(9, 0) as usize,
+            min_free: numbers[4],
+            reserve_ratio: ratios,
         };
         let address = if right[10] { &raw const config } else { (&raw const config).wrapping_byte_add(3) };
 
@@ -154,7 +157,8 @@ proptest! {
         // Whatever was judged sound has none of these wrong.
         prop_assert!(right[4] && right[5] && right[6] && right[7] && right[10]);
         prop_assert!(config.now.is_some() == config.wake.is_some());
-        prop_assert!(config.flags == 0 && config.vmalloc_start == 0 && config.vmalloc_end == 0);
+        prop_assert!(config.flags <= 1 && (config.flags == 1 || ratios == [0; 4]));
+        prop_assert!(config.vmalloc_start == 0 && config.vmalloc_end == 0);
 
         let layout = std::alloc::Layout::from_size_align(RAM as usize, BLOCK).unwrap();
         // SAFETY: the size is not 0.

@@ -4,6 +4,7 @@
 
 #include <linux/gfp.h>
 #include <linux/kernel.h>
+#include <linux/mempool.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -153,7 +154,10 @@ void senseless_configurations_are_refused(void)
 	REFUSED(RTMM_EINVAL, config.version = RTMM_CONFIG_VERSION + 1);
 	REFUSED(RTMM_EINVAL, config.page_shift = RTMM_PAGE_SHIFT + 1);
 	REFUSED(RTMM_EINVAL, config.page_shift = 0);
-	REFUSED(RTMM_EINVAL, config.flags = 1);
+	REFUSED(RTMM_EINVAL, config.flags = 2);
+	REFUSED(RTMM_EINVAL, config.flags = 3);
+	/* Ratios that are given, and no word of it. */
+	REFUSED(RTMM_EINVAL, config.reserve_ratio[3] = 1);
 	REFUSED(RTMM_EINVAL, config.flags = 0x80000000u);
 	REFUSED(RTMM_EINVAL, config.lock = NULL);
 	REFUSED(RTMM_EINVAL, config.unlock = NULL);
@@ -205,6 +209,13 @@ void senseless_configurations_are_refused(void)
 	set_up();
 }
 
+static size_t shrink_nothing(void *arg, const struct rtmm_shrink_request *request)
+{
+	(void)arg;
+	(void)request;
+	return 0;
+}
+
 void calls_before_set_up_give_nothing(void)
 {
 	if (is_set_up)
@@ -219,6 +230,16 @@ void calls_before_set_up_give_nothing(void)
 	CHECK(kmem_cache_create("early", 8, 0, 0, NULL) == NULL);
 	CHECK(rtmm_ioremap(check_mmio_start(), 4) == NULL);
 	CHECK(rtmm_nr_free_pages() == 0);
+	CHECK(kvmalloc(64, GFP_KERNEL) == NULL && kcalloc(8, 8, GFP_KERNEL) == NULL);
+	CHECK(rtmm_kmalloc_deadline(64, GFP_KERNEL, UINT64_MAX) == NULL);
+	CHECK(rtmm_get_free_pages_deadline(GFP_KERNEL, 0, UINT64_MAX) == 0);
+	CHECK(mempool_create_kmalloc_pool(1, 8) == NULL);
+	CHECK(mempool_create(1, mempool_kmalloc, mempool_kfree, NULL) == NULL);
+	CHECK(rtmm_shrinker_create(shrink_nothing, shrink_nothing, NULL) == NULL);
+	CHECK(rtmm_shrinker_destroy((struct rtmm_shrinker *)(void *)&tag) == -RTMM_EINVAL);
+	CHECK(rtmm_split_page(1, 1) < 0 && !rtmm_get_page(1) && rtmm_page_count(1) == 0);
+	CHECK(rtmm_page_address(1) == NULL && !rtmm_is_vmalloc_addr(&tag) && rtmm_vmalloc_to_pfn(&tag) == 0);
+	rtmm_drain();
 	kfree(&tag);
 	vfree(&tag);
 	free_page((unsigned long)&tag);
@@ -314,4 +335,64 @@ void a_task_gives_up_when_its_time_is_over(void)
 	CHECK(__get_free_page(GFP_NOWAIT | __GFP_NOWARN) == 0 && sleeps == 1);
 	give_everything();
 	CHECK(rtmm_check() == 0);
+}
+
+void a_deadline_of_the_callers_ends_the_wait(void)
+{
+	uint64_t start;
+	uintptr_t page;
+
+	set_up();
+	take_everything();
+	sleeps = wakes = 0;
+	start = time_now;
+	CHECK(rtmm_get_free_pages_deadline(GFP_KERNEL | __GFP_NOWARN, 0, start + 300) == 0);
+	CHECK(sleeps == 1 && time_now == start + 300);
+	CHECK(rtmm_kmalloc_deadline(2 * PAGE_SIZE, GFP_KERNEL | __GFP_NOWARN, start + 350) == NULL);
+	CHECK(sleeps == 2 && time_now == start + 350);
+	/* Over already. */
+	CHECK(rtmm_alloc_pages_deadline(GFP_KERNEL | __GFP_NOWARN, 0, start) == 0 && sleeps == 2);
+	while_asleep = give_everything;
+	page = rtmm_get_free_pages_deadline(GFP_KERNEL, 0, start + 1000000);
+	while_asleep = NULL;
+	CHECK(page != 0 && sleeps == 3 && wakes == 1 && time_now == start + 350);
+	free_page(page);
+	CHECK(rtmm_check() == 0);
+}
+
+/* For a boot of its own, since a manager is tuned once. */
+void a_manager_that_keeps_nothing_gives_its_last_page(void)
+{
+	struct rtmm_config config = good();
+
+	if (is_set_up)
+		return;
+	config.min_free = RTMM_MIN_FREE_NONE;
+	config.flags = RTMM_CONFIG_RESERVE_RATIO;
+	CHECK(rtmm_init(&config) == 0);
+	is_set_up = true;
+	while_asleep = NULL;
+	while (__get_free_page(GFP_NOWAIT | __GFP_NOWARN) != 0)
+		continue;
+	rtmm_drain();
+	CHECK(rtmm_nr_free_pages() == 0 && rtmm_check() == 0);
+}
+
+/* As above. */
+void a_manager_keeps_as_much_as_it_is_told(void)
+{
+	struct rtmm_config config = good();
+	size_t pages = check_ram_length() / PAGE_SIZE / 4;
+
+	if (is_set_up)
+		return;
+	config.min_free = pages * PAGE_SIZE;
+	CHECK(rtmm_init(&config) == 0);
+	is_set_up = true;
+	while (__get_free_page(GFP_NOWAIT | __GFP_NOWARN) != 0)
+		continue;
+	/* Not more than was asked for, and a whole fraction of the memory. */
+	CHECK(rtmm_nr_free_pages() <= pages && rtmm_nr_free_pages() >= pages - pages / 4);
+	/* For GFP_ATOMIC there is some of it. */
+	CHECK(__get_free_page(GFP_ATOMIC) != 0 && rtmm_check() == 0);
 }

@@ -15,6 +15,9 @@ use rtmm_examples::{highmem, tables};
 /// Bytes that go through the stack at once; no divisor of any quantum, so that short counts happen.
 const BOUNCE: usize = 1536;
 
+/// log2 of the pages in a quantum of scullv.
+const SCULLV_ORDER: usize = 4;
+
 /// Lines of a table worth reading.
 const LINES: usize = 14;
 
@@ -38,8 +41,9 @@ fn store_everywhere() -> Result<(), &'static str> {
     say!("scull on {}: a file of {} bytes, {} pages free", board::NAME, file.len(), before);
     tables::show(format_args!("before"), LINES);
 
-    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page.
-    let room = (before / 4 * 3).saturating_mul(Backend::PAGE_SIZE);
+    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page. And
+    // less by one of scullv's quanta, of which the last may hold a single byte.
+    let room = (before / 4 * 3).saturating_sub(1 << SCULLV_ORDER).saturating_mul(Backend::PAGE_SIZE);
     let length = file.len().min(room);
     if length < file.len() {
         say!("FILE-CUT {}", length);
@@ -49,7 +53,7 @@ fn store_everywhere() -> Result<(), &'static str> {
     job.run(Device::new(Kmalloc::new(&MM), 1000))?;
     job.run(Device::new(Cached::new(&MM).map_err(|_| "the cache scullc could not be made")?, 500))?;
     job.run(Device::new(Paged::new(&MM, 0), 500))?;
-    job.run(Device::new(Virtual::new(&MM, 4), 500))?;
+    job.run(Device::new(Virtual::new(&MM, SCULLV_ORDER), 500))?;
     if highmem::exists() {
         highmem::show()?;
     }

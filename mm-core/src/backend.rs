@@ -108,6 +108,17 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     unsafe fn with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> R {
         f(self.direct_ptr((pfn.0 as usize) << Self::PAGE_SHIFT))
     }
+
+    /// [`with_frame`](Self::with_frame) for closures of callers, who may stand in each other six deep; `None`, and nothing was
+    /// done, for one more. So the manager's own calls always find room.
+    ///
+    /// # Safety
+    /// As for `with_frame`.
+    #[inline]
+    unsafe fn try_with_frame<R>(&self, pfn: Pfn, f: impl FnOnce(*mut u8) -> R) -> Option<R> {
+        // SAFETY: by the caller.
+        Some(unsafe { self.with_frame(pfn, f) })
+    }
 }
 
 /// Where a walker gets frames for tables, counts their live entries, and leaves the emptied ones.

@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::reclaim::{Shrinkers, Turn};
 use crate::slab::{CacheState, ClassHooks, ClassStates, ClassTable, MAX_CLASSES, Slabs};
 use crate::vmalloc::{AreaFamily, AreaList};
-use crate::zone::{MAX_ZONES, Tuning, ZoneSpec, Zones};
+use crate::zone::{MAX_ZONES, Tuning, ZoneKind, ZoneSpec, Zones};
 
 /// The most regions (runs of RAM within one zone) a manager can have.
 pub const MAX_REGIONS: usize = 12;
@@ -98,7 +98,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
+    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
@@ -112,6 +112,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if config.zones.is_empty() || config.zones.len() > MAX_ZONES || !ascending || ram.page_shift() != B::PAGE_SHIFT
         {
             return Err(MmError::Inval);
+        }
+        // What has no kernel address is HIGHMEM: requests for any other kind rely on one.
+        let lowmem_end = self.memory.backend.lowmem_end();
+        let mut below = 0;
+        for zone in config.zones {
+            let past =
+                |range: &crate::addr::PhysRange| range.end.min(zone.end) > lowmem_end.max(range.start.max(below));
+            if zone.kind != ZoneKind::HighMem && ram.free().iter().any(past) {
+                return Err(MmError::Inval);
+            }
+            below = zone.end;
         }
         // Descriptors are named by 32 bits of physical address; without any low enough, nothing could be allocated.
         if ram.free().first().is_some_and(|range| range.start >= META_REACH) {
@@ -173,7 +184,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             at = at.wrapping_add(records + storage);
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {
-                zone.first = i;
+                zone.regions = list.wrapping_add(i);
                 zone.singles = list.wrapping_add(i);
             }
             zone.count += 1;

@@ -255,7 +255,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.poisons() {
             return self.take_poisoned(pages, flags, head, link);
         }
-        let pfn = match self.zones.take(&self.frames, pages, flags, head, link) {
+        let pfn = match self.zones.take(pages, flags, head, link) {
             Some(pfn) => pfn,
             None => self.take_slow(pages, flags, head, link)?,
         };
@@ -282,7 +282,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[inline(never)]
     pub(crate) fn take_slow(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Result<u32, AllocError> {
         let reach = (ZoneKind::of(flags), flags.depth());
-        let result = self.zones.take_deep(&self.frames, pages, reach, head, link);
+        let result = self.zones.take_deep(pages, reach, head, link);
         result.map_err(|error| if self.is_ready() { error } else { AllocError::NotReady })
     }
 
@@ -427,7 +427,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.poisons() {
             return false;
         }
-        self.zones.give_single(single, head, &self.waiting, |token, region, word| self.page_edge(token, region, word))
+        let edge = |token, region: &Region, word| self.page_edge(token, region, word);
+        self.zones.give_single(single, head, &self.waiting, edge)
     }
 
     /// A frame of a word that is not the open one was given back, or somebody waits.

@@ -279,7 +279,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         for index in 0..MAX_ZONES {
             let zone = self.memory.zones.zone(index).lock();
             let Some(kind) = zone.kind else { continue };
-            let regions = self.memory.frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default();
+            let regions = zone.regions(&self.memory.frames);
             let mut blocks = [0; MAX_ORDER_LIMIT + 1];
             for region in regions {
                 // SAFETY: the zone's lock is held, and this is the only reference.

@@ -101,17 +101,16 @@ pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
     }
 }
 
-/// Builds the suites of a package for a board.
+/// Builds the suites of a package for a board, or only one of them.
 ///
 /// Boards run what is shipped, release code; the host adds the checks of a debug build.
-pub fn suites(board: &Board, package: &str, defmt: bool) -> Result<Vec<Program>> {
+pub fn suites(board: &Board, package: &str, only: Option<&str>, defmt: bool) -> Result<Vec<Program>> {
     let mut command = cargo();
     command.args(["test", "--no-run", "--package", package]);
-    if board.is_whole() {
-        command.arg("--tests");
-    }
-    for suite in board.suites {
-        command.args(["--test", suite]);
+    match only {
+        Some(suite) => _ = command.args(["--test", suite]),
+        None if board.is_whole() => _ = command.arg("--tests"),
+        None => _ = command.args(board.suites.iter().flat_map(|suite| ["--test", suite])),
     }
     if !board.is_host() {
         command.arg("--release");

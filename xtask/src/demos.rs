@@ -83,6 +83,12 @@ pub const DEMOS: &[Demo] = &[
         place: Place::Only("mps2-an385", "it is written for mps2-an385, with that board's interrupts"),
     },
     Demo {
+        name: "preempt",
+        input: Input::Nothing,
+        judge: preempt,
+        place: Place::Only("qemu-x86_64", "its scheduler is written for qemu-x86_64, in that processor's instructions"),
+    },
+    Demo {
         name: "freertos",
         input: Input::Nothing,
         judge: freertos,
@@ -181,6 +187,15 @@ fn maps(lines: &[String], _: &[u8]) -> Result<String> {
 fn embassy(lines: &[String], _: &[u8]) -> Result<String> {
     clean(lines)?;
     Ok("tasks awaited memory that an interrupt freed; nothing lost".to_owned())
+}
+
+fn preempt(lines: &[String], _: &[u8]) -> Result<String> {
+    clean(lines)?;
+    let [served, sleeps] = ["SERVED", "SLEEPS"].map(|key| one(lines, &[key]).and_then(number));
+    Ok(format!(
+        "tasks that a timer preempts had {} requests served while memory was short, and slept {} times for it; nothing lost",
+        served?, sleeps?
+    ))
 }
 
 fn freertos(lines: &[String], _: &[u8]) -> Result<String> {

@@ -62,6 +62,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// The suite that the filter begins with, by its whole name.
+    fn named(&self) -> Option<&str> {
+        self.filter.as_ref()?.split_once("::").map(|(suite, _)| suite)
+    }
+
     /// Whether nothing but demos can be meant.
     fn is_demo(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.starts_with(DEMO))
@@ -77,6 +82,7 @@ impl Options {
     pub fn again(&self, board: &Board) -> Vec<Options> {
         let chosen = self.machine.is_some() || self.cpu.is_some() || self.ram.is_some();
         let again = board.qemu.map_or(&[][..], |qemu| qemu.again);
+        let meant = |again: &&Again| !chosen && self.named().is_none_or(|suite| again.suites.contains(&suite));
         let options = |again: &Again| Options {
             machine: again.machine.map(str::to_owned),
             cpu: again.cpu.map(str::to_owned),
@@ -85,7 +91,7 @@ impl Options {
             words: again.word.map(str::to_owned).into_iter().collect(),
             ..self.clone()
         };
-        again.iter().filter(|_| !chosen).map(options).collect()
+        again.iter().filter(meant).map(options).collect()
     }
 
     /// The board, and what is unlike its default about the machine, for headings.
@@ -176,7 +182,21 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
 
 /// Builds the suites in Rust and in C, the error being why there are none in C.
 fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Option<anyhow::Error>)> {
-    let mut suites = cargo::suites(board, SUITES, options.defmt)?;
+    // A filter that begins with a suite's whole name means no other.
+    let named = options.named();
+    let workspace = Workspace::read()?;
+    for package in [SUITES, EXAMPLES_C] {
+        let runs = |suite: &&str| {
+            (board.is_whole() || board.suites.contains(suite))
+                && workspace.package(package).is_ok_and(|own| own.has_suite(suite))
+        };
+        let Some(suite) = named.filter(runs) else { continue };
+        if package == EXAMPLES_C {
+            compilers::provide(board)?;
+        }
+        return Ok((cargo::suites(board, package, Some(suite), options.defmt)?, None));
+    }
+    let mut suites = cargo::suites(board, SUITES, None, options.defmt)?;
     if suites.is_empty() {
         bail!("{SUITES} has no suite for {}", board.name);
     }
@@ -184,7 +204,7 @@ fn build(board: &Board, options: &Options) -> Result<(Vec<cargo::Program>, Optio
         return Ok((suites, None));
     }
     // Without a C compiler for the board the others are run all the same.
-    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, options.defmt));
+    let in_c = compilers::provide(board).and_then(|()| cargo::suites(board, EXAMPLES_C, None, options.defmt));
     let missing = in_c.map(|more| suites.extend(more)).err();
     Ok((suites, missing))
 }
@@ -322,6 +342,8 @@ mod tests {
         assert_eq!(rerun(board, "far_frames::tests::a", &again[0]), expected);
         let places: Vec<_> = again.iter().map(|options| options.place(board)).collect();
         assert_eq!(places, ["qemu-x86_64 5G", "qemu-x86_64 q35", "qemu-x86_64 pc"]);
+        let other = Options { filter: Some("c_calls::".into()), ..Options::default() };
+        assert!(other.again(board).is_empty());
         assert!(again.iter().all(|options| options.again(board).is_empty()));
         assert!(Options::default().again(Board::named("host").unwrap()).is_empty());
         let board = Board::named("virt-rv32").unwrap();

@@ -93,6 +93,11 @@ impl Package {
         self.metadata.as_ref().map_or(&[], |metadata| &metadata.suites.counted)
     }
 
+    /// Whether it has a suite of this name.
+    pub fn has_suite(&self, name: &str) -> bool {
+        self.targets.iter().any(|target| target.is("test") && target.name == name)
+    }
+
     /// Whether it is in `boards/` and cannot be built for the host.
     fn is_bare(&self) -> bool {
         let Some(folder) = self.manifest_path.parent() else { return false };

@@ -47,6 +47,8 @@ pub fn init() {
     // SAFETY: the tables have the whole image, which holds the stack and the descriptor tables, where it is now; the
     // boot tables use neither no-execute nor read-only entries.
     unsafe { kernel::activate(&Hw, root) }.expect("the CPU has what the tables rely on");
+    #[cfg(feature = "page-poison")]
+    MM.page_poisoning_enable().expect("the manager is not up yet");
     #[cfg(feature = "debug-pagealloc")]
     MM.debug_pagealloc_enable().expect("the tables were built for it");
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.

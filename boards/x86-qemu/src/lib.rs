@@ -22,7 +22,7 @@ pub use boot_cell::BootCell;
 pub use console::{init as init_console, line, urgent};
 #[cfg(not(feature = "smp"))]
 pub use context::InterruptLock;
-pub use context::{in_handler, in_interrupt_handler, start_tasks};
+pub use context::{begin_task, in_handler, in_interrupt_handler, start_tasks};
 pub use exit::{ExitCode, exit};
 pub use fault::{Trap, expect_fault, report};
 pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_start_info};

@@ -4,6 +4,7 @@ use super::{refused, report};
 use crate::gfp::RTMM_ZERO_SIZE_PTR;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
+use core::time::Duration;
 use mm_core::{AllocError, FreeError, Gfp, Manager};
 
 /// A pointer; null for an error, and for size 0 the sentinel that `kfree` accepts.
@@ -20,6 +21,11 @@ fn object(result: Result<NonNull<u8>, AllocError>) -> *mut c_void {
 #[inline]
 pub fn kmalloc<M: Manager>(m: M, size: usize, flags: u32) -> *mut c_void {
     object(m.mm().kmalloc(size, Gfp(flags)))
+}
+
+/// See `rtmm_kmalloc_deadline`.
+pub fn kmalloc_deadline<M: Manager>(m: M, size: usize, flags: u32, until: u64) -> *mut c_void {
+    object(m.mm().kmalloc_deadline(size, Gfp(flags), Duration::from_nanos(until)))
 }
 
 /// See `rtmm_kzalloc`.

@@ -17,19 +17,37 @@ enum Source {
     /// By its pointer, so that a cache that is gone is noticed.
     Cache(*const rtmm_cache),
     Pages(PageSource),
+    Own(Own),
 }
 
-// SAFETY: the cache is reached through its manager, which may be shared.
+/// An allocation function of the caller's.
+pub type AllocFn = unsafe extern "C" fn(flags: u32, data: *mut c_void) -> *mut c_void;
+/// The function that frees what that one gave.
+pub type FreeFn = unsafe extern "C" fn(element: *mut c_void, data: *mut c_void);
+
+/// Functions of the caller's. What a pointer given back is, only they know: nothing but a second free into the reserve is
+/// noticed here.
+#[derive(Clone, Copy)]
+struct Own {
+    alloc: AllocFn,
+    free: FreeFn,
+    data: *mut c_void,
+}
+
+// SAFETY: the cache is reached through its manager, which may be shared; functions of the caller's and their data may be
+// used in any context, as `rtmm_mempool_create` demands.
 unsafe impl Send for Source {}
 
-// SAFETY: each of the three gives memory of its size to one caller until it accepts it back, and judges by what its free
-// would say: kmalloc and pages by their own sources; a cache by `check_of`.
+// SAFETY: each of the first three gives memory of its size to one caller until it accepts it back, and judges by what its
+// free would say: kmalloc and pages by their own sources; a cache by `check_of`. Of elements of the caller's functions
+// nothing is read or written: they count as none bytes long, and are never zeroed.
 unsafe impl<M: Manager> ElementSource<M> for Source {
     fn bytes(&self, m: M) -> usize {
         match self {
             Source::Kmalloc(source) => source.bytes(m),
             Source::Cache(cache) => cache_of(m, *cache).map_or(0, |cache| cache.object_size()),
             Source::Pages(source) => source.bytes(m),
+            Source::Own(_) => 0,
         }
     }
 
@@ -38,6 +56,13 @@ unsafe impl<M: Manager> ElementSource<M> for Source {
             Source::Kmalloc(source) => source.alloc(m, flags),
             Source::Cache(cache) => cache_of(m, *cache).ok_or(AllocError::BadPointer)?.alloc(flags),
             Source::Pages(source) => source.alloc(m, flags),
+            Source::Own(own) => {
+                // What the manager adds for itself is not for C.
+                let flags = flags.intersection(Gfp::KNOWN).bits();
+                // SAFETY: the caller of `mempool_create` vouches for the function; no lock is held.
+                let element = unsafe { (own.alloc)(flags, own.data) };
+                NonNull::new(element.cast()).ok_or(AllocError::NoMemory)
+            }
         }
     }
 
@@ -46,6 +71,11 @@ unsafe impl<M: Manager> ElementSource<M> for Source {
             Source::Kmalloc(source) => source.free(m, element),
             Source::Cache(cache) => cache_of(m, *cache).ok_or(FreeError::WrongCache)?.free(element.as_ptr()),
             Source::Pages(source) => source.free(m, element),
+            Source::Own(own) => {
+                // SAFETY: as above; it came from the function's twin, or the caller says so.
+                unsafe { (own.free)(element.as_ptr().cast(), own.data) };
+                Ok(())
+            }
         }
     }
 
@@ -57,8 +87,24 @@ unsafe impl<M: Manager> ElementSource<M> for Source {
                 ElementSource::<M>::check(&mm_core::CacheSource::new(cache), m, element)
             }
             Source::Pages(source) => source.check(m, element),
+            Source::Own(_) => Ok(()),
         }
     }
+
+    fn may_be_zeroed(&self) -> bool {
+        !matches!(self, Source::Own(_))
+    }
+}
+
+/// What C gets of a pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elements {
+    /// Memory of the manager's.
+    Memory,
+    /// Frames, as Linux's page pools have it.
+    Frames,
+    /// Whatever the caller's functions give; nobody here knows how long it is.
+    Own,
 }
 
 /// What a `struct rtmm_mempool *` points to.
@@ -66,8 +112,7 @@ unsafe impl<M: Manager> ElementSource<M> for Source {
 struct Record<M: Manager> {
     /// [`MARK`] mixed with the record's own address, while the pool lives.
     mark: usize,
-    /// Elements are frames, as Linux's page pools have it.
-    pages: bool,
+    elements: Elements,
     pool: ManuallyDrop<Mempool<Source, M>>,
 }
 
@@ -90,14 +135,18 @@ fn record<'a, M: Manager + 'a>(m: M, pool: *const rtmm_mempool) -> Option<&'a Re
 fn create<M: Manager>(m: M, min: i32, source: Source) -> *mut rtmm_mempool {
     let Ok(min) = usize::try_from(min) else { return ptr::null_mut() };
     let Ok(memory) = m.mm().kmalloc(size_of::<Record<M>>(), GFP_KERNEL) else { return ptr::null_mut() };
-    let pages = matches!(source, Source::Pages(_));
+    let elements = match source {
+        Source::Kmalloc(_) | Source::Cache(_) => Elements::Memory,
+        Source::Pages(_) => Elements::Frames,
+        Source::Own(_) => Elements::Own,
+    };
     let Ok(pool) = Mempool::new_in(min, source, m) else {
         let _ = m.mm().kfree(memory.as_ptr());
         return ptr::null_mut();
     };
     let record = memory.cast::<Record<M>>().as_ptr();
     // SAFETY: the object is new, long enough and aligned: kmalloc aligns to 8 bytes at least.
-    unsafe { record.write(Record { mark: MARK ^ record.addr(), pages, pool: ManuallyDrop::new(pool) }) };
+    unsafe { record.write(Record { mark: MARK ^ record.addr(), elements, pool: ManuallyDrop::new(pool) }) };
     record.cast()
 }
 
@@ -121,14 +170,35 @@ pub fn mempool_create_page_pool<M: Manager>(m: M, min: i32, order: i32) -> *mut 
     create(m, min, Source::Pages(PageSource::new(order)))
 }
 
+/// See `rtmm_mempool_create`.
+///
+/// # Safety
+/// The functions are null, or may be called in any context that uses the pool, with flags it was given and `data`: the
+/// first gives null or what is nobody else's, the second takes that back.
+pub unsafe fn mempool_create<M: Manager>(
+    m: M,
+    min: i32,
+    alloc: Option<AllocFn>,
+    free: Option<FreeFn>,
+    data: *mut c_void,
+) -> *mut rtmm_mempool {
+    match (alloc, free) {
+        (Some(alloc), Some(free)) => create(m, min, Source::Own(Own { alloc, free, data })),
+        _ => ptr::null_mut(),
+    }
+}
+
 /// See `rtmm_mempool_alloc`.
 pub fn mempool_alloc<M: Manager>(m: M, pool: *mut rtmm_mempool, flags: u32) -> *mut c_void {
     let Some(record) = record(m, pool) else {
         refused(m, pool.addr(), FreeError::WrongAllocator);
         return ptr::null_mut();
     };
+    if record.elements == Elements::Own && Gfp(flags).contains(Gfp::ZERO) {
+        return ptr::null_mut();
+    }
     match record.pool.alloc(Gfp(flags)) {
-        Ok(element) if record.pages => {
+        Ok(element) if record.elements == Elements::Frames => {
             let pfn = m.mm().pfn_of(element.as_ptr()).map_or(0, |pfn| pfn.0 as usize);
             ptr::without_provenance_mut(pfn)
         }
@@ -143,7 +213,7 @@ pub fn mempool_free<M: Manager>(m: M, element: *mut c_void, pool: *mut rtmm_memp
         return;
     }
     let Some(record) = record(m, pool) else { return refused(m, pool.addr(), FreeError::WrongAllocator) };
-    let memory = if record.pages {
+    let memory = if record.elements == Elements::Frames {
         let pfn = Pfn(u32::try_from(element.addr()).unwrap_or(u32::MAX));
         let Some(memory) = m.mm().page_address(pfn) else { return refused(m, element.addr(), FreeError::Foreign) };
         memory.as_ptr()

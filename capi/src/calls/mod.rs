@@ -8,6 +8,7 @@ mod io;
 mod kmalloc;
 mod mempool;
 mod pages;
+mod shrink;
 mod vmalloc;
 
 pub use cache::*;
@@ -16,6 +17,7 @@ pub use io::*;
 pub use kmalloc::*;
 pub use mempool::*;
 pub use pages::*;
+pub use shrink::*;
 pub use vmalloc::*;
 
 use core::ffi::c_void;

@@ -2,12 +2,24 @@
 
 use super::{or_null, report};
 use core::ffi::c_void;
+use core::time::Duration;
 use mm_core::{Backend, FreeError, Gfp, Manager, Pfn, RefError};
 
 /// See `rtmm_get_free_pages`.
 #[inline]
 pub fn get_free_pages<M: Manager>(m: M, flags: u32, order: u32) -> usize {
     m.mm().get_free_pages(Gfp(flags), order as usize).map_or(0, |pointer| pointer.as_ptr().expose_provenance())
+}
+
+/// See `rtmm_get_free_pages_deadline`.
+pub fn get_free_pages_deadline<M: Manager>(m: M, flags: u32, order: u32, until: u64) -> usize {
+    let pages = m.mm().get_free_pages_deadline(Gfp(flags), order as usize, Duration::from_nanos(until));
+    pages.map_or(0, |pointer| pointer.as_ptr().expose_provenance())
+}
+
+/// See `rtmm_alloc_pages_deadline`.
+pub fn alloc_pages_deadline<M: Manager>(m: M, flags: u32, order: u32, until: u64) -> usize {
+    m.mm().alloc_pages_deadline(Gfp(flags), order as usize, Duration::from_nanos(until)).map_or(0, |pfn| pfn.0 as usize)
 }
 
 /// See `rtmm_get_zeroed_page`.

@@ -15,6 +15,8 @@ rtmm_capi::export_c!(Kernel);
 
 /// Bytes that go through the stack at once; no divisor of any quantum, so that short counts happen.
 const BOUNCE: usize = 1536;
+/// log2 of the pages in a quantum of scullv, in `scull/memory.c`.
+const SCULLV_ORDER: usize = 4;
 /// Lines of a table worth reading.
 const LINES: usize = 14;
 /// The devices.
@@ -42,8 +44,9 @@ fn store_everywhere() -> Result<(), &'static str> {
     let before = MM.free_page_count();
     say!("scull in C on {}: a file of {} bytes, {} pages free", board::NAME, file.len(), before);
 
-    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page.
-    let length = file.len().min(before / 4 * 3 * Backend::PAGE_SIZE);
+    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page. And
+    // less by one of scullv's quanta, of which the last may hold a single byte.
+    let length = file.len().min((before / 4 * 3).saturating_sub(1 << SCULLV_ORDER) * Backend::PAGE_SIZE);
     if length < file.len() {
         say!("FILE-CUT {}", length);
     }

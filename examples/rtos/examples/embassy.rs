@@ -256,5 +256,5 @@ async fn hoarder(guard: &'static LeakGuard<'static, BoardPlatform, Backend>) {
         () if gave_up == 0 => Err("nobody gave up"),
         () => Ok(()),
     };
-    finish(guard, result)
+    finish(&MM, guard, result)
 }

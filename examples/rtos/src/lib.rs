@@ -1,14 +1,17 @@
 //! What the programs of this folder share: the board, and the end of a run.
 #![no_std]
 
+#[cfg(feature = "board-qemu-x86_64")]
+pub mod scheduler;
+
 pub use rtmm_examples::board;
 
-use board::{ExitCode, MM, say};
-use rtmm::LeakGuard;
+use board::{ExitCode, say};
+use rtmm::{Backend, LeakGuard, Mm, Platform};
 
-/// Ends the program: well when as much is held as the guard remembers and the manager heard of no mistake. Says
+/// Ends the program: well when as much is held as the guard remembers and the board heard of no mistake. Says
 /// `NOTHING LOST` then.
-pub fn finish(guard: &LeakGuard<'_, board::BoardPlatform, board::Backend>, result: Result<(), &str>) -> ! {
+pub fn finish<P: Platform, B: Backend>(mm: &Mm<P, B>, guard: &LeakGuard<'_, P, B>, result: Result<(), &str>) -> ! {
     let fail = |reason: &str| {
         say!("FAILED: {}", reason);
         board::exit(ExitCode::Fail)
@@ -23,7 +26,7 @@ pub fn finish(guard: &LeakGuard<'_, board::BoardPlatform, board::Backend>, resul
     if board::bugs() != 0 {
         fail("the manager heard of a mistake");
     }
-    say!("{} pages free, {} objects live, as before", MM.free_page_count(), MM.slabinfo().active().0);
+    say!("{} pages free, {} objects live, as before", mm.free_page_count(), mm.slabinfo().active().0);
     say!("NOTHING LOST");
     board::exit(ExitCode::Pass)
 }

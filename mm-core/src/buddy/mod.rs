@@ -26,30 +26,76 @@ const B: usize = WORD_SHIFT;
 pub const MAX_ORDER_LIMIT: usize = 13;
 const NO_WORD: usize = usize::MAX;
 
-/// From which end of memory a block is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// The lowest that fits.
-    Low,
-    /// The highest that fits.
-    High,
+/// Up to `Word::BITS` children and the orders of their free blocks; `N - 1` is the order of a wholly free child.
+///
+/// A child's class is 0 when nothing of it is free, else one more than the order of its largest free block, and `N` when
+/// all of it is. It stands in the sets below its class and in no other: so the sets are nested, what class a child had
+/// need not be kept, and a child that goes from one class to another is moved in the sets between them only.
+#[repr(C)]
+struct Node<const N: usize> {
+    /// `has[k]`: children with a free block of order `k`.
+    has: [Word; N],
 }
 
 /// Up to `Word::BITS` words.
-#[repr(C)]
-pub struct Group {
-    /// `has[k]`: words with a free block of order `k`; `has[B]`: words wholly free.
-    has: [Word; B + 1],
-    /// 0 for none, else one more than the largest free order.
-    class: usize,
-}
-
+type Group = Node<{ B + 1 }>;
 /// Up to `Word::BITS` groups.
-#[repr(C)]
-pub struct Root {
-    /// `has[k]`: groups with a free block of order `k`; `has[2 * B]`: groups wholly free.
-    has: [Word; 2 * B + 1],
-    class: usize,
+type Root = Node<{ 2 * B + 1 }>;
+
+impl<const N: usize> Node<N> {
+    /// The children `bits` have class `new` now, which is not below the one they had. Returns the node's class if it may
+    /// have changed: that of its highest child, or more when children that are wholly free stand side by side.
+    #[inline(always)]
+    fn rise(&mut self, bits: Word, new: usize) -> Option<usize> {
+        let mut k = new.min(N);
+        let is_first = k != 0 && self.has[k - 1] == 0;
+        while k != 0 && self.has[k - 1] & bits != bits {
+            k -= 1;
+            self.has[k] |= bits;
+        }
+        if new < N { is_first.then_some(new) } else { Some(N - 1 + class(self.has[N - 1])) }
+    }
+
+    /// The children `bits` have class `new` now, which is not above the one they had. Returns the node's class if it may
+    /// have changed.
+    #[inline(always)]
+    fn fall(&mut self, bits: Word, new: usize) -> Option<usize> {
+        let (mut now, mut k) = (None, new);
+        while k < N && self.has[k] & bits != 0 {
+            self.has[k] &= !bits;
+            if self.has[k] == 0 && now.is_none() {
+                now = Some(k);
+            }
+            k += 1;
+        }
+        // With a child that was wholly free a run of such may have become shorter.
+        if k == N && k != new && self.has[N - 1] != 0 { Some(N - 1 + class(self.has[N - 1])) } else { now }
+    }
+
+    /// The children `bits` were wholly taken and are wholly free. Returns the node's class.
+    #[inline(always)]
+    fn free(&mut self, bits: Word) -> usize {
+        for set in &mut self.has {
+            *set |= bits;
+        }
+        N - 1 + class(self.has[N - 1])
+    }
+
+    /// The children `bits` were wholly free and are wholly taken. Returns the node's class.
+    #[inline(always)]
+    fn take(&mut self, bits: Word) -> usize {
+        for set in &mut self.has {
+            *set &= !bits;
+        }
+        if self.has[N - 1] != 0 {
+            return N - 1 + class(self.has[N - 1]);
+        }
+        let mut k = 0;
+        while k < N && self.has[k] != 0 {
+            k += 1;
+        }
+        k
+    }
 }
 
 /// The free frames of one region.
@@ -57,15 +103,12 @@ pub struct Buddy {
     /// Frame number of bit 0, aligned to the largest block.
     base: u32,
     words: *mut Word,
-    classes: *mut u8,
     groups: *mut Group,
     roots: *mut Root,
     word_count: usize,
     /// With one root there is no top: a region of up to a GiB (64-bit, 4 KiB pages) is spared a level.
     root_count: usize,
-    /// The word single frames come from, hidden from the tree; `NO_WORD` for none.
-    open: usize,
-    /// That word, or one without a frame, and the frame of its bit 0.
+    /// The word single frames come from, hidden from the tree, or one without a frame; and the frame of its bit 0.
     open_word: *mut Word,
     open_first: u32,
     max_order: usize,
@@ -97,7 +140,7 @@ impl Buddy {
     /// Bytes of storage for a region; the storage is aligned to 8 bytes.
     pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
         let l = Layout::of(start, len, max_order);
-        let bytes = l.roots * size_of::<Root>() + l.groups * size_of::<Group>() + l.words * (size_of::<Word>() + 1);
+        let bytes = l.roots * size_of::<Root>() + l.groups * size_of::<Group>() + l.words * size_of::<Word>();
         bytes.next_multiple_of(8)
     }
 
@@ -112,21 +155,18 @@ impl Buddy {
     /// `storage` is zeroed, 8-aligned, `storage_bytes` long, and the buddy's alone.
     pub unsafe fn new(start: u32, len: u32, max_order: usize, storage: *mut u8) -> Buddy {
         let l = Layout::of(start, len, max_order);
-        // SAFETY: the four arrays fit the storage by `storage_bytes`, in descending order of alignment.
+        // SAFETY: the three arrays fit the storage by `storage_bytes`, in descending order of alignment.
         unsafe {
             let roots = storage.cast::<Root>();
             let groups = roots.add(l.roots).cast::<Group>();
             let words = groups.add(l.groups).cast::<Word>();
-            let classes = words.add(l.words).cast::<u8>();
             Buddy {
                 base: l.base,
                 words,
-                classes,
                 groups,
                 roots,
                 word_count: l.words,
                 root_count: l.roots,
-                open: NO_WORD,
                 open_word: (&raw const USED_UP).cast_mut(),
                 open_first: 0,
                 max_order,
@@ -141,13 +181,6 @@ impl Buddy {
         // SAFETY: indices come from the tree, whose bits exist only for words of the region, or from a frame the
         // caller found in the region.
         unsafe { &mut *self.words.add(i) }
-    }
-
-    #[inline(always)]
-    fn class_of(&mut self, i: usize) -> &mut u8 {
-        debug_assert!(i < self.word_count);
-        // SAFETY: as for `word`.
-        unsafe { &mut *self.classes.add(i) }
     }
 
     #[inline(always)]
@@ -168,17 +201,10 @@ impl Buddy {
     /// that holds them.
     ///
     /// Of less than a word it takes the lowest such run in the lowest word with an aligned block that holds them; of
-    /// more the beginning of the lowest such block. From the high end, both are the highest, and it is the end of the block
-    /// that is taken, so that what is left of it lies beside what is below. A single frame is always the lowest.
+    /// more the beginning of the lowest such block.
     #[inline(always)]
-    pub fn take(&mut self, pages: usize, align: usize, end: End) -> Option<u32> {
-        if pages == 1 {
-            self.take_one()
-        } else if matches!(end, End::Low) {
-            self.take_block(pages, align)
-        } else {
-            self.take_high(pages, align)
-        }
+    pub fn take(&mut self, pages: usize, align: usize) -> Option<u32> {
+        if pages == 1 { self.take_one() } else { self.take_block(pages, align) }
     }
 
     /// Takes the lowest free frame of the open word, if there is one.
@@ -197,11 +223,10 @@ impl Buddy {
 
     #[inline(always)]
     fn take_one(&mut self) -> Option<u32> {
-        if let Some(pfn) = self.take_open() {
-            return Some(pfn);
+        match self.take_open() {
+            Some(pfn) => Some(pfn),
+            None => self.take_next(),
         }
-        self.open_next()?;
-        self.take_open()
     }
 
     /// Takes the lowest free frames of the open word, `most` of them or as many as there are: the frame of the word's first
@@ -235,55 +260,80 @@ impl Buddy {
     /// this region, and taken.
     #[inline]
     pub fn give_row(&mut self, first: u32, row: Word) {
-        let i = (first - self.base) as usize >> B;
-        let word = *self.word(i) | row;
-        if i == self.open {
-            *self.word(i) = word;
-        } else {
-            self.put(i, word);
+        self.give_bits((first - self.base) as usize >> B, row);
+    }
+
+    /// Gives frames of one word back.
+    #[inline]
+    fn give_bits(&mut self, i: usize, bits: Word) {
+        let word = *self.word(i) | bits;
+        *self.word(i) = word;
+        if !self.is_open(self.words.wrapping_add(i)) {
+            self.rise(i, class(word));
         }
+    }
+
+    /// Takes the lowest free frame of the next word. The open one is used up.
+    #[inline(always)]
+    pub fn take_next(&mut self) -> Option<u32> {
+        self.open_next()?;
+        self.take_open()
     }
 
     /// Opens the lowest word that has a free frame.
     #[inline(never)]
     fn open_next(&mut self) -> Option<()> {
-        // The old open word is used up, so the tree, which shows it as empty, is right about it.
-        self.set_open(NO_WORD);
-        let r = self.first(0)?;
-        let g = (r << B) + lowest(self.root(r).has[0]);
-        let i = (g << B) + lowest(self.group(g).has[0]);
-        self.reclass(i, 0);
+        // The tree, which shows the old one as empty, is right about it.
+        let Some(i) = self.lowest(0) else {
+            self.set_open(NO_WORD);
+            return None;
+        };
         self.set_open(i);
+        self.fall(i, 0);
         Some(())
     }
 
     /// Shows the open word to the tree again.
     #[cold]
     fn close(&mut self) {
-        let i = self.open;
+        let i = self.open();
         self.set_open(NO_WORD);
-        let class = class(*self.word(i));
-        self.reclass(i, class);
+        let word = *self.word(i);
+        self.rise(i, class(word));
     }
 
     /// The order of the largest free block.
     pub fn largest(&mut self) -> Option<usize> {
-        if self.open != NO_WORD {
+        if self.open() != NO_WORD {
             self.close();
         }
-        (0..=self.max_order).rev().find(|&order| self.first(order).is_some())
+        (0..=self.max_order).rev().find(|&order| self.lowest(order).is_some())
     }
 
-    /// The lowest root with a free block of `order`.
+    /// The word in which the lowest free block of `order` begins.
     #[inline(always)]
-    fn first(&mut self, order: usize) -> Option<usize> {
-        if self.root_count == 1 {
-            let root = self.root(0);
-            let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
-            return (groups != 0).then_some(0);
+    fn lowest(&mut self, order: usize) -> Option<usize> {
+        let r = if self.root_count == 1 {
+            0
+        } else {
+            let roots = self.top[order];
+            if roots == 0 {
+                return None;
+            }
+            lowest(roots)
+        };
+        let root = self.root(r);
+        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if groups == 0 {
+            return None;
         }
-        let roots = self.top[order];
-        if roots == 0 { None } else { Some(lowest(roots)) }
+        let g = (r << B) + lowest(groups);
+        if order > 2 * B {
+            return Some(g << B);
+        }
+        let group = self.group(g);
+        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
+        Some((g << B) + lowest(words))
     }
 
     #[inline(never)]
@@ -292,133 +342,143 @@ impl Buddy {
         if order > self.max_order {
             return None;
         }
-        let Some(r) = self.first(order) else {
-            if self.open == NO_WORD {
-                return None;
+        let i = match self.lowest(order) {
+            Some(i) => i,
+            None if self.open() == NO_WORD => return None,
+            None => {
+                // With the open word in view there may be one.
+                self.close();
+                return self.take_block(pages, align);
             }
-            // With the open word in view there may be one.
-            self.close();
-            return self.take_block(pages, align);
-        };
-        let root = self.root(r);
-        let g = (r << B)
-            + if order <= 2 * B { lowest(root.has[order]) } else { lowest(fold(root.has[2 * B], order - 2 * B)) };
-        let i = if order > 2 * B {
-            g << B
-        } else {
-            let group = self.group(g);
-            (g << B) + if order <= B { lowest(group.has[order]) } else { lowest(fold(group.has[B], order - B)) }
         };
         if order < B {
             let word = *self.word(i);
             // The aligned block that brought us here is one of them.
             let bit = lowest(aligned(runs(word, pages), align));
-            self.put(i, word & !run(bit, pages));
+            let word = word & !run(bit, pages);
+            *self.word(i) = word;
+            self.fall(i, class(word));
             return Some(self.base + ((i << B) + bit) as u32);
         }
         let (whole, part) = (pages >> B, pages & WORD_MASK);
-        self.fill(i, whole, 0);
+        if whole != 0 {
+            self.take_whole(i, whole);
+        }
         if part != 0 {
-            self.put(i + whole, Word::MAX << part);
+            *self.word(i + whole) = Word::MAX << part;
+            // What is left is a run up to the word's end.
+            self.fall(i + whole, (Word::BITS as usize - part).ilog2() as usize + 1);
         }
         Some(self.base + (i << B) as u32)
     }
 
-    /// The highest root with a free block of `order`.
-    fn last(&mut self, order: usize) -> Option<usize> {
-        self.first(order).map(|root| if self.root_count == 1 { root } else { highest(self.top[order]) })
+    /// The word in which the highest free block of `order` begins.
+    #[cold]
+    fn highest(&mut self, order: usize) -> Option<usize> {
+        let r = if self.root_count == 1 {
+            0
+        } else {
+            let roots = self.top[order];
+            if roots == 0 {
+                return None;
+            }
+            highest(roots)
+        };
+        let root = self.root(r);
+        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if groups == 0 {
+            return None;
+        }
+        let g = (r << B) + highest(groups);
+        if order > 2 * B {
+            return Some(g << B);
+        }
+        let group = self.group(g);
+        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
+        Some((g << B) + highest(words))
     }
 
-    /// [`take_block`](Self::take_block) from the high end.
+    /// Takes `pages` contiguous frames, 2 to `1 << max_order`, aligned to `1 << align` frames, from the high end: of less than a
+    /// word the highest such run in the highest word with an aligned block that holds them; of more the end of the highest
+    /// such block, so that what is left of it lies beside what is below.
     #[inline(never)]
-    fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
+    pub fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
         let order = order_for(pages);
         if order > self.max_order {
             return None;
         }
-        let Some(r) = self.last(order) else {
-            if self.open == NO_WORD {
-                return None;
+        let i = match self.highest(order) {
+            Some(i) => i,
+            None if self.open() == NO_WORD => return None,
+            None => {
+                // With the open word in view there may be one.
+                self.close();
+                return self.take_high(pages, align);
             }
-            // With the open word in view there may be one.
-            self.close();
-            return self.take_high(pages, align);
-        };
-        let root = self.root(r);
-        let g = (r << B)
-            + if order <= 2 * B { highest(root.has[order]) } else { highest(fold(root.has[2 * B], order - 2 * B)) };
-        let i = if order > 2 * B {
-            g << B
-        } else {
-            let group = self.group(g);
-            (g << B) + if order <= B { highest(group.has[order]) } else { highest(fold(group.has[B], order - B)) }
         };
         if order < B {
-            let word = *self.word(i);
-            let bit = highest(aligned(runs(word, pages), align));
-            self.put(i, word & !run(bit, pages));
+            let bit = highest(aligned(runs(*self.word(i), pages), align));
+            self.take_run((i << B) + bit, pages);
             return Some(self.base + ((i << B) + bit) as u32);
         }
         // Its end, down to where it is aligned.
-        let first = ((1 << order) - pages) >> align << align;
-        let at = (i << B) + first;
-        self.take_words(at, pages);
-        Some(self.base + at as u32)
-    }
-
-    /// Takes free frames that reach over several words, none of them open.
-    fn take_words(&mut self, mut at: usize, mut pages: usize) {
-        while pages != 0 {
-            let (i, bit) = (at >> B, at & WORD_MASK);
-            let n = if bit == 0 && pages >= Word::BITS as usize {
-                let whole = pages >> B;
-                self.fill(i, whole, 0);
+        let first = (i << B) + (((1 << order) - pages) >> align << align);
+        let (mut at, mut left) = (first, pages);
+        while left != 0 {
+            let (bit, whole) = (at & WORD_MASK, left >> B);
+            let n = if bit == 0 && whole != 0 {
+                self.take_whole(at >> B, whole);
                 whole << B
             } else {
-                let n = pages.min(Word::BITS as usize - bit);
-                let word = *self.word(i) & !run(bit, n);
-                self.put(i, word);
+                let n = left.min(Word::BITS as usize - bit);
+                self.take_run(at, n);
                 n
             };
             at += n;
-            pages -= n;
+            left -= n;
         }
+        Some(self.base + first as u32)
+    }
+
+    /// Takes free frames that lie in one word, which is not the open one.
+    fn take_run(&mut self, at: usize, pages: usize) {
+        let word = *self.word(at >> B) & !run(at & WORD_MASK, pages);
+        *self.word(at >> B) = word;
+        self.fall(at >> B, class(word));
     }
 
     /// Gives `pages` frames from `pfn` back. The caller checked that they are one block of this region, and taken.
     #[inline(always)]
     pub fn give(&mut self, pfn: u32, pages: usize) {
         let at = (pfn - self.base) as usize;
-        let i = at >> B;
         if pages <= Word::BITS as usize - (at & WORD_MASK) {
-            let word = *self.word(i) | run(at & WORD_MASK, pages);
-            if i == self.open {
-                *self.word(i) = word;
-            } else {
-                self.put(i, word);
-            }
+            self.give_run(at, pages);
         } else {
             self.give_words(at, pages);
         }
+    }
+
+    /// Gives frames back that lie in one word.
+    #[inline]
+    fn give_run(&mut self, at: usize, pages: usize) {
+        self.give_bits(at >> B, run(at & WORD_MASK, pages));
     }
 
     /// Gives frames back that reach over several words, in any alignment.
     #[inline(never)]
     fn give_words(&mut self, mut at: usize, mut pages: usize) {
         while pages != 0 {
-            let (i, bit) = (at >> B, at & WORD_MASK);
-            let n = if bit == 0 && pages >= Word::BITS as usize {
-                let whole = pages >> B;
-                self.fill(i, whole, Word::MAX);
+            let (bit, whole) = (at & WORD_MASK, pages >> B);
+            let n = if bit == 0 && whole != 0 {
+                // It is not the open one any more where it is given back as a whole.
+                if self.open().wrapping_sub(at >> B) < whole {
+                    self.set_open(NO_WORD);
+                }
+                self.give_whole(at >> B, whole);
                 whole << B
             } else {
                 let n = pages.min(Word::BITS as usize - bit);
-                let word = *self.word(i) | run(bit, n);
-                if i == self.open {
-                    *self.word(i) = word;
-                } else {
-                    self.put(i, word);
-                }
+                self.give_run(at, n);
                 n
             };
             at += n;
@@ -427,14 +487,23 @@ impl Buddy {
     }
 
     /// Makes word `i` the open one, or none (`NO_WORD`).
+    #[inline(always)]
     fn set_open(&mut self, i: usize) {
-        self.open = i;
         if i == NO_WORD {
             self.open_word = (&raw const USED_UP).cast_mut();
         } else {
             self.open_word = self.words.wrapping_add(i);
             self.open_first = self.base + (i << B) as u32;
         }
+    }
+
+    /// The number of the open word; `NO_WORD` when there is none.
+    fn open(&self) -> usize {
+        if core::ptr::eq(self.open_word, &raw const USED_UP) {
+            return NO_WORD;
+        }
+        // SAFETY: one of the words, since it is not the other.
+        unsafe { self.open_word.offset_from_unsigned(self.words) }
     }
 
     /// True when `word` is the open one; the frames of any other are [`retold`](Self::retell).
@@ -458,7 +527,7 @@ impl Buddy {
         // SAFETY: both are pointers into the words.
         let i = unsafe { word.offset_from_unsigned(self.words) };
         let word = *self.word(i);
-        self.put(i, word);
+        self.rise(i, class(word));
     }
 
     /// True when the frame, which lies in the region, is free.
@@ -467,117 +536,113 @@ impl Buddy {
         *self.word(at >> B) >> (at & WORD_MASK) & 1 == 1
     }
 
-    /// Stores a word that is not the open one, and tells the tree.
-    #[inline]
-    fn put(&mut self, i: usize, word: Word) {
-        *self.word(i) = word;
-        let class = class(word);
-        if *self.class_of(i) as usize != class {
-            self.reclass(i, class);
+    /// Word `i` has class `new` now, which is not below the one it had.
+    #[inline(always)]
+    fn rise(&mut self, i: usize, new: usize) {
+        if let Some(now) = self.group(i >> B).rise(1 << (i & WORD_MASK), new) {
+            self.group_rose(i >> B, now);
         }
     }
 
-    /// The word's largest free block changed.
+    /// Word `i` has class `new` now, which is not above the one it had.
+    #[inline(always)]
+    fn fall(&mut self, i: usize, new: usize) {
+        if let Some(now) = self.group(i >> B).fall(1 << (i & WORD_MASK), new) {
+            self.group_fell(i >> B, now);
+        }
+    }
+
+    /// A group rose to class `now`, if it was below.
     #[inline(never)]
-    fn reclass(&mut self, i: usize, new: usize) {
-        let old = core::mem::replace(self.class_of(i), new as u8) as usize;
-        let g = i >> B;
-        let group = self.group(g);
-        let class = shift(&mut group.has, group.class, 1 << (i & WORD_MASK), old, new);
-        self.regroup(g, class);
+    fn group_rose(&mut self, g: usize, now: usize) {
+        let r = g >> B;
+        if let Some(now) = self.root(r).rise(1 << (g & WORD_MASK), now)
+            && self.root_count != 1
+        {
+            self.retop(r, now);
+        }
     }
 
-    /// Makes `count` whole words from `i` all free (`Word::MAX`) or all taken (0). The open word is none of them,
-    /// or is closed by it.
-    fn fill(&mut self, i: usize, count: usize, word: Word) {
-        if self.open.wrapping_sub(i) < count {
-            self.set_open(NO_WORD);
+    /// A group fell to class `now`, if it was above.
+    #[inline(never)]
+    fn group_fell(&mut self, g: usize, now: usize) {
+        let r = g >> B;
+        if let Some(now) = self.root(r).fall(1 << (g & WORD_MASK), now)
+            && self.root_count != 1
+        {
+            self.retop(r, now);
         }
-        let (mut i, end) = (i, i + count);
-        let class = if word == 0 { 0 } else { B + 1 };
+    }
+
+    /// A root is of class `now`.
+    #[inline(never)]
+    fn retop(&mut self, r: usize, now: usize) {
+        let bit = 1 << r;
+        let mut k = now.min(self.top.len());
+        while k != 0 && self.top[k - 1] & bit == 0 {
+            k -= 1;
+            self.top[k] |= bit;
+        }
+        let mut k = now;
+        while k < self.top.len() && self.top[k] & bit != 0 {
+            self.top[k] &= !bit;
+            k += 1;
+        }
+    }
+
+    /// Takes `count` words from `i`, which are wholly free.
+    #[inline(always)]
+    fn take_whole(&mut self, mut i: usize, count: usize) {
+        let end = i + count;
         while i < end {
-            let g = i >> B;
             let n = (end - i).min(Word::BITS as usize - (i & WORD_MASK));
-            for j in i..i + n {
-                *self.word(j) = word;
-                *self.class_of(j) = class as u8;
-            }
-            let bits = run(i & WORD_MASK, n);
-            let group = self.group(g);
-            for has in &mut group.has {
-                *has = if word == 0 { *has & !bits } else { *has | bits };
-            }
-            let class = node_class(&group.has);
-            self.regroup(g, class);
+            self.store(i, n, 0);
+            let now = self.group(i >> B).take(run(i & WORD_MASK, n));
+            self.group_fell(i >> B, now);
             i += n;
         }
     }
 
-    /// A group's largest free block is of class `new`: tells the root, and the top if the root's changed.
+    /// Gives `count` words from `i` back, which are wholly taken; the open one is none of them.
     #[inline(always)]
-    fn regroup(&mut self, g: usize, new: usize) {
-        let old = core::mem::replace(&mut self.group(g).class, new);
-        if old == new {
-            return;
-        }
-        let r = g >> B;
-        let root = self.root(r);
-        let was = root.class;
-        let class = shift(&mut root.has, was, 1 << (g & WORD_MASK), old, new);
-        root.class = class;
-        if self.root_count != 1 {
-            let (was, class) = (was.min(MAX_ORDER_LIMIT + 1), class.min(MAX_ORDER_LIMIT + 1));
-            mark(&mut self.top, 1 << r, was, class);
+    fn give_whole(&mut self, mut i: usize, count: usize) {
+        let end = i + count;
+        while i < end {
+            let n = (end - i).min(Word::BITS as usize - (i & WORD_MASK));
+            self.store(i, n, Word::MAX);
+            let now = self.group(i >> B).free(run(i & WORD_MASK, n));
+            self.group_rose(i >> B, now);
+            i += n;
         }
     }
-}
 
-/// Takes members out of the sets from `new` to `old`, or puts them into those from `old` to `new`.
-#[inline(always)]
-fn mark<const N: usize>(has: &mut [Word; N], bits: Word, old: usize, new: usize) {
-    let mut k = new;
-    while k < old && k < N {
-        has[k] &= !bits;
-        k += 1;
+    /// Stores `n` equal words from `i`.
+    #[inline(always)]
+    fn store(&mut self, i: usize, n: usize, word: Word) {
+        debug_assert!(i + n <= self.word_count);
+        // A compiler that knows the word calls the library's function for it, which takes longer for so few.
+        let word = core::hint::black_box(word);
+        let mut at = self.words.wrapping_add(i);
+        let end = at.wrapping_add(n);
+        // Most blocks are a power of two.
+        let eights = at.wrapping_add(n & !7);
+        while at != eights {
+            // SAFETY: words of the region, by the caller.
+            unsafe { at.cast::<[Word; 8]>().write([word; 8]) };
+            at = at.wrapping_add(8);
+        }
+        while at != end {
+            // SAFETY: as above.
+            unsafe { *at = word };
+            at = at.wrapping_add(1);
+        }
     }
-    let mut k = old;
-    while k < new && k < N {
-        has[k] |= bits;
-        k += 1;
-    }
-}
-
-/// A child of a node of class `was` went from class `old` to `new`: moves it in the node's sets, and returns the node's
-/// class. It is looked for only as far as it can have changed.
-#[inline]
-fn shift<const N: usize>(has: &mut [Word; N], was: usize, bit: Word, old: usize, new: usize) -> usize {
-    mark(has, bit, old, new);
-    if new >= N || old >= N {
-        return node_class(has);
-    }
-    if new > old {
-        return was.max(new);
-    }
-    if old < was {
-        return was;
-    }
-    // No child is above the one that fell.
-    let mut k = old;
-    while k > 0 && has[k - 1] == 0 {
-        k -= 1;
-    }
-    k
 }
 
 /// The class of a node: by its whole children if it has one, else by the highest order any child has.
-#[inline]
 fn node_class<const N: usize>(has: &[Word; N]) -> usize {
     if has[N - 1] != 0 {
         return N - 1 + class(has[N - 1]);
     }
-    let mut k = N - 1;
-    while k > 0 && has[k - 1] == 0 {
-        k -= 1;
-    }
-    k
+    has.iter().take_while(|set| **set != 0).count()
 }

@@ -4,7 +4,7 @@
 //! the page is held, outside the lock. Its lowest tables must be there from the start: splitting a large entry would take
 //! a page for a table in the middle of a free, which may fail or be the very call that gives the last one back.
 
-use crate::addr::{PageRange, Pfn};
+use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::memory::Memory;
 use crate::platform::Platform;
@@ -29,6 +29,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 #[cfg(feature = "debug-pagealloc")]
 mod enabled {
     use super::*;
+    use crate::addr::PageRange;
     use crate::error::MmError;
     use crate::frame::FrameKind;
     use crate::manager::Mm;

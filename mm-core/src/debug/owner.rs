@@ -76,7 +76,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let array = if self.poisons() {
             self.take_block_now(pages, Gfp::empty(), FrameKind::Held, NIL).ok().map(|pfn| pfn.0)
         } else {
-            self.zones.take(&self.frames, pages, Gfp::empty(), Head::new(FrameKind::Held, 0, pages as u32), NIL)
+            self.zones.take(pages, Gfp::empty(), Head::new(FrameKind::Held, 0, pages as u32), NIL)
         };
         let Some(word) = self.owner_word(pfn as usize) else { return };
         let Some(array) = array else {

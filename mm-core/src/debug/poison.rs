@@ -134,7 +134,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     fn take_sound(&self, pages: usize, flags: Gfp) -> Result<u32, AllocError> {
         let held = Head::new(FrameKind::Held, 0, pages as u32);
         loop {
-            let pfn = match self.zones.take(&self.frames, pages, flags, held, NIL) {
+            let pfn = match self.zones.take(pages, flags, held, NIL) {
                 Some(pfn) => pfn,
                 None => self.take_slow(pages, flags, held, NIL)?,
             };

@@ -236,19 +236,6 @@ impl FrameMap {
         unsafe { core::slice::from_raw_parts(self.regions.load(Ordering::Relaxed), count) }
     }
 
-    /// `count` regions from the one with index `first`.
-    ///
-    /// # Safety
-    /// There are as many, or `count` is 0.
-    #[inline(always)]
-    pub unsafe fn run(&self, first: usize, count: usize) -> &[Region] {
-        if count == 0 {
-            return &[];
-        }
-        // SAFETY: published, by the caller's word.
-        unsafe { core::slice::from_raw_parts(self.regions.load(Ordering::Relaxed).add(first), count) }
-    }
-
     /// The region and record of a frame number, which may be anything.
     #[inline(always)]
     pub fn find(&self, pfn: usize) -> Option<(&Region, &Frame)> {

@@ -19,8 +19,9 @@ use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
-use crate::platform::Platform;
+use crate::platform::{Platform, RawLock};
 use crate::wait::Block;
+use crate::zone::{ZoneGuard, ZoneKind};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -50,33 +51,53 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
         let flags = flags.union(ON_ALLOC);
-        if order != 0 || flags.bits() & !Gfp::PLAIN.bits() != 0 {
+        if order != 0 || flags.bits() & !Gfp::PLAIN.bits() != 0 || self.memory.poisons() {
             return self.pages_other(flags, order, caller).result();
         }
         if let Err(error) = self.memory.fault_point(FaultClass::Page) {
             self.memory.admit(flags, caller)?;
             return Err(error);
         }
-        let single = Head::new(FrameKind::Pages, 0, 1);
-        let quick = if self.memory.poisons() { None } else { self.memory.zones.take_single(single, flags.bits()) };
-        match quick {
-            Some((pfn, masked)) => Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)),
-            None => {
+        match self.memory.zones.take_single(Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
+            Ok((pfn, masked)) => Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)),
+            Err(token) => {
                 rarely();
-                self.page_slow(flags, caller).result()
+                self.page_next(token, flags, caller).result()
             }
         }
     }
 
-    /// One page, when the open word has none.
+    /// One page, when the open word has none. The zone for `Normal` is locked.
     #[inline(never)]
-    fn page_slow(&self, flags: Gfp, caller: &'static Location<'static>) -> Packed {
-        let taken = self.memory.admit(flags, caller).and_then(|flags| {
-            let block = Block { pages: 1, flags, kind: FrameKind::Pages, link: flags.bits() };
-            let now = self.memory.take_block_now(1, flags, block.kind, block.link);
-            now.or_else(|error| self.take_block_slow(block, error, None))
-        });
-        Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
+    fn page_next(&self, token: <P::Lock as RawLock>::Token, flags: Gfp, caller: &'static Location<'static>) -> Packed {
+        // SAFETY: `take_single` locked this zone, and left its section to this function.
+        let mut zone = unsafe { self.memory.zones.normal().resume(token) };
+        let limit = zone.limit[ZoneKind::Normal as usize];
+        if let Some(pfn) = zone.take_next(limit, Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
+            let masked = zone.was_masked();
+            drop(zone);
+            return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
+        }
+        match self.pages_of(zone, flags, 0, caller) {
+            Some(memory) => Packed::new(Ok(memory)),
+            None => self.pages_slow(flags, 0, caller),
+        }
+    }
+
+    /// A block of the zone for `Normal`, if it has one above its low mark.
+    #[inline(always)]
+    fn pages_of(
+        &self,
+        mut zone: ZoneGuard<'_, P::Lock>,
+        flags: Gfp,
+        order: usize,
+        caller: &'static Location<'static>,
+    ) -> Option<NonNull<u8>> {
+        let limit = zone.limit[ZoneKind::Normal as usize];
+        let pfn = zone.take((1 << order, order), limit, Head::new(FrameKind::Pages, 0, 1 << order), flags.bits())?;
+        let masked = zone.was_masked();
+        drop(zone);
+        Some(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller))
     }
 
     /// Blocks, and pages by special flags.
@@ -85,9 +106,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if order > B::MAX_ORDER {
             return Packed::new(Err(AllocError::BadOrder));
         }
+        if let Err(error) = self.memory.fault_point(FaultClass::Page) {
+            return Packed::new(Err(self.memory.admit(flags, caller).err().unwrap_or(error)));
+        }
+        if flags.bits() & !Gfp::PLAIN.bits() == 0
+            && !self.memory.poisons()
+            && let Some(memory) = self.pages_of(self.memory.zones.normal().lock(), flags, order, caller)
+        {
+            return Packed::new(Ok(memory));
+        }
+        self.pages_slow(flags, order, caller)
+    }
+
+    /// A block, behind a fault point of the caller's, by any means the flags allow.
+    #[inline(never)]
+    fn pages_slow(&self, flags: Gfp, order: usize, caller: &'static Location<'static>) -> Packed {
         let taken = self.memory.admit(flags, caller).and_then(|flags| {
             let flags = flags.difference(Gfp::HIGHMEM);
-            self.take_block(1 << order, flags, FrameKind::Pages, flags.bits())
+            let block = Block { pages: 1 << order, flags, kind: FrameKind::Pages, link: flags.bits() };
+            let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
+            now.or_else(|error| self.take_block_slow(block, error, None))
         });
         Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
     }

@@ -128,13 +128,14 @@ impl<M: Manager> Frames<M> {
         self.manager.mm().page_address(self.range.start)
     }
 
-    /// Runs `f` with a pointer to the frame at `index`, good for one page until `f` returns; `None` past the last.
+    /// Runs `f` with a pointer to the frame at `index`, good for one page until `f` returns; `None`, without calling it, past
+    /// the last, and for a HIGHMEM frame inside six other calls.
     pub fn with_frame<R>(&self, index: u32, f: impl FnOnce(*mut u8) -> R) -> Option<R> {
         if index >= self.range.count {
             return None;
         }
         // SAFETY: a frame of a block the manager handed out.
-        Some(unsafe { self.manager.mm().backend().with_frame(Pfn(self.range.start.0 + index), f) })
+        unsafe { self.manager.mm().backend().try_with_frame(Pfn(self.range.start.0 + index), f) }
     }
 
     /// Gives up ownership; `Mm::free_pages_exact_frame` with as many pages frees it.

@@ -16,7 +16,6 @@ pub use future::{AllocPages, GetFreePages, Kmalloc};
 use crate::addr::{PageRange, Pfn};
 use crate::backend::Backend;
 use crate::bits::order_for;
-use crate::buddy::End;
 use crate::error::AllocError;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
@@ -146,7 +145,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                         let put_by = put_by.min(zone.share());
                         let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
                         let held = Head::new(FrameKind::Held, 0, want.pages as u32);
-                        match zone.take(&self.frames, (want.pages, order_for(want.pages), End::Low), limit, held, NIL) {
+                        match zone.take((want.pages, order_for(want.pages)), limit, held, NIL) {
                             Some(pfn) => Offer::Give(Grant::Block(pfn)),
                             None => Offer::Small,
                         }

@@ -28,7 +28,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES && taken == 0 {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
-            for region in frames.regions().get(zone.first..zone.first + zone.count).unwrap_or_default() {
+            for region in zone.regions(frames) {
                 let most = most.min(zone.free.saturating_sub(limit));
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let row = if most == 0 { None } else { unsafe { region.buddy() }.take_row(most) };

@@ -10,7 +10,7 @@ mod query;
 pub use batch::BATCH;
 
 use crate::bits::{Word, order_for, rarely};
-use crate::buddy::End;
+use crate::buddy::Buddy;
 use crate::error::AllocError;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
@@ -79,8 +79,8 @@ pub struct ZoneSpec {
 
 /// What a zone's lock guards, besides the buddies of its regions.
 pub struct ZoneState {
-    /// Index of its first region.
-    pub first: usize,
+    /// Its first region; set when there is one.
+    pub regions: *const Region,
     /// How many regions it has.
     pub count: usize,
     /// Free frames.
@@ -103,12 +103,12 @@ pub struct ZoneState {
     put_by: usize,
 }
 
-// SAFETY: the pointer is to a region, which lives as long as the manager.
+// SAFETY: the pointers are to regions, which live as long as the manager.
 unsafe impl Send for ZoneState {}
 
 impl ZoneState {
     const EMPTY: ZoneState = ZoneState {
-        first: 0,
+        regions: core::ptr::null(),
         count: 0,
         free: 0,
         managed: 0,
@@ -146,29 +146,32 @@ impl ZoneState {
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 
+    /// Its regions, by ascending address.
+    #[inline(always)]
+    pub fn regions<'m>(&self, _: &'m FrameMap) -> &'m [Region] {
+        if self.count == 0 {
+            return &[];
+        }
+        // SAFETY: published, as many, and there as long as the manager, of which the map of frames is a part.
+        unsafe { core::slice::from_raw_parts(self.regions, self.count) }
+    }
+
     /// Takes a block of `pages` frames of this zone, aligned to `1 << align` of them, if it leaves `limit`, and marks its
     /// first frame.
-    #[inline]
-    pub fn take(
-        &mut self,
-        frames: &FrameMap,
-        (pages, align, end): (usize, usize, End),
-        limit: usize,
-        head: Head,
-        link: u32,
-    ) -> Option<u32> {
+    #[inline(never)]
+    pub fn take(&mut self, (pages, align): (usize, usize), limit: usize, head: Head, link: u32) -> Option<u32> {
         // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
         if self.free.saturating_sub(limit) < pages {
             return None;
         }
-        // SAFETY: a zone with free frames has its regions, which were published before they got frames.
-        let mut regions = unsafe { frames.run(self.first, self.count) }.iter();
-        while let Some(region) = match end {
-            End::Low => regions.next(),
-            End::High => regions.next_back(),
-        } {
+        let mut at = self.regions;
+        let end = at.wrapping_add(self.count);
+        while at != end {
+            // SAFETY: a region of the zone, of which there are that many.
+            let region = unsafe { &*at };
+            at = at.wrapping_add(1);
             // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
-            let Some(pfn) = (unsafe { region.buddy() }).take(pages, align, end) else { continue };
+            let Some(pfn) = (unsafe { region.buddy() }).take(pages, align) else { continue };
             // SAFETY: the buddy hands out frames of its region only.
             let frame = unsafe { region.frame_unchecked(pfn as usize) };
             frame.set_link(link);
@@ -185,6 +188,23 @@ impl ZoneState {
     /// Takes a frame from the open word if there is one and it leaves `limit` of them, and marks it.
     #[inline(always)]
     fn take_single(&mut self, limit: usize, head: Head, link: u32) -> Option<u32> {
+        self.take_by(Buddy::take_open, limit, head, link)
+    }
+
+    /// Takes a frame of the next word to open, in the region of the open one, if it leaves `limit`, and marks it.
+    #[inline(always)]
+    pub fn take_next(&mut self, limit: usize, head: Head, link: u32) -> Option<u32> {
+        self.take_by(Buddy::take_next, limit, head, link)
+    }
+
+    #[inline(always)]
+    fn take_by(
+        &mut self,
+        take: impl FnOnce(&mut Buddy) -> Option<u32>,
+        limit: usize,
+        head: Head,
+        link: u32,
+    ) -> Option<u32> {
         if self.free <= limit {
             rarely();
             return None;
@@ -192,7 +212,7 @@ impl ZoneState {
         // SAFETY: a zone with a free frame has a region.
         let region = unsafe { &*self.singles };
         // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
-        let Some(pfn) = unsafe { region.buddy() }.take_open() else {
+        let Some(pfn) = take(unsafe { region.buddy() }) else {
             rarely();
             return None;
         };
@@ -202,6 +222,26 @@ impl ZoneState {
         frame.set_head(head);
         self.free -= 1;
         Some(pfn)
+    }
+}
+
+impl ZoneState {
+    /// As [`take`](Self::take), from the high end.
+    fn take_high(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        if self.free.saturating_sub(limit) < pages {
+            return None;
+        }
+        let align = pages.trailing_zeros() as usize;
+        self.regions(frames).iter().rev().find_map(|region| {
+            // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+            let pfn = (unsafe { region.buddy() }).take_high(pages, align)?;
+            // SAFETY: the buddy hands out frames of its region only.
+            let frame = unsafe { region.frame_unchecked(pfn as usize) };
+            frame.set_link(link);
+            frame.set_head(head);
+            self.free -= pages;
+            Some(pfn)
+        })
     }
 }
 
@@ -254,15 +294,26 @@ impl<L: RawLock> Zones<L> {
         unsafe { &*self.zones.as_ptr().byte_add(offset) }
     }
 
+    /// The highest zone of requests for `Normal`.
+    #[inline(always)]
+    pub fn normal(&self) -> &Locked<L, ZoneState> {
+        // SAFETY: the offset of a zone.
+        unsafe { self.zone_at(self.normal.load(Relaxed)) }
+    }
+
     /// [`take`](Self::take) of a single frame for `Normal`, if the open word of the highest zone has one. Tells too what
     /// the lock tells of interrupts.
+    ///
+    /// # Errors
+    /// The zone's section, which is still open.
     #[inline(always)]
-    pub fn take_single(&self, head: Head, link: u32) -> Option<(u32, Option<bool>)> {
-        // SAFETY: the offset of a zone.
-        let mut zone = unsafe { self.zone_at(self.normal.load(Relaxed)) }.lock();
+    pub fn take_single(&self, head: Head, link: u32) -> Result<(u32, Option<bool>), L::Token> {
+        let mut zone = self.normal().lock();
         let limit = zone.limit[ZoneKind::Normal as usize];
-        let pfn = zone.take_single(limit, head, link)?;
-        Some((pfn, zone.was_masked()))
+        match zone.take_single(limit, head, link) {
+            Some(pfn) => Ok((pfn, zone.was_masked())),
+            None => Err(zone.suspend()),
+        }
     }
 
     /// [`take`](Self::take) of a single frame, if the open word of the highest zone for `kind` has one.
@@ -375,13 +426,13 @@ impl<L: RawLock> Zones<L> {
     /// The first pass: takes the lowest block of `pages` frames from the highest zone the flags allow that has one and
     /// stays above its low mark, then from lower ones. Marks its first frame.
     #[inline(always)]
-    pub fn take(&self, frames: &FrameMap, pages: usize, flags: Gfp, head: Head, link: u32) -> Option<u32> {
+    pub fn take(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Option<u32> {
         let kind = ZoneKind::of(flags);
         let mut index = self.entry(kind);
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
-            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head), End::Low), limit, head, link) {
+            if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
                 return Some(pfn);
             }
             drop(zone);
@@ -391,7 +442,7 @@ impl<L: RawLock> Zones<L> {
     }
 
     /// As [`take`](Self::take), the highest block, at the high end of the zone: for what is large and stays. Aligned to the
-    /// largest power of two that divides its length.
+    /// largest power of two that divides its length. There are two pages of it at least.
     #[cold]
     #[inline(never)]
     pub fn take_high(&self, frames: &FrameMap, pages: usize, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
@@ -399,8 +450,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
-            let place = (pages, pages.trailing_zeros() as usize, End::High);
-            if let Some(pfn) = zone.take(frames, place, limit, head, link) {
+            if let Some(pfn) = zone.take_high(frames, pages, limit, head, link) {
                 return Some(pfn);
             }
             drop(zone);
@@ -417,7 +467,6 @@ impl<L: RawLock> Zones<L> {
     #[inline(never)]
     pub fn take_deep(
         &self,
-        frames: &FrameMap,
         pages: usize,
         (kind, depth): (ZoneKind, Depth),
         head: Head,
@@ -428,7 +477,7 @@ impl<L: RawLock> Zones<L> {
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit_at(kind, depth);
-            if let Some(pfn) = zone.take(frames, (pages, align_for(pages, head), End::Low), limit, head, link) {
+            if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
                 return Ok(pfn);
             }
             seen += zone.free.saturating_sub(limit);

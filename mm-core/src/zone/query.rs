@@ -22,7 +22,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             let zone = self.memory.zones.zone(index).lock();
             let spare = zone.free.saturating_sub(zone.limit_at(kind, flags.depth()));
             if spare != 0 {
-                let regions = &self.memory.frames.regions()[zone.first..zone.first + zone.count];
+                let regions = zone.regions(&self.memory.frames);
                 for region in regions {
                     // SAFETY: the zone's lock is held, and this is the only reference.
                     let order = unsafe { region.buddy() }.largest();

@@ -140,6 +140,36 @@ fn little_ram_is_enough_or_refused() {
 }
 
 #[test]
+fn ram_without_an_address_is_highmem_or_refused() {
+    let zone = |kind, end| ZoneSpec { kind, end };
+    let (normal, high) = (ZoneKind::Normal, ZoneKind::HighMem);
+    let lowmem_end = 3 << 20;
+    for (zones, works) in [
+        (vec![zone(normal, lowmem_end), zone(high, 1 << 40)], true),
+        (vec![zone(normal, lowmem_end + PAGE), zone(high, 1 << 40)], false),
+        (vec![zone(normal, 1 << 40)], false),
+        (vec![zone(ZoneKind::Dma, 1 << 20), zone(normal, 1 << 40)], false),
+        (vec![zone(ZoneKind::Dma, 1 << 20), zone(ZoneKind::Dma32, 1 << 32), zone(high, 1 << 40)], false),
+    ] {
+        let ram = [(1 << 20, 2 << 20), (5 << 19, 4 << 20)];
+        let mut config = SimConfig::new(&ram);
+        config.lowmem_end = lowmem_end;
+        let machine = SimMachine::<false>::new(config);
+        let mut map: BootMap = BootMap::new();
+        ram.iter().for_each(|&(start, end)| map.add_ram(start, end - start).unwrap());
+        let mut usable = map.finish(12, 46).unwrap();
+        machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, lowmem_end)?.start >> 12) as u32)));
+        let mm = Box::new(Mm::new(TestPlatform::new(), backend_mmu_x86::X86::new(machine)));
+        // SAFETY: the memory is this manager's alone, and is there.
+        let result = unsafe { mm.init(&mut usable, &Config::new(&zones, WINDOW)) };
+        assert_eq!(result, if works { Ok(()) } else { Err(MmError::Inval) }, "{zones:?}");
+        if works {
+            mm.check().unwrap();
+        }
+    }
+}
+
+#[test]
 fn zones_that_make_no_sense_are_refused() {
     let zone = |kind, end| ZoneSpec { kind, end };
     let (dma, normal) = (ZoneKind::Dma, ZoneKind::Normal);

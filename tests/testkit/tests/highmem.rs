@@ -84,6 +84,34 @@ fn what_needs_an_address_never_comes_from_highmem() {
     });
 }
 
+/// One in another, deeper than there are windows: told, not done, and nothing is left behind.
+#[test]
+fn frames_in_each_other_are_refused_where_windows_end() {
+    fn nest(mm: &PaeMm, frames: &Frames<&PaeMm>, depth: u32) -> u32 {
+        let inside = |at: *mut u8| {
+            // SAFETY: one page of a frame of ours.
+            unsafe { at.write(depth as u8) };
+            let deepest = nest(mm, frames, depth + 1);
+            // The pointer is as good as before.
+            // SAFETY: as above.
+            assert_eq!(unsafe { at.read() }, depth as u8);
+            // The manager finds windows of its own in the deepest call.
+            let zeroed = mm.alloc_pages(GFP_HIGHUSER & !Gfp::WAIT | Gfp::ZERO, 0).unwrap();
+            mm.free_pages_frame(zeroed, 0).unwrap();
+            deepest
+        };
+        frames.with_frame(depth % 16, inside).unwrap_or(depth)
+    }
+    pae().nothing_lost(|mm| {
+        let frames = Frames::new_in(GFP_HIGHUSER, 4, mm).unwrap();
+        assert_eq!(frames.address(), None, "HIGHMEM");
+        for _ in 0..3 {
+            assert_eq!(nest(mm, &frames, 0), 6);
+        }
+        assert_eq!(frames.with_frame(16, |_| ()), None);
+    });
+}
+
 #[test]
 fn areas_take_frames_past_four_gib_and_are_zeroed() {
     let rig = pae();

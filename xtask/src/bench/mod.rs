@@ -77,6 +77,8 @@ enum Part {
     Rows(&'static Board),
     /// All allocators on the workloads.
     Compare(&'static Board),
+    /// What the debugging features cost.
+    Priced(&'static Board),
     /// What a process can measure.
     Host,
     /// Bytes.
@@ -88,6 +90,7 @@ impl Part {
         match self {
             Part::Rows(board) => format!("rows of {}", board.name),
             Part::Compare(board) => format!("allocators on {}", board.name),
+            Part::Priced(board) => format!("debugging features on {}", board.name),
             Part::Host => "allocators on this machine".to_owned(),
             Part::Size => "sizes".to_owned(),
         }
@@ -96,11 +99,18 @@ impl Part {
     fn measure(&self) -> Result<Told> {
         match self {
             Part::Rows(board) => {
-                let told = programs::on_board(board, programs::ROWS)?;
+                let told = programs::on_board(board, programs::ROWS, &[])?;
                 ensure!(!told.rows.is_empty(), "it measured nothing");
                 Ok(told)
             }
-            Part::Compare(board) => programs::on_board(board, programs::COMPARE),
+            Part::Compare(board) => programs::on_board(board, programs::COMPARE, &[]),
+            Part::Priced(board) => {
+                let mut told = Told::default();
+                for feature in programs::FEATURES {
+                    told.add(programs::on_board(board, programs::PRICED, &[feature])?);
+                }
+                Ok(told)
+            }
             Part::Host => programs::on_host(),
             Part::Size => Ok(Told { rows: size::rows()?, data: Vec::new() }),
         }
@@ -124,7 +134,7 @@ fn parts(board: Option<&str>) -> Result<Vec<Part>> {
     for board in counting {
         parts.push(Part::Rows(board));
         if board.name == COMPARED {
-            parts.push(Part::Compare(board));
+            parts.extend([Part::Compare(board), Part::Priced(board)]);
         }
     }
     if board.is_none() {
@@ -169,7 +179,7 @@ impl Told {
 /// Makes `command` a clippy of a board's program.
 pub fn clippy(command: &mut Command, board: &Board) {
     command.arg("clippy");
-    programs::select(command, board, programs::ROWS);
+    programs::select(command, board, programs::ROWS, &[]);
 }
 
 /// Whether a larger value of a row is better.

@@ -20,6 +20,18 @@ const HOST: &str = "bench-host";
 pub const ROWS: &str = "rows";
 /// All allocators on the workloads; also the feature that it needs.
 pub const COMPARE: &str = "compare";
+/// What a debugging feature costs; also the feature that it needs.
+pub const PRICED: &str = "priced";
+/// The features that are priced, each by itself.
+pub const FEATURES: [&str; 7] = [
+    "fault-injection",
+    "init-on-alloc",
+    "kmalloc-debug",
+    "page-owner",
+    "page-poison",
+    "debug-pagealloc",
+    "trace-hooks",
+];
 /// Seconds for one program: counting instructions keeps the emulator to one thread and a slow clock.
 const SECONDS: u64 = 600;
 /// Seconds for the host's: stepping is slow.
@@ -28,10 +40,13 @@ const HOST_SECONDS: u64 = 3600;
 const ROOMY: &str = "2G";
 
 /// Adds the arguments that select one of the boards' programs.
-pub fn select(command: &mut Command, board: &Board, name: &str) {
+pub fn select(command: &mut Command, board: &Board, name: &str, priced: &[&str]) {
     let mut features = board.features(false);
-    if name == COMPARE {
-        features = format!("{features},{COMPARE}");
+    if name != ROWS {
+        features = format!("{features},{name}");
+    }
+    for feature in priced {
+        features = format!("{features},{feature}");
     }
     command.args(["--package", PACKAGE, "--bin", name, "--no-default-features", "--features", &features]);
     if let Some(target) = board.target {
@@ -40,10 +55,10 @@ pub fn select(command: &mut Command, board: &Board, name: &str) {
 }
 
 /// Builds and boots one of the boards' programs.
-pub fn on_board(board: &'static Board, name: &str) -> Result<Told> {
+pub fn on_board(board: &'static Board, name: &str, priced: &[&str]) -> Result<Told> {
     let mut command = cargo_command();
     command.args(["build", "--release"]);
-    select(&mut command, board, name);
+    select(&mut command, board, name, priced);
     let built = cargo::build(&mut command, &["bin"])?;
     let program = built.into_iter().find(|program| program.name == name).context("cargo built no such program")?;
     let is_roomy = board.target.is_some_and(|target| target.starts_with("x86_64") || target.starts_with("aarch64"));

@@ -13,7 +13,7 @@ use crate::cargo;
 /// The macros that define the functions, in the order of the header.
 const MACROS: [&str; 2] = ["export_setup", "export_c"];
 /// The files of `capi/src` whose types and constants C sees.
-const SOURCES: [&str; 4] = ["gfp.rs", "bug.rs", "config.rs", "handle.rs"];
+const SOURCES: [&str; 5] = ["gfp.rs", "bug.rs", "config.rs", "handle.rs", "shrink.rs"];
 
 /// What stands before everything else.
 const HEADER: &str = "\
@@ -39,6 +39,7 @@ const AFTER_INCLUDES: &str = "
 /* The errno values that functions return, negated; Linux's. */
 #define RTMM_E2BIG 7
 #define RTMM_ENOMEM 12
+#define RTMM_EBUSY 16
 #define RTMM_EEXIST 17
 #define RTMM_EINVAL 22
 #define RTMM_EOPNOTSUPP 95
@@ -47,7 +48,7 @@ const AFTER_INCLUDES: &str = "
 /* A `struct rtmm_config` with nothing in it but what it is. */
 #define RTMM_CONFIG_INIT \\
   { sizeof(struct rtmm_config), RTMM_CONFIG_VERSION, RTMM_PAGE_SHIFT, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \\
-    NULL, NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0 }";
+    NULL, NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, { 0, 0, 0, 0 } }";
 
 /// The committed file.
 pub fn path() -> PathBuf {
