@@ -141,7 +141,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         loop {
             let step = self.waiting.change(|queue| {
                 let offer = |want: &Want, put_by: usize| match zone.kind {
-                    Some(kind) if kind <= want.kind => {
+                    Some(kind) if kind <= want.kind && want.pages != 0 => {
                         let put_by = put_by.min(zone.share());
                         let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
                         let held = Head::new(FrameKind::Held, 0, want.pages as u32);
