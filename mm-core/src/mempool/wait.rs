@@ -83,7 +83,7 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
             self.hand_over();
             let next = start + until.saturating_sub(start) / ATTEMPTS * attempt;
             let next = if attempt == ATTEMPTS { until } else { next };
-            if let Some(Grant::Object(element)) = place.wait(next, &|| mm.flush_deferred() != 0) {
+            if let Some(Grant::Object(element)) = place.wait(next, &|| mm.tend()) {
                 return Ok(self.zeroed(element, flags));
             }
             let at_once = flags.difference(Gfp::WAIT) | Gfp::NOWARN | Gfp::NORETRY;

@@ -966,3 +966,26 @@ fn each_step_of_a_wait_that_fails_loses_nothing() {
         }
     }
 }
+
+/// A free of the last object of the slab its class takes from looks at nothing, and wakes nobody: it is seen within an
+/// eighth of the time.
+#[test]
+fn what_wakes_nobody_is_found_long_before_the_deadline() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let object = rig.mm.kmalloc(64, GFP_KERNEL).unwrap().as_ptr().expose_provenance();
+    let taken = use_up(&rig.mm);
+    // The slab is the one its class takes from.
+    let once = AtomicUsize::new(0);
+    rig.platform.on_wait(move || {
+        if once.fetch_add(1, Ordering::SeqCst) == 0 {
+            rig.mm.kfree(std::ptr::with_exposed_provenance(object)).unwrap();
+        }
+    });
+    let start = rig.platform.now();
+    let page = rig.mm.get_free_pages_deadline(GFP_KERNEL, 0, start + 8 * SOON).unwrap();
+    assert!(rig.platform.now() - start <= SOON, "{:?}", rig.platform.now() - start);
+    taken.lock().unwrap().push(page.addr().get());
+    end(rig, &taken, before);
+}
