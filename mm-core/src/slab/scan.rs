@@ -4,7 +4,7 @@ use super::{LISTED, Slab, Slabs};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::Word;
-use crate::frame::Head;
+use crate::frame::{FrameKind, Head};
 use crate::meta::NIL;
 use crate::platform::Platform;
 
@@ -42,6 +42,9 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         }
         let slabs = state.slabs as usize;
         active += slabs.saturating_sub(listed) * slots;
+        if self.kind == FrameKind::Slab {
+            active = active.saturating_sub(self.mm.objects_at_hand(self.owner.into()));
+        }
         SlabCounts { active, objects: slabs * slots, slabs }
     }
 
