@@ -290,10 +290,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_at(&self, addr: usize) -> Result<(), FreeError> {
         if Self::KEEPS {
-            return match self.give_own(addr) {
-                Some(Ok(())) => Ok(()),
-                _ => self.kfree_other(addr),
-            };
+            return if self.give_own(addr) { Ok(()) } else { self.kfree_other(addr) };
         }
         if !cfg!(feature = "kmalloc-debug")
             && let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)

@@ -274,13 +274,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.flush_deferred();
+        if P::CPUS > 1 {
+            self.drain_cpus(P::MAX_POLLS / 16);
+        }
         self.drain_kept();
     }
 
-    /// [`drain`](Self::drain) without the areas whose free was put off. Context: any.
+    /// [`drain`](Self::drain) without the areas whose free was put off, and with little patience for other CPUs. Context:
+    /// any.
     pub(crate) fn drain_kept(&self) {
         if P::CPUS > 1 {
-            self.drain_cpus();
+            self.drain_cpus(P::MAX_POLLS / 1024);
         }
         self.areas.drain(&self.memory);
         for number in 0..MAX_CLASSES {

@@ -209,32 +209,28 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// Frees an object to this CPU's magazine; `None` when it is none of its.
+    /// Frees an object to this CPU's magazine; false when it is none of its, or at hand.
     #[inline(always)]
-    pub(crate) fn give_own(&self, addr: usize) -> Option<Result<(), FreeError>> {
-        let frame = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)?;
+    pub(crate) fn give_own(&self, addr: usize) -> bool {
+        let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT) else { return false };
         let head = frame.head();
         if !head.is(FrameKind::Slab) {
-            return None;
+            return false;
         }
-        let smp = self.memory.smp()?;
+        let Some(smp) = self.memory.smp() else { return false };
         let token = P::Lock::mask();
         let magazine = smp.magazine(self.memory.platform.cpu(), head.class());
-        let result = match magazine.slot(addr) {
-            Slot::Other => None,
-            Slot::Bit(bit) => {
-                let ready = magazine.ready.load(Relaxed);
-                if (ready | magazine.returned.load(Relaxed)) & bit != 0 {
-                    Some(Err(FreeError::DoubleFree))
-                } else {
-                    magazine.ready.store(ready | bit, Relaxed);
-                    Some(Ok(()))
-                }
-            }
-        };
+        if let Slot::Bit(bit) = magazine.slot(addr)
+            && magazine.at_hand() & bit == 0
+        {
+            magazine.ready.store(magazine.ready.load(Relaxed) | bit, Relaxed);
+            // SAFETY: of the `mask` above.
+            unsafe { P::Lock::unmask(token) };
+            return true;
+        }
         // SAFETY: of the `mask` above.
         unsafe { P::Lock::unmask(token) };
-        result
+        false
     }
 
     /// Frees an object of a class, which is locked, to the magazine of the CPU it belongs to; `None` when it is no CPU's.
@@ -341,8 +337,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// Has every CPU give back what it keeps: this one now, and the others where the caller may wait for them, those with
-    /// interrupts on.
-    pub(crate) fn drain_cpus(&self) {
+    /// interrupts on. Looks `most` times for each.
+    pub(crate) fn drain_cpus(&self, most: u64) {
         let Some(smp) = self.memory.smp() else { return };
         self.drain_own();
         if self.memory.platform.context() != Context::Task {
@@ -359,7 +355,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         (0..P::CPUS).filter(|&cpu| is_due(cpu)).for_each(|cpu| self.memory.platform.send_ipi(cpu));
         for cpu in 0..P::CPUS {
             let mut polls = 0;
-            while is_due(cpu) && polls < P::MAX_POLLS / 16 {
+            while is_due(cpu) && polls < most {
                 polls += 1;
                 self.poll_shootdown();
                 self.drain_if_asked();
