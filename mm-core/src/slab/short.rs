@@ -139,7 +139,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             // From now on no CPU keeps what is freed, and what they have comes here.
             self.mm.drain_cpus(P::MAX_POLLS / 1024);
         }
-        match place.wait(until, &|| self.mm.flush_deferred() != 0) {
+        match place.wait(until, &|| self.mm.tend()) {
             Some(grant) => self.accept(grant, flags, Some(until)),
             None => Err(error),
         }

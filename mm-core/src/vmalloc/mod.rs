@@ -24,7 +24,7 @@ pub use deferred::FreeBatch;
 pub use interval::Cursor;
 pub use ioremaps::Ioremaps;
 pub use mapped::Mapped;
-pub use options::AreaOptions;
+pub use options::{AreaGuards, AreaLife, AreaOptions};
 pub use owned::{IoMapping, VmArea};
 pub use unflushed::Unflushed;
 

@@ -71,6 +71,16 @@ pub const CROSS: [Compiler; 6] = [
     },
 ];
 
+/// How a kernel in C links `librtmm.a` for the boards whose pages the library has, each by its own toolchain.
+pub const LINKS: [(&str, &str, &str, &[&str]); 5] = [
+    ("qemu-x86_64", "gcc", "gcc", &["-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only"]),
+    // Of this target Rust's own library has no memory functions, since an operating system would have them.
+    ("qemu-i586", "gcc", "gcc", &["-m32", "-march=i586", "-mgeneral-regs-only", "-DBRINGS_MEMORY_FUNCTIONS"]),
+    ("mps2-an385", "gcc-arm-none-eabi", "arm-none-eabi-gcc", &["-mcpu=cortex-m3", "-mthumb"]),
+    ("virt-aarch64", "gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", &["-mgeneral-regs-only"]),
+    ("virt-rv32", "gcc-riscv64-unknown-elf", "riscv64-unknown-elf-gcc", &["-march=rv32imac", "-mabi=ilp32"]),
+];
+
 /// Makes sure of the compiler that the drivers in C are built with for a board.
 ///
 /// It is the one that the build script of `examples/c` chooses.

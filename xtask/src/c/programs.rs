@@ -7,18 +7,21 @@ use anyhow::{Context, Result, ensure};
 
 use super::compilers::{self, C99, CROSS, Compiler, HOST};
 use super::library;
-use crate::boards::Board;
+use crate::boards::{Board, limit};
 use crate::cargo;
+use crate::process::{self, Exit};
+use crate::qemu::{self, Boot};
 use crate::tools;
 use crate::totals::Totals;
 
 /// What is compiled by every compiler: the drivers, and the tests that run on the boards.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "examples/c/scull/device.c",
     "examples/c/scull/memory.c",
     "examples/c/support/printk.c",
     "capi/tests/calls.c",
     "capi/tests/setup.c",
+    "capi/tests/bare/kernel.c",
 ];
 /// The guides in docs/ with C in them.
 const GUIDES: [&str; 2] = ["from-linux", "from-rtos"];
@@ -78,8 +81,50 @@ pub fn test() -> Result<Totals> {
         }
         count(&mut totals, &format!("scull by {compiler}"), scull(compiler, &place));
     }
+    for (board, package, program, args) in compilers::LINKS {
+        let linked =
+            tools::provide_program(package, program).and_then(|()| kernel(board, program, args, &out).map(drop));
+        count(&mut totals, &format!("librtmm.a in a kernel for {board}"), linked);
+    }
+    count(&mut totals, &format!("a kernel in C on {BOOTED}"), booted(&out));
     Ok(totals)
 }
+
+/// A kernel in C that calls everything links with the library for a board, and lacks nothing.
+fn kernel(board: &str, compiler: &str, args: &[&str], out: &Path) -> Result<PathBuf> {
+    let board = Board::named(board)?;
+    tools::provide(&[board])?;
+    let archive = library::build(board)?;
+    let kernel = out.join(format!("kernel-{}", board.name));
+    let mut command = Command::new(compiler);
+    command.current_dir(cargo::root()).args(args).args(C99).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]);
+    command.args(["-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector", "-nostdlib", "-static"]);
+    command.args(["-I", "capi/include", "-I", "capi/tests", "-Wl,-e,kernel_start"]);
+    command.args(["capi/tests/bare/kernel.c", "capi/tests/calls.c", "capi/tests/setup.c"]);
+    if board.name == BOOTED {
+        command.args(["-DBOOTS", "capi/tests/bare/mps2-an385.c", "-Wl,-T,capi/tests/bare/mps2-an385.ld"]);
+    }
+    command.args(["-x", "none"]).arg(archive).arg("-o").arg(&kernel);
+    compilers::run(&mut command).map(|_| kernel)
+}
+
+/// The board for which the kernel in C has start code.
+const BOOTED: &str = "mps2-an385";
+
+/// The kernel for that board, linked before, does as it promises: C from the first instruction on, and the library.
+fn booted(out: &Path) -> Result<()> {
+    let board = Board::named(BOOTED)?;
+    let mut command = qemu::command(board, &out.join(format!("kernel-{BOOTED}")), &Boot::default())?;
+    let mut said = Vec::new();
+    let exit = process::run(&mut command, limit(60), |_, bytes| said.extend_from_slice(bytes))?;
+    let said = String::from_utf8_lossy(&said);
+    ensure!(exit == Exit::Code(board.codes.pass), "{} ended with {exit}:\n{said}", process::shown(&command));
+    ensure!(said.lines().count() >= SETUP_TESTS, "it ran {} tests only:\n{said}", said.lines().count());
+    Ok(())
+}
+
+/// Fewer tests than this are not all of `setup.inc`.
+const SETUP_TESTS: usize = 10;
 
 /// What every program is made from, and where it goes.
 struct Place<'a> {
