@@ -1,6 +1,6 @@
 //! The same backend over an arena of a process, for the host.
 
-use crate::Contiguous;
+use crate::{Contiguous, Guarded, RegionGuard, Unguarded};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use mm_core::{Backend, InManager, Platform, RawLock};
 
@@ -8,7 +8,8 @@ use mm_core::{Backend, InManager, Platform, RawLock};
 ///
 /// Pages are 4 KiB, blocks up to `1 << MAX_ORDER` of them. `ioremap` gives the physical address itself, where a process has nothing.
 #[derive(Debug, Default)]
-pub struct Arena<const MAX_ORDER: usize = 10> {
+pub struct Arena<const MAX_ORDER: usize = 10, G = Unguarded> {
+    regions: G,
     base: AtomicPtr<u8>,
     phys: AtomicUsize,
 }
@@ -16,7 +17,14 @@ pub struct Arena<const MAX_ORDER: usize = 10> {
 impl<const MAX_ORDER: usize> Arena<MAX_ORDER> {
     /// An arena that is placed later.
     pub const fn new() -> Self {
-        Arena { base: AtomicPtr::new(core::ptr::null_mut()), phys: AtomicUsize::new(0) }
+        Arena::guarded_by(Unguarded)
+    }
+}
+
+impl<const MAX_ORDER: usize, G: RegionGuard> Arena<MAX_ORDER, G> {
+    /// An arena that is placed later, with something that guards areas.
+    pub const fn guarded_by(regions: G) -> Self {
+        Arena { regions, base: AtomicPtr::new(core::ptr::null_mut()), phys: AtomicUsize::new(0) }
     }
 
     /// Puts physical address `phys` at `base`. Before the manager's `init`, once.
@@ -31,12 +39,22 @@ impl<const MAX_ORDER: usize> Arena<MAX_ORDER> {
     }
 }
 
+impl<const ORDER: usize, G: RegionGuard> Guarded for Arena<ORDER, G> {
+    type Regions = G;
+
+    #[inline(always)]
+    fn regions(&self) -> &G {
+        &self.regions
+    }
+}
+
 // SAFETY: by the contract of `place`, the RAM is valid at its offset from the base, with the base's provenance.
-unsafe impl<const ORDER: usize> Backend for Arena<ORDER> {
+unsafe impl<const ORDER: usize, G: RegionGuard> Backend for Arena<ORDER, G> {
     const PAGE_SHIFT: u32 = 12;
     const MAX_ORDER: usize = ORDER;
     const PHYS_BITS: u32 = if usize::BITS == 64 { 44 } else { 32 };
     const HAS_MMU: bool = false;
+    const HAS_REGIONS: bool = G::ANY;
 
     type Areas<P: Platform> = Contiguous<P, Self>;
     type Classes<L: RawLock> = InManager<L>;

@@ -1,37 +1,77 @@
 //! The vmalloc family without an MMU: contiguous pages.
 //!
 //! An area is one block of exactly its pages. The record of its first frame names the area's record, so `vfree` finds
-//! it in constant time. An ioremap is the physical address itself, with a record so that it is checked and listed.
+//! it in constant time. Where an area asks for guards its block has a page more on each side, under regions of an MPU or PMP.
+//! An ioremap is the physical address itself, with a record so that it is checked and listed.
 
+use crate::guard::{Clear, Covers, GUARD, Guarded, RegionGuard, Regions};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
 use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, AreaUses, CopyWay, Cursor, Ioremaps, Withdrawn};
 use mm_core::{
-    AllocError, AreaHit, AreaInfo, AreaKind, Backend, Bug, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory,
-    MmError, NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
+    AllocError, AreaHit, AreaInfo, AreaKind, Bug, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory, MmError,
+    NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
 };
 
+/// What one lock guards: the states of records too.
+pub(crate) struct Listed<G: RegionGuard> {
+    pub(crate) ioremaps: Ioremaps,
+    pub(crate) regions: Regions<G>,
+}
+
 /// The family over contiguous pages.
-pub struct Contiguous<P: Platform, B: Backend> {
-    /// Guards the states of records too.
-    ioremaps: Locked<P::Lock, Ioremaps>,
+pub struct Contiguous<P: Platform, B: Guarded> {
+    listed: Locked<P::Lock, Listed<B::Regions>>,
     backend: PhantomData<fn() -> B>,
 }
 
-impl<P: Platform, B: Backend> Contiguous<P, B> {
+impl<P: Platform, B: Guarded> Contiguous<P, B> {
     /// The lock, for the rest of the calling function.
-    fn locked(&self) -> Guard<'_, P::Lock, Ioremaps> {
-        // SAFETY: no function of this file takes it twice or calls another that does while it holds it, and each drops
+    pub(crate) fn locked(&self) -> Guard<'_, P::Lock, Listed<B::Regions>> {
+        // SAFETY: no function of this family takes it twice or calls another that does while it holds it, and each drops
         // it before it returns.
-        unsafe { self.ioremaps.acquire() }
+        unsafe { self.listed.acquire() }
     }
 
-    /// The record of the area that is the block at `addr`, live or not.
-    fn block_record(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
+    /// The record of the area that begins at `addr` with a block of its own, live or not. The lock is held where areas can
+    /// have guards.
+    #[inline(always)]
+    pub(crate) fn block_record(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
         let pfn = memory.backend().direct_frame(addr);
-        let (_, id) = memory.block_at(pfn, FrameKind::Mapped)?;
-        (id != NIL && addr & (B::PAGE_SIZE - 1) == 0).then_some(id)
+        let of_block = |pfn| {
+            let (_, id) = memory.block_at(pfn, FrameKind::Mapped)?;
+            (id != NIL && addr & (B::PAGE_SIZE - 1) == 0).then_some(id)
+        };
+        if !B::HAS_REGIONS {
+            return of_block(pfn);
+        }
+        // SAFETY: the first frame of an area names a live record, and the lock is held.
+        let begins = |id: &u32| unsafe { (*memory.area(*id)).addr == addr };
+        of_block(pfn).filter(begins).or_else(|| of_block(pfn.checked_sub(GUARD)?).filter(begins))
+    }
+
+    /// Takes an area's block, waiting if the request may.
+    #[inline(always)]
+    pub(crate) fn take(
+        &self,
+        memory: &Memory<P, B>,
+        request: &AreaRequest,
+        pages: usize,
+        id: u32,
+    ) -> Result<Pfn, AllocError> {
+        let flags = request.flags.difference(Gfp::HIGHMEM);
+        let taken = if request.uses.stays() {
+            memory.take_block_high(pages, flags, FrameKind::Mapped, id)
+        } else {
+            memory.take_block(pages, flags, FrameKind::Mapped, id)
+        };
+        match taken {
+            Err(_) if P::CAN_WAIT && request.until.is_some() => {
+                memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.until)
+            }
+            taken => taken,
+        }
     }
 
     /// Publishes an area that is no block of its own.
@@ -41,7 +81,7 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
         // SAFETY: the record is ours.
         unsafe { memory.area(id).write(area) };
         // SAFETY: the record is live, and `withdraw` removes it before it is given back.
-        if let Err(error) = unsafe { self.locked().add(memory, id) } {
+        if let Err(error) = unsafe { self.locked().ioremaps.add(memory, id) } {
             memory.area_give(id);
             return Err(error);
         }
@@ -55,7 +95,7 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
             return self.refusal(memory, addr);
         }
         let other = if kind == AreaKind::Map { AreaKind::Ioremap } else { AreaKind::Map };
-        if self.locked().find_kind(memory, addr as u64, other).is_some() {
+        if self.locked().ioremaps.find_kind(memory, addr as u64, other).is_some() {
             return FreeError::WrongAllocator;
         }
         match memory.refusal_of_area(addr) {
@@ -72,7 +112,7 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
             let misaligned = addr & (B::PAGE_SIZE - 1) != 0;
             return if misaligned { FreeError::Misaligned } else { FreeError::Interior };
         }
-        if self.locked().find(memory, addr as u64).is_some() {
+        if self.locked().ioremaps.find(memory, addr as u64).is_some() {
             return FreeError::WrongAllocator;
         }
         match memory.refusal(addr) {
@@ -82,8 +122,10 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
         }
     }
 
-    /// The first live area at or behind frame `from`.
-    fn next_area(&self, memory: &Memory<P, B>, mut from: usize) -> Option<AreaInfo> {
+    /// The first live area that begins at or behind frame `first`.
+    fn next_area(&self, memory: &Memory<P, B>, first: usize) -> Option<AreaInfo> {
+        // Its block may begin before, with a guard.
+        let mut from = if B::HAS_REGIONS { first.saturating_sub(GUARD) } else { first };
         loop {
             let (pfn, id) = memory.next_block(from, FrameKind::Mapped)?;
             let lock = self.locked();
@@ -91,7 +133,7 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
             if memory.block_at(pfn.0 as usize, FrameKind::Mapped).is_some_and(|(_, link)| link == id) {
                 // SAFETY: as just said, and the lock guards its state.
                 let area = unsafe { &*memory.area(id) };
-                if area.is_live() {
+                if area.is_live() && (!B::HAS_REGIONS || memory.backend().direct_frame(area.addr) >= first) {
                     return Some(area.info());
                 }
             }
@@ -102,8 +144,11 @@ impl<P: Platform, B: Backend> Contiguous<P, B> {
 }
 
 // SAFETY: an area is one block of its own, and its record is used under the lock between being published and withdrawn.
-unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
-    const NEW: Self = Contiguous { ioremaps: Locked::new(Ioremaps::new()), backend: PhantomData };
+unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
+    const NEW: Self = Contiguous {
+        listed: Locked::new(Listed { ioremaps: Ioremaps::new(), regions: Regions::NEW }),
+        backend: PhantomData,
+    };
     const FREES_ANYWHERE: bool = true;
 
     fn init<const N: usize>(
@@ -119,24 +164,26 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     #[inline(never)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        // Blocks are aligned to the power of two that holds them, so a longer one is aligned to more; its tail goes back.
-        let block = pages.max(request.align >> B::PAGE_SHIFT);
+        // Blocks are aligned to the power of two that holds them, or at the high end to the largest that divides their pages,
+        // so a longer one is aligned to more; its tail goes back.
+        let align = request.align >> B::PAGE_SHIFT;
+        let block = if request.uses.stays() { pages.next_multiple_of(align.max(1)) } else { pages.max(align) };
+        let guarded = request.uses.contains(AreaUses::GUARDED);
+        if guarded && !B::HAS_REGIONS {
+            return Err(AllocError::NoGuard);
+        }
         let id = memory.area_take()?;
         let mut area = Area::new(0, request.size, pages as u32, AreaKind::Alloc, request.caller);
         area.uses = request.uses;
         // SAFETY: the record is ours. It gets no node: this area is listed by its block, not among the ioremaps.
         unsafe { Area::fill(memory.area(id), area) };
-        let flags = request.flags.difference(Gfp::HIGHMEM);
-        let block = match memory.take_block(block, flags, FrameKind::Mapped, id) {
-            Err(_) if P::CAN_WAIT && request.until.is_some() => {
-                memory.take_block_until(block, flags, FrameKind::Mapped, id, request.until)
-            }
-            taken => taken,
-        };
-        let taken = match block {
+        if guarded {
+            return self.vmalloc_guarded(memory, request, pages, id).inspect_err(|_| memory.area_give(id));
+        }
+        let taken = match self.take(memory, request, block, id) {
             // The tail of a block that was aligned to more than its length goes back.
-            Ok(pfn) if request.align >> B::PAGE_SHIFT > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
-            block => block,
+            Ok(pfn) if block > pages => memory.trim_block(pfn, FrameKind::Mapped, pages),
+            taken => taken,
         };
         match taken {
             Ok(pfn) => {
@@ -167,7 +214,7 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         let mut lock = self.locked();
         let id = match kind {
             AreaKind::Alloc => self.block_record(memory, addr),
-            AreaKind::Map | AreaKind::Ioremap => lock.find_kind(memory, addr as u64, kind),
+            AreaKind::Map | AreaKind::Ioremap => lock.ioremaps.find_kind(memory, addr as u64, kind),
         };
         let Some(id) = id else {
             drop(lock);
@@ -178,11 +225,14 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         if !area.is_live() {
             return Err(FreeError::DoubleFree);
         }
+        if B::HAS_REGIONS && !memory.backend().regions().clears() && lock.regions.has(memory.backend().regions(), id) {
+            return Err(FreeError::Reserved);
+        }
         area.withdraw();
         area.next = NIL;
         if kind != AreaKind::Alloc {
             // SAFETY: found in it, under the lock that is still held.
-            unsafe { lock.remove(memory, id) };
+            unsafe { lock.ioremaps.remove(memory, id) };
         }
         Ok(Withdrawn { record: id, pages: area.pages })
     }
@@ -191,12 +241,16 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         let mut id = first;
         while id != NIL {
             // SAFETY: a hidden area's record is its freer's.
-            let (addr, kind, next) = unsafe {
+            let (addr, kind, next, guard) = unsafe {
                 let area = &*memory.area(id);
-                (area.addr, area.kind, area.next)
+                (area.addr, area.kind, area.next, Self::guard_pages(area))
             };
             if kind == AreaKind::Alloc {
-                let pfn = memory.backend().direct_frame(addr);
+                if B::HAS_REGIONS {
+                    // SAFETY: what has a region that cannot be cleared was not withdrawn.
+                    unsafe { self.locked().regions.release(memory.backend().regions(), id, None, Clear::Set) };
+                }
+                let pfn = memory.backend().direct_frame(addr) - guard;
                 if memory.free_block(pfn, FrameKind::Mapped, None).is_err() {
                     memory.platform().bug(&Bug::Damage { what: "an area is not the block it names", at: addr });
                 }
@@ -228,7 +282,7 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     fn area_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<(AreaInfo, AreaUses)> {
         let lock = self.locked();
         let kinds = [AreaKind::Map, AreaKind::Ioremap];
-        let listed = || kinds.iter().find_map(|kind| lock.find_kind(memory, addr as u64, *kind));
+        let listed = || kinds.iter().find_map(|kind| lock.ioremaps.find_kind(memory, addr as u64, *kind));
         let id = self.block_record(memory, addr).or_else(listed)?;
         // SAFETY: as in `withdraw`.
         let area = unsafe { &*memory.area(id) };
@@ -248,18 +302,35 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     unsafe fn copy(&self, memory: &Memory<P, B>, addr: usize, buffer: *mut u8, bytes: usize, way: CopyWay) -> bool {
-        let _lock = self.locked();
+        let mut lock = self.locked();
         let pfn = memory.backend().direct_frame(addr);
         if memory.frame_is_free(pfn) {
             return false;
         }
+        let mut lift = None;
+        if B::HAS_REGIONS
+            && let Some((_, _, id)) = memory.find_block(pfn, FrameKind::Mapped)
+        {
+            // SAFETY: the first frame of an area names a live record, and the lock is held.
+            let area = unsafe { &*memory.area(id) };
+            if Self::place(area, addr) != Place::Inside {
+                return false;
+            }
+            let slot = lock.regions.find(memory.backend().regions(), id, Covers::Whole);
+            lift = slot.filter(|_| way == CopyWay::Write).map(|slot| (slot, Covers::Whole.of(area, B::PAGE_SIZE)));
+        }
         let frame = memory.frame_ptr(Pfn(pfn as u32)).wrapping_add(addr & (B::PAGE_SIZE - 1));
         // SAFETY: RAM of this manager that is in use; the bytes lie in its page, and the buffer is good for them.
-        unsafe {
+        let copy = || unsafe {
             match way {
                 CopyWay::Read => buffer.copy_from_nonoverlapping(frame, bytes),
                 CopyWay::Write => frame.copy_from_nonoverlapping(buffer, bytes),
             }
+        };
+        match lift {
+            // SAFETY: the region was set for the area's owner, by a guard that can clear.
+            Some((slot, range)) => unsafe { lock.regions.lifted(memory.backend().regions(), slot, range, copy) },
+            None => copy(),
         }
         true
     }
@@ -294,12 +365,18 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
         Ok(start)
     }
 
-    fn protect(&self, _memory: &Memory<P, B>, _addr: usize, _pages: usize, _prot: Prot) -> Result<(), MmError> {
-        Err(MmError::Unsupported)
+    fn protect(&self, memory: &Memory<P, B>, addr: usize, pages: usize, prot: Prot) -> Result<(), MmError> {
+        if B::HAS_REGIONS { self.protect_whole(memory, addr, pages, prot) } else { Err(MmError::Unsupported) }
     }
 
     fn to_page(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
         let pfn = memory.backend().direct_frame(addr);
+        if B::HAS_REGIONS {
+            return self
+                .around(memory, pfn)
+                .filter(|area| Self::place(area, addr) == Place::Inside)
+                .map(|_| Pfn(pfn as u32));
+        }
         memory.find_block(pfn, FrameKind::Mapped).map(|_| Pfn(pfn as u32))
     }
 
@@ -308,17 +385,15 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     fn find(&self, memory: &Memory<P, B>, addr: usize) -> Option<AreaHit> {
-        let (_, _, id) = memory.find_block(memory.backend().direct_frame(addr), FrameKind::Mapped)?;
-        // SAFETY: the first frame of a live area names its record.
-        let area = unsafe { &*memory.area(id) }.info();
-        Some(AreaHit { addr, place: Place::Inside, area, behind: None })
+        let area = self.around(memory, memory.backend().direct_frame(addr))?;
+        Some(AreaHit { addr, place: Self::place(area, addr), area: area.info(), behind: None })
     }
 
     fn next(&self, memory: &Memory<P, B>, cursor: &mut Cursor) -> Option<AreaInfo> {
         let list = self.locked();
         let mut behind = *cursor;
         // SAFETY: listed records are live, and the lock is held.
-        let ioremap = list.advance(memory, &mut behind).map(|id| unsafe { &*memory.area(id) }.info());
+        let ioremap = list.ioremaps.advance(memory, &mut behind).map(|id| unsafe { &*memory.area(id) }.info());
         drop(list);
         let Ok(from) = usize::try_from(cursor.start()) else { return ioremap };
         let area_from = |pfn| self.next_area(memory, pfn);
@@ -344,14 +419,15 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
     fn drain(&self, _memory: &Memory<P, B>) {}
 
     fn check(&self, memory: &Memory<P, B>, hidden: u32) -> Result<AreaTally, (&'static str, usize)> {
-        self.locked().check(memory)?;
+        self.locked().ioremaps.check(memory)?;
         let mut tally = AreaTally::default();
         let mut id = hidden;
         while id != NIL {
             // SAFETY: the list is of hidden areas, whose records are live; nothing else runs.
             let area = unsafe { &*memory.area(id) };
             tally.records += 1;
-            tally.frames += if area.kind == AreaKind::Alloc { area.pages as usize } else { 0 };
+            let block = area.pages as usize + 2 * Self::guard_pages(area);
+            tally.frames += if area.kind == AreaKind::Alloc { block } else { 0 };
             id = area.next;
         }
         let mut cursor = Cursor::at(0);
@@ -359,8 +435,13 @@ unsafe impl<P: Platform, B: Backend> AreaFamily<P, B> for Contiguous<P, B> {
             tally.areas += 1;
             if area.kind == AreaKind::Alloc {
                 let pfn = memory.backend().direct_frame(area.addr);
-                match memory.find_block(pfn, FrameKind::Mapped) {
-                    Some((head, pages, _)) if head.0 as usize == pfn && pages == area.pages as usize => {
+                let block = memory.find_block(pfn, FrameKind::Mapped);
+                // SAFETY: the first frame of an area names a live record, and nothing else runs.
+                let guard = block.map_or(0, |(_, _, id)| Self::guard_pages(unsafe { &*memory.area(id) }));
+                match block {
+                    Some((head, pages, _))
+                        if head.0 as usize + guard == pfn && pages == area.pages as usize + 2 * guard =>
+                    {
                         tally.frames += pages;
                     }
                     _ => return Err(("an area is not the block it names", area.addr)),

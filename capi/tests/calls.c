@@ -632,7 +632,7 @@ void protections_are_set_where_there_are_page_tables(void)
 		CHECK(set_memory_ro((unsigned long)area + 1, 1) == -RTMM_EINVAL);
 		CHECK(set_memory_ro((unsigned long)area, 3) == -RTMM_EINVAL);
 	} else {
-		CHECK(set_memory_ro((unsigned long)area, 2) == -RTMM_EOPNOTSUPP);
+		CHECK(set_memory_ro((unsigned long)area, 1) == -RTMM_EOPNOTSUPP);
 	}
 	CHECK(rtmm_set_memory((uintptr_t)area, 1, 3) == -RTMM_EINVAL);
 	vfree(area);

@@ -6,6 +6,8 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(any(feature = "board-qemu-x86_64", feature = "board-qemu-i586", feature = "board-virt-aarch64"))]
+pub mod framebuffer;
 pub mod highmem;
 pub mod measure;
 pub mod scull;

@@ -33,8 +33,11 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     const HAS_MMU: bool;
     /// True when the protection of an area can be set and changed.
     const HAS_PROTECT: bool = Self::HAS_MMU;
-    /// True when a stray access beside an area faults.
+    /// True when a stray access beside any area faults.
     const HAS_GUARD: bool = Self::HAS_MMU;
+    /// True when an area that asks for it lies between guards, and an area of a power of two can be protected as a whole,
+    /// by regions of an MPU or PMP, as long as some are free.
+    const HAS_REGIONS: bool = false;
 
     /// The vmalloc family on this machine: `mm_core::vmalloc::Mapped` over page tables, or the backend's own.
     type Areas<P: Platform>: AreaFamily<P, Self>;

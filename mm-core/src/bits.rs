@@ -24,6 +24,12 @@ pub const fn lowest(set: Word) -> usize {
     set.trailing_zeros() as usize
 }
 
+/// The highest member of a set that is not empty.
+#[inline(always)]
+pub const fn highest(set: Word) -> usize {
+    WORD_MASK - set.leading_zeros() as usize
+}
+
 /// `count` ones from bit `start` up; `count` is 1 to the width of a word, and they fit.
 #[inline(always)]
 pub const fn run(start: usize, count: usize) -> Word {

@@ -90,6 +90,8 @@ errors! {
         BadFrame = "not a frame of this manager", 22;
         /// This backend cannot do that.
         Unsupported = "not supported by this backend", 95;
+        /// No region guard is left, or the machine has none.
+        NoGuard = "no region guard is left", 28;
     }
 }
 

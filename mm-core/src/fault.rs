@@ -18,6 +18,8 @@ pub enum FaultClass {
     AddressSpace,
     /// Taking a descriptor: of a slab, an area, a cache.
     Descriptor,
+    /// Taking a region of an MPU or PMP, without an MMU.
+    Guard,
 }
 
 #[cfg(feature = "fault-injection")]

@@ -109,7 +109,9 @@ pub use smp::shootdown;
 #[cfg(target_has_atomic = "32")]
 pub use smp::{Interrupts, TicketLock};
 pub use stats::{BuddyInfo, MemInfo, SlabInfo, VmallocInfo, ZoneInfo, ZoneList};
-pub use vmalloc::{AreaHit, AreaInfo, AreaKind, AreaOptions, Entries, FreeBatch, IoMapping, Place, VmArea};
+pub use vmalloc::{
+    AreaGuards, AreaHit, AreaInfo, AreaKind, AreaLife, AreaOptions, Entries, FreeBatch, IoMapping, Place, VmArea,
+};
 pub use wait::{AllocPages, GetFreePages, Kmalloc};
 pub use with::With;
 pub use zone::{Depth, Marks, Tuning, ZoneKind, ZoneSpec};

@@ -118,6 +118,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.faults.strikes(class) {
             return Err(match class {
                 FaultClass::AddressSpace => AllocError::NoAddressSpace,
+                FaultClass::Guard => AllocError::NoGuard,
                 _ => AllocError::NoMemory,
             });
         }
@@ -211,6 +212,36 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub fn take_block(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
         self.fault_point(FaultClass::Page)?;
         self.take_block_now(pages, flags, kind, link)
+    }
+
+    /// [`take_block`](Self::take_block) for what is large and stays: from the high end of memory, where nothing else is taken
+    /// from while there is room elsewhere, so that it is not mixed with what is small and goes. Aligned to the largest power
+    /// of two that divides `pages`. A single page, and what the high end has no room for above the low mark, comes as from
+    /// `take_block`; so does everything while free pages are poisoned.
+    ///
+    /// Context and cost: as `take_block`.
+    ///
+    /// # Errors
+    /// As `take_block`.
+    #[cold]
+    #[inline(never)]
+    pub fn take_block_high(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if pages < 2 || pages > 1 << B::MAX_ORDER {
+            return self.take_block(pages, flags, kind, link);
+        }
+        self.fault_point(FaultClass::Page)?;
+        let head = Head::new(kind, 0, pages as u32);
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return self.take_poisoned(pages, flags, head, link);
+        }
+        let Some(pfn) = self.zones.take_high(&self.frames, pages, ZoneKind::of(flags), head, link) else {
+            return self.take_block_now(pages, flags, kind, link);
+        };
+        if flags.contains(Gfp::ZERO) {
+            self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
+        }
+        Ok(Pfn(pfn))
     }
 
     /// [`take_block`](Self::take_block) behind a fault point of the caller's own.
@@ -321,6 +352,29 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         // As any block, for somebody may wait for it.
         let _ = self.free_block(behind, FrameKind::Held, Some(tail));
         Ok(pfn)
+    }
+
+    /// Cuts the first `pages` frames off the live block of `kind` at `pfn`; they are free again. Returns what is left, which
+    /// keeps the link.
+    ///
+    /// Context: any. Cost: as freeing what is cut off.
+    ///
+    /// # Errors
+    /// `BadPointer` when there is no such block, or it is not longer, or `pages` is 0.
+    pub fn trim_front(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
+        let first = pfn.0 as usize;
+        let Some((region, frame)) = self.frames.find(first) else { return Err(AllocError::BadPointer) };
+        let zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let left = (head.count() as usize).checked_sub(pages).filter(|left| *left != 0 && pages != 0 && head.is(kind));
+        let (Some(left), Some(rest)) = (left, region.frame(first + pages)) else { return Err(AllocError::BadPointer) };
+        rest.set_link(frame.link());
+        rest.set_head(Head::new(kind, head.class() as u8, left as u32));
+        frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
+        drop(zone);
+        // As any block, for somebody may wait for it.
+        let _ = self.free_block(first, FrameKind::Held, Some(pages));
+        Ok(Pfn((first + pages) as u32))
     }
 
     /// True for a frame number, which may be anything, that is free or no frame of this manager.

@@ -13,7 +13,7 @@ mod tests {
     use oorandom::Rand32;
     use rtmm::{Bug, Context, GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp, Platform};
     use rtmm_tests::board::{self, MM, timer};
-    use rtmm_tests::{Bytes, NothingLost, PAGE};
+    use rtmm_tests::{Bytes, Hoard, NothingLost, PAGE};
 
     /// Interrupts that came.
     static FIRED: AtomicUsize = AtomicUsize::new(0);
@@ -184,5 +184,38 @@ mod tests {
         first_site();
         assert_eq!(board::bugs() - before, 2);
         lost.expect_bugs(2);
+    }
+
+    /// A million requests of each way to fail, one after the other: each ends, none in more than twice what the dearest of
+    /// the first thousand took, and afterwards all is there again.
+    #[test]
+    #[timeout(240)]
+    fn a_million_failures_end_each_in_bounded_time() {
+        const FAILURES: usize = 1_000_000;
+        let hoard = Hoard::of_everything();
+        let quiet = GFP_NOWAIT | Gfp::NOWARN;
+        let fail = |i: usize| match i % 8 {
+            0 => MM.kmalloc(PAGE, GFP_ATOMIC | Gfp::NOWARN).is_err(),
+            1 => MM.vmalloc(PAGE).is_err(),
+            // It may wait, so that it takes back what lies about first.
+            2 => MM.get_free_page(GFP_KERNEL | Gfp::NOWARN).is_err(),
+            3 => MM.get_free_pages(quiet, 3).is_err(),
+            _ => MM.get_free_page(quiet).is_err(),
+        };
+        let (mut first, mut worst) = (0, 0);
+        for i in 0..FAILURES {
+            let start = board::instructions();
+            assert!(fail(i), "request {i} got something");
+            let took = board::instructions().wrapping_sub(start);
+            if i < 1000 {
+                first = first.max(took);
+            } else {
+                worst = worst.max(took);
+            }
+        }
+        board::say!("STORM {} failures, the dearest {} instructions, of the first thousand {}", FAILURES, worst, first);
+        assert!(first != 0 && worst <= 2 * first, "{worst} instructions, before {first}");
+        hoard.free();
+        assert!(MM.get_free_page(GFP_KERNEL).is_ok_and(|page| MM.free_page(page.as_ptr()).is_ok()));
     }
 }

@@ -46,23 +46,54 @@ pub struct Qemu {
     pub door: Door,
     /// The arguments that make the instruction counter exact.
     pub icount: &'static [&'static str],
-    /// A suite that is run once more, on another amount of RAM.
-    pub again: Option<Again>,
+    /// How it gets a display, if its programs can drive one.
+    pub display: Option<Display>,
+    /// What is run once more, on a machine that differs.
+    pub again: &'static [Again],
 }
 
-/// A further run of one suite.
+/// A display that programs drive.
+#[derive(Debug, Clone, Copy)]
+pub struct Display {
+    /// The machine that takes it.
+    pub machine: &'static str,
+    /// `-device`.
+    pub device: &'static str,
+}
+
+/// On a PCI bus.
+const BOCHS: Option<Display> = Some(Display { machine: "q35", device: "bochs-display" });
+
+/// A further run of some suites.
 #[derive(Debug, Clone, Copy)]
 pub struct Again {
-    /// The suite.
-    pub suite: &'static str,
-    /// RAM, as QEMU's `-m`.
-    pub ram: &'static str,
+    /// The suites.
+    pub suites: &'static [&'static str],
+    /// `-M`, when not the board's default.
+    pub machine: Option<&'static str>,
+    /// `-cpu`, when not the board's.
+    pub cpu: Option<&'static str>,
+    /// RAM, as QEMU's `-m`, when not the board's default.
+    pub ram: Option<&'static str>,
     /// The word that tells the guest.
-    pub word: &'static str,
+    pub word: Option<&'static str>,
 }
 
 /// Frames that 32 address bits do not reach.
-const PAST_4G: Option<Again> = Some(Again { suite: "far_frames", ram: "5G", word: "past-4g" });
+const PAST_4G: Again =
+    Again { suites: &["far_frames"], machine: None, cpu: None, ram: Some("5G"), word: Some("past-4g") };
+
+/// What depends on the machine most: the firmware's memory map, the devices, page tables and traps.
+const ON_ANOTHER_MACHINE: &[&str] = &["boot", "vmalloc", "guards"];
+
+/// Suites on a machine that is not the default one.
+const fn on(machine: &'static str) -> Again {
+    Again { suites: ON_ANOTHER_MACHINE, machine: Some(machine), cpu: None, ram: None, word: None }
+}
+
+/// A hart whose memory protection keeps what was set until reset.
+const WITHOUT_SMEPMP: Again =
+    Again { suites: &["guards"], machine: None, cpu: Some("rv32"), ram: None, word: Some("locks-stay") };
 
 /// RAM of a machine, in the syntax of `-m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +169,8 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: PAST_4G,
+            display: BOCHS,
+            again: &[PAST_4G, on("q35"), on("pc")],
         }),
         codes: DEBUG_EXIT,
         about: "x86-64 under QEMU, real page tables",
@@ -158,7 +190,8 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: DEBUG_EXIT,
         about: "qemu-x86_64 with four CPUs",
@@ -178,7 +211,8 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: DEBUG_EXIT,
         about: "qemu-x86_64 with the debugging features",
@@ -199,7 +233,8 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: PAST_4G,
+            display: BOCHS,
+            again: &[PAST_4G],
         }),
         codes: DEBUG_EXIT,
         about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
@@ -221,7 +256,8 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Pvh,
             icount: &["-icount", "shift=0,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: DEBUG_EXIT,
         about: "qemu-i586 with the debugging features",
@@ -242,7 +278,8 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
@@ -263,7 +300,8 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The board's 25 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=6,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "mps2-an385 with the debugging features",
@@ -284,7 +322,8 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // The processor's 12.5 MHz timer then ticks 1.6 times per instruction.
             icount: &["-icount", "shift=7,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-M3 under QEMU, 64 KiB of RAM in small pages",
@@ -305,7 +344,8 @@ pub const BOARDS: &[Board] = &[
             door: Door::Semihosting,
             // An instruction then takes as long as a tick of the timer.
             icount: &["-icount", "shift=4,sleep=off"],
-            again: None,
+            display: Some(Display { machine: "virt", device: "ramfb" }),
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "Cortex-A53 under QEMU, its MMU left off",
@@ -325,7 +365,8 @@ pub const BOARDS: &[Board] = &[
             max_cpus: 1,
             door: Door::Semihosting,
             icount: &["-icount", "shift=4,sleep=off"],
-            again: None,
+            display: None,
+            again: &[],
         }),
         codes: PLAIN_EXIT,
         about: "virt-aarch64 with blocks of up to 32 MiB",
@@ -340,13 +381,15 @@ pub const BOARDS: &[Board] = &[
             program: "qemu-system-riscv32",
             package: "qemu-system-misc",
             machines: &["virt"],
-            args: &["-bios", "none"],
+            // With Smepmp, so that guards by the PMP can be taken back.
+            args: &["-bios", "none", "-cpu", "rv32,x-epmp=true"],
             ram: Ram::Default("128M"),
             max_cpus: 1,
             door: Door::Semihosting,
             // An instruction is then as long as ten ticks of the timer.
             icount: &["-icount", "shift=10,sleep=off"],
-            again: None,
+            display: None,
+            again: &[WITHOUT_SMEPMP],
         }),
         codes: PLAIN_EXIT,
         about: "32-bit RISC-V under QEMU, machine mode, no MMU",

@@ -112,10 +112,8 @@ impl Round {
         if options.defmt {
             again.push_str(" --defmt");
         }
-        self.part(&format!("suites on {}", board.name), &again, || suite::run(board, options));
-        if let Some(more) = options.again(board) {
-            let ram = more.ram.as_deref().unwrap_or_default();
-            self.part(&format!("suites on {} with {ram}", board.name), &again, || suite::run(board, &more));
+        for options in std::iter::once(options.clone()).chain(options.again(board)) {
+            self.part(&format!("suites on {}", options.place(board)), &again, || suite::run(board, &options));
         }
     }
 

@@ -58,6 +58,11 @@ impl<'t> Console<'t> {
         }
     }
 
+    /// The lines so far.
+    pub fn said(&self) -> &[String] {
+        &self.lines
+    }
+
     /// The lines, unfinished ones included.
     pub fn finish(mut self) -> Vec<String> {
         for rest in [self.out.rest(), self.err.rest()].into_iter().flatten() {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::boards::Board;
 use crate::cargo;
 use crate::said::{CLEAN, compare, has, number, one, used};
+use crate::screen;
 use crate::scull;
 
 /// One row.
@@ -34,6 +35,8 @@ pub enum Input {
     Program,
     /// A file of the repository.
     Kept(&'static str),
+    /// None, but a display: what it is judged by is a picture of the screen, which is taken when it says so.
+    Screen,
 }
 
 /// Where a demo runs.
@@ -71,6 +74,7 @@ pub const DEMOS: &[Demo] = &[
         judge: compress,
         place: Place::AllBut(&[(TOO_SMALL, "the compressor's tables are larger than its 64 KiB of RAM")]),
     },
+    Demo { name: "framebuffer", input: Input::Screen, judge: framebuffer, place: Place::AllBut(&[]) },
     Demo { name: "maps", input: Input::Nothing, judge: maps, place: Place::AllBut(&[]) },
     Demo {
         name: "embassy",
@@ -105,6 +109,9 @@ impl Demo {
 
     /// Why it does not run on a board; `None` when it does.
     pub fn excuse(&self, board: &Board) -> Option<&'static str> {
+        if self.input == Input::Screen && board.qemu.is_none_or(|qemu| qemu.display.is_none()) {
+            return Some("no display is known for it");
+        }
         match self.place {
             Place::AllBut(excuses) => excuses.iter().find(|(name, _)| *name == board.family).map(|(_, reason)| *reason),
             Place::Only(name, reason) => (name != board.name).then_some(reason),
@@ -114,7 +121,7 @@ impl Demo {
     /// The file it is given when none is named; `program` is its own.
     pub fn file(&self, program: &Path) -> Option<PathBuf> {
         match self.input {
-            Input::Nothing => None,
+            Input::Nothing | Input::Screen => None,
             Input::Program => Some(program.to_owned()),
             Input::Kept(path) => Some(cargo::root().join(path)),
         }
@@ -164,6 +171,12 @@ fn compress(lines: &[String], file: &[u8]) -> Result<String> {
     compare(lines, "unpacked", plain)?;
     clean(lines)?;
     Ok(format!("{} bytes became {}, as they do here, and came back; nothing lost", plain.len(), packed.len()))
+}
+
+fn framebuffer(lines: &[String], picture: &[u8]) -> Result<String> {
+    let picture = screen::Picture::read(picture)?;
+    picture.compare(lines)?;
+    Ok(format!("the screen shows the {} by {} pixels that were drawn", picture.width, picture.height))
 }
 
 fn maps(lines: &[String], _: &[u8]) -> Result<String> {

@@ -16,6 +16,7 @@ mod qemu;
 mod rows;
 mod run;
 mod said;
+mod screen;
 mod scull;
 mod size;
 mod size_demo;
@@ -172,7 +173,10 @@ struct TestLine {
     /// QEMU's machine, where the board boots on several
     #[arg(long, requires = "board")]
     machine: Option<String>,
-    /// RAM, as QEMU's -m; without it, what a board's row says, and one suite again with more
+    /// The processor, as QEMU's -cpu
+    #[arg(long, requires = "board")]
+    cpu: Option<String>,
+    /// RAM, as QEMU's -m; without any of the three, some suites run again on other machines, as the board's row says
     #[arg(long, requires = "board")]
     mem: Option<String>,
     /// A further word for the guest, as the message of a failed test names it
@@ -232,7 +236,8 @@ fn test(line: TestLine) -> Result<Totals> {
         defmt: line.defmt,
         machine: line.machine,
         ram: line.mem,
-        suite: None,
+        cpu: line.cpu,
+        suites: None,
         words: line.word,
         verbose: line.verbose,
     };
@@ -254,8 +259,8 @@ fn test(line: TestLine) -> Result<Totals> {
     }
     let mut summary = Vec::new();
     for board in boards {
-        for options in [Some(options.clone()), options.again(board)].into_iter().flatten() {
-            let name = options.ram.as_ref().map_or(board.name.to_owned(), |ram| format!("{} {ram}", board.name));
+        for options in std::iter::once(options.clone()).chain(options.again(board)) {
+            let name = options.place(board);
             println!("\n== suites on {name}");
             match suite::run(board, &options) {
                 Ok(found) => {

@@ -17,10 +17,14 @@ pub struct Boot {
     pub file: Option<PathBuf>,
     /// `-M`, when not the board's default.
     pub machine: Option<String>,
+    /// `-cpu`, when not the board's.
+    pub cpu: Option<String>,
     /// CPUs, when not one.
     pub cpus: Option<u32>,
     /// RAM, when not the board's default.
     pub ram: Option<String>,
+    /// A display, and the socket of a monitor that can look at it.
+    pub screen: Option<(&'static str, PathBuf)>,
     /// Count instructions exactly.
     pub icount: bool,
     /// The program's text comes as defmt frames.
@@ -40,7 +44,7 @@ pub fn command(board: &Board, program: &Path, boot: &Boot) -> Result<Command> {
 
 /// A program of the host: the arguments are its own.
 fn process(board: &Board, program: &Path, boot: &Boot) -> Result<Command> {
-    if boot.machine.is_some() || boot.cpus.is_some() || boot.ram.is_some() {
+    if boot.machine.is_some() || boot.cpu.is_some() || boot.cpus.is_some() || boot.ram.is_some() {
         bail!("{} is a process: it has no machine, CPUs or RAM to choose", board.name);
     }
     let mut command = Command::new(program);
@@ -53,6 +57,10 @@ fn emulator(board: &Board, qemu: &Qemu, program: &Path, boot: &Boot) -> Result<C
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"]);
     command.args(["-M", qemu.machine(boot.machine.as_deref())?]);
     command.args(qemu.args);
+    if let Some(cpu) = &boot.cpu {
+        // Of two, QEMU takes the last.
+        command.args(["-cpu", cpu]);
+    }
     command.args(["-m", ram(board, qemu, boot.ram.as_deref())?]);
     if let Some(cpus) = boot.cpus {
         if !(1..=qemu.max_cpus).contains(&cpus) {
@@ -84,6 +92,10 @@ fn emulator(board: &Board, qemu: &Qemu, program: &Path, boot: &Boot) -> Result<C
             }
             command.args(["-serial", "none", "-semihosting-config", &config]);
         }
+    }
+    if let Some((device, monitor)) = &boot.screen {
+        let socket = format!("socket,id=screen,path={},server=on,wait=off", monitor.display());
+        command.args(["-device", device, "-chardev", &socket, "-mon", "chardev=screen"]);
     }
     command.arg("-kernel").arg(program);
     Ok(command)

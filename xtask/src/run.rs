@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use crate::boards::{Board, limit};
 use crate::cargo::{self, Program};
 use crate::defmt::{self, Console};
-use crate::demos::Demo;
+use crate::demos::{Demo, Input};
 use crate::qemu::{self, Boot};
-use crate::{process, tools, verdict};
+use crate::{process, screen, tools, verdict};
 
 /// Lines of a demo that failed unseen: its last ones, where the reason stands.
 const SHOWN_LINES: usize = 40;
@@ -76,10 +76,13 @@ pub fn boot(options: &Options, program: &Program, echo: bool) -> Result<String> 
     let board = options.board;
     let demo = Demo::named(&options.demo);
     let file = options.file.clone().or_else(|| demo?.file(&program.path));
+    let screen = demo.filter(|demo| demo.input == Input::Screen).and_then(|_| board.qemu?.display);
     let boot = Boot {
         args: options.args.clone(),
         file: file.clone(),
-        machine: options.machine.clone(),
+        machine: options.machine.clone().or_else(|| Some(screen?.machine.to_owned())),
+        screen: screen.map(|display| (display.device, screen::socket(board.name))),
+        cpu: None,
         cpus: options.cpus,
         ram: options.ram.clone(),
         // A demo says how long things took, in instructions; that takes a counter, which takes a single thread.
@@ -87,7 +90,14 @@ pub fn boot(options: &Options, program: &Program, echo: bool) -> Result<String> 
         defmt: options.defmt,
     };
     let (exit, lines) = boot_echoing(board, &program.path, &boot, options.seconds, echo)?;
-    let judged = match verdict::complaint(exit, board.codes, !board.is_host()) {
+    let picture = screen.map(|_| screen::file(board.name));
+    let complaint = match exit {
+        // Once the screen was looked at, the machine was switched off.
+        process::Exit::Code(0) if picture.as_ref().is_some_and(|picture| picture.is_file()) => None,
+        exit => verdict::complaint(exit, board.codes, !board.is_host()),
+    };
+    let file = picture.or(file);
+    let judged = match complaint {
         Some(complaint) => Err(anyhow::anyhow!("it ended with {complaint}")),
         None => demo.map_or(Ok(String::new()), |demo| demo.judge(&lines, file.as_deref())),
     };
@@ -116,6 +126,14 @@ pub fn boot_echoing(
         eprintln!("    {}", process::shown(&command));
     }
     let mut console = Console::new(table.as_ref(), echo);
-    let exit = process::run(&mut command, limit(seconds), |stream, bytes| console.take(stream, bytes))?;
-    Ok((exit, console.finish()))
+    let mut watch = boot.screen.as_ref().map(|(_, monitor)| screen::Watch::new(monitor, &screen::file(board.name)));
+    let exit = process::run(&mut command, limit(seconds), |stream, bytes| {
+        console.take(stream, bytes);
+        if let Some(watch) = &mut watch {
+            watch.look(console.said());
+        }
+    })?;
+    let mut lines = console.finish();
+    lines.extend(watch.and_then(|watch| watch.trouble()));
+    Ok((exit, lines))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use defmt_decoder::Table;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::boards::{Board, limit};
+use crate::boards::{Again, Board, limit};
 use crate::c::compilers;
 use crate::cargo;
 use crate::defmt::{self, Console};
@@ -51,8 +51,10 @@ pub struct Options {
     pub machine: Option<String>,
     /// RAM, when not the board's default.
     pub ram: Option<String>,
-    /// Only the suite of this name.
-    pub suite: Option<String>,
+    /// QEMU's `-cpu`, when not the board's.
+    pub cpu: Option<String>,
+    /// Only the suites of these names.
+    pub suites: Option<&'static [&'static str]>,
     /// More words for the guest.
     pub words: Vec<String>,
     /// Print what each test says.
@@ -76,18 +78,26 @@ impl Options {
         self.filter.as_ref().is_none_or(wanted) && !self.skip.iter().any(|skip| name.contains(skip.as_str()))
     }
 
-    /// These options for the further run that a board asks for, unless they choose the RAM themselves.
-    pub fn again(&self, board: &Board) -> Option<Options> {
-        let again = board.qemu.and_then(|qemu| qemu.again).filter(|_| self.ram.is_none())?;
-        if self.named().is_some_and(|suite| suite != again.suite) {
-            return None;
-        }
-        Some(Options {
-            ram: Some(again.ram.to_owned()),
-            suite: Some(again.suite.to_owned()),
-            words: vec![again.word.to_owned()],
+    /// These options for each further run that a board asks for, unless they choose the machine themselves.
+    pub fn again(&self, board: &Board) -> Vec<Options> {
+        let chosen = self.machine.is_some() || self.cpu.is_some() || self.ram.is_some();
+        let again = board.qemu.map_or(&[][..], |qemu| qemu.again);
+        let meant = |again: &&Again| !chosen && self.named().is_none_or(|suite| again.suites.contains(&suite));
+        let options = |again: &Again| Options {
+            machine: again.machine.map(str::to_owned),
+            cpu: again.cpu.map(str::to_owned),
+            ram: again.ram.map(str::to_owned),
+            suites: Some(again.suites),
+            words: again.word.map(str::to_owned).into_iter().collect(),
             ..self.clone()
-        })
+        };
+        again.iter().filter(meant).map(options).collect()
+    }
+
+    /// The board, and what is unlike its default about the machine, for headings.
+    pub fn place(&self, board: &Board) -> String {
+        let parts = [Some(board.name), self.machine.as_deref(), self.cpu.as_deref(), self.ram.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -108,8 +118,8 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
     let counted = workspace.package(SUITES)?.counted_suites();
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
-    for program in suites.into_iter().filter(|program| options.suite.as_ref().is_none_or(|name| *name == program.name))
-    {
+    let wanted = |program: &cargo::Program| options.suites.is_none_or(|names| names.contains(&program.name.as_str()));
+    for program in suites.into_iter().filter(wanted) {
         let counted = counted.contains(&program.name);
         let suite = Arc::new(load(board, program, options.defmt, counted)?);
         for case in &suite.cases {
@@ -129,7 +139,7 @@ pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
         bail!("the suites of {} hold no test", board.name);
     }
     let mut unbuilt = None;
-    if options.suite.is_none() {
+    if options.suites.is_none() {
         match demos(board, options, &failures) {
             Ok(more) => trials.extend(more),
             Err(error) => unbuilt = Some(error),
@@ -270,8 +280,8 @@ fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) ->
         None => vec!["run".to_owned(), case.name.clone()],
     };
     args.extend(options.words.iter().cloned());
-    let (machine, ram, defmt) = (options.machine.clone(), options.ram.clone(), options.defmt);
-    let boot = Boot { args, machine, ram, defmt, icount: suite.counted, ..Boot::default() };
+    let (machine, cpu, ram) = (options.machine.clone(), options.cpu.clone(), options.ram.clone());
+    let boot = Boot { args, machine, cpu, ram, defmt: options.defmt, icount: suite.counted, ..Boot::default() };
     let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
     let mut console = Console::new(suite.table.as_ref(), false);
     let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));
@@ -297,6 +307,9 @@ fn rerun(board: &Board, name: &str, options: &Options) -> String {
     let mut line = format!("cargo xtask test --board {}", board.name);
     if let Some(machine) = &options.machine {
         line.push_str(&format!(" --machine {machine}"));
+    }
+    if let Some(cpu) = &options.cpu {
+        line.push_str(&format!(" --cpu {cpu}"));
     }
     if let Some(ram) = &options.ram {
         line.push_str(&format!(" --mem {ram}"));
@@ -324,11 +337,17 @@ mod tests {
         let options = Options { defmt: true, machine: Some("q35".into()), jobs: Some(1), ..Options::default() };
         let expected = "cargo xtask test --board qemu-x86_64 --machine q35 --defmt --exact slab::tests::a";
         assert_eq!(rerun(board, "slab::tests::a", &options), expected);
-        let again = Options::default().again(board).unwrap();
+        let again = Options::default().again(board);
         let expected = "cargo xtask test --board qemu-x86_64 --mem 5G --word past-4g --exact far_frames::tests::a";
-        assert_eq!(rerun(board, "far_frames::tests::a", &again), expected);
+        assert_eq!(rerun(board, "far_frames::tests::a", &again[0]), expected);
+        let places: Vec<_> = again.iter().map(|options| options.place(board)).collect();
+        assert_eq!(places, ["qemu-x86_64 5G", "qemu-x86_64 q35", "qemu-x86_64 pc"]);
         let other = Options { filter: Some("c_calls::".into()), ..Options::default() };
-        assert!(other.again(board).is_none());
-        assert!(again.again(board).is_none() && Options::default().again(Board::named("host").unwrap()).is_none());
+        assert!(other.again(board).is_empty());
+        assert!(again.iter().all(|options| options.again(board).is_empty()));
+        assert!(Options::default().again(Board::named("host").unwrap()).is_empty());
+        let board = Board::named("virt-rv32").unwrap();
+        let expected = "cargo xtask test --board virt-rv32 --cpu rv32 --word locks-stay --exact guards::tests::a";
+        assert_eq!(rerun(board, "guards::tests::a", &Options::default().again(board)[0]), expected);
     }
 }

@@ -3,6 +3,7 @@
 //! Each measurement runs in a process of its own: allocators that are one per process start fresh, and one that fails
 //! ends only its own row.
 
+pub mod areas;
 pub mod arena;
 pub mod check;
 pub mod figures;

@@ -1,6 +1,7 @@
 //! One measurement, in this process.
 
 use anyhow::{Context, Result, bail};
+use bench_host::areas::{self, Rule};
 use bench_host::arena::{self, HostMm};
 use bench_host::work::{self, Outcome};
 use bench_host::{flat, usage, wall};
@@ -29,6 +30,12 @@ pub fn measure(words: &[String], steps: u64) -> Result<Value> {
         }
         ["arena", peer, mib] => heap(peer, HeapTask::Use { len: number(mib)? << 20 }),
         ["wall", peer, work] => heap(peer, HeapTask::Wall { work }),
+        ["areas", rule, mib] => {
+            let rule =
+                Rule::ALL.iter().find(|(name, _)| *name == rule).with_context(|| format!("no rule is {rule}"))?;
+            let len = number(mib)? << 20;
+            Ok(json!(areas::area_use(arena::manager(len)?, rule.1, len)?))
+        }
         ["page-use", SELF] => Ok(page_use(usage::page_use(&mut frames_kernel()?))),
         ["page-use", peer] => frames(peer, FramesTask::Use),
         ["flat-pages", log] => Ok(json!(flat::pages(number(log)? as u32, steps)?)),

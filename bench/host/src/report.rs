@@ -3,6 +3,7 @@
 use crate::one::{self, SELF};
 use crate::rows;
 use anyhow::{Context, Result, bail, ensure};
+use bench_host::areas::Rule;
 use bench_host::flat;
 use bench_host::platform::LOCK;
 use bench_host::work::{HEAP_WORK, PAGE_WORK};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A measurement that takes longer than this is given up: some peers walk all of a large arena at each call.
 const LIMIT: Duration = Duration::from_secs(40);
-/// Arenas of W5, in MiB.
+/// Arenas of W5 and W6, in MiB.
 const ARENAS: [usize; 2] = [16, 64];
 
 /// Runs what measures, prints what it says.
@@ -61,6 +62,11 @@ pub fn all(steps: u64, only: Option<&str>) -> Result<()> {
             }
             let words = ["arena", peer, &mib.to_string()];
             runner.run("arena", &words, json!({ "peer": peer, "mib": mib }));
+        }
+    }
+    for mib in ARENAS {
+        for (name, _) in Rule::ALL {
+            runner.run("areas", &["areas", name, &mib.to_string()], json!({ "rule": name, "mib": mib }));
         }
     }
     for peer in &frames {

@@ -19,6 +19,15 @@ pub fn print(told: &[Value]) {
         let peer = "bitmap-allocator";
         row("page_order9", "blocks of 512 pages, of 448", value, None, Some(247.0), Some(peer), blocks(peer));
     }
+    let areas =
+        |rule: &str, key: &str| find(told, "areas", |one| one["rule"] == rule && one["mib"] == 16)?[key].as_f64();
+    let ours = [("areas_first", "both-ends", "first"), ("areas_held", "one-end", "held")];
+    for (id, rule, key) in ours {
+        if let Some(value) = areas(rule, key) {
+            let peer = Some("powers of two, as Linux without an MMU");
+            row(id, "percent of 16 MiB in areas", value, None, None, peer, areas("powers-of-two", key));
+        }
+    }
     if let Some(meta) = find(told, "meta", |_| true) {
         let unit = "bytes per frame, full of objects of 64 bytes; worst: of 8";
         if let (Some(value), worst) = (meta[0].as_f64(), meta[1].as_f64()) {

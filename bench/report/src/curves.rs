@@ -21,6 +21,22 @@ pub fn arena(data: &Data, path: &Path) -> Result<()> {
     draw(path, "Use of 16 MiB: filled with holes in it, then churned", "percent in use", &axis, lines, Some(100.0))
 }
 
+/// How much of memory without an MMU large areas can have, beside bursts of small objects.
+pub fn areas(data: &Data, path: &Path) -> Result<()> {
+    let names = [
+        ("both-ends", "exact, areas that stay from the high end"),
+        ("one-end", "exact, all from the low end"),
+        ("powers-of-two", "powers of two, as Linux without an MMU"),
+    ];
+    let line = |(rule, name): (&str, &str)| -> Option<Line> {
+        let one = data.of("areas").find(|one| one["rule"] == rule && one["mib"] == 16)?;
+        Some((name.to_owned(), points(&one["result"]["curve"])?))
+    };
+    let lines = names.into_iter().filter_map(line).collect();
+    let axis = Axis { name: "areas asked for", label: |x| format!("{x:.0}"), step: None };
+    draw(path, "16 MiB without an MMU: areas grow, then are replaced", "percent in areas", &axis, lines, Some(100.0))
+}
+
 /// Cost against the size of memory.
 pub fn memory(data: &Data, path: &Path) -> Result<()> {
     let of = |kind: &str, name: &str| -> Line {

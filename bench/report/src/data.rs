@@ -30,7 +30,8 @@ pub struct Row {
 impl Row {
     /// Whether it reaches its goal; `None` without one.
     pub fn reaches(&self) -> Option<bool> {
-        let more = ["page_order9", "arena_first", "arena_churned"].contains(&self.id.as_str());
+        let more =
+            ["page_order9", "arena_first", "arena_churned", "areas_first", "areas_held"].contains(&self.id.as_str());
         self.goal.map(|goal| if more { self.value >= goal } else { self.value <= goal })
     }
 }

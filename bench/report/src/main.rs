@@ -17,13 +17,14 @@ fn main() -> Result<()> {
     let folder = root.join("docs/bench");
     let data = Data::read(&folder)?;
     type Plot = fn(&Data, &Path) -> Result<()>;
-    let plots: [(&str, Plot); 8] = [
+    let plots: [(&str, Plot); 9] = [
         ("hot.svg", bars::hot),
         ("mixed.svg", bars::mixed),
         ("worst.svg", bars::worst),
         ("pages.svg", bars::pages),
         ("large-blocks.svg", bars::large_blocks),
         ("arena.svg", curves::arena),
+        ("areas.svg", curves::areas),
         ("flat-memory.svg", curves::memory),
         ("flat-objects.svg", curves::objects),
     ];

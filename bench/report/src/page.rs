@@ -214,6 +214,7 @@ fn usage(page: &mut String, data: &Data) -> Result<()> {
         }
         page.push('\n');
     }
+    areas(page, data)?;
     page.push_str(
         "\n![cost against the size of memory](flat-memory.svg)\n\nPages are given lowest first, found through levels of bits. Where the only free page of a stretch \
          comes and goes, what the level above says of the stretch changes with it, up to a level that knows of other free \
@@ -224,6 +225,39 @@ fn usage(page: &mut String, data: &Data) -> Result<()> {
          Among many that are replaced at random almost every slab is full, so that a free puts one on its list and the \
          next allocation takes it off; more than that it does not become.\n\n",
     );
+    Ok(())
+}
+
+/// W6, when it was measured.
+fn areas(page: &mut String, data: &Data) -> Result<()> {
+    if data.of("areas").next().is_none() {
+        return Ok(());
+    }
+    page.push_str(
+        "\n![areas without an MMU](areas.svg)\n\nWithout an MMU an area is a run of pages. Areas of 16 KiB to 1 MiB are asked for between bursts \
+         of small objects, of which one in 16 stays till the next; from the first refusal on a random area goes for each that is refused. \
+         Percent of memory in areas, when the first was refused / from then on (W6, averages of 16 runs). Areas that were said to \
+         stay (`AreaLife::Long`) come from the high end; where areas are replaced at random, one end holds more, and that is what \
+         `vmalloc` does. Linux rounds areas up to powers of two, of which nothing goes back.\n\n\
+         | placed | 16 MiB | 64 MiB |\n|---|--:|--:|\n",
+    );
+    let rules = [
+        ("both-ends", "**exact, areas that stay from the high end**"),
+        ("one-end", "**exact, all from the low end**"),
+        ("powers-of-two", "powers of two"),
+    ];
+    for (rule, name) in rules {
+        write!(page, "| {name} |")?;
+        for mib in [16, 64] {
+            let found = data.of("areas").find(|one| one["rule"] == rule && one["mib"] == mib);
+            let figure = |key: &str| found.and_then(|one| one["result"][key].as_f64());
+            match (figure("first"), figure("held")) {
+                (Some(first), Some(held)) => write!(page, " {first:.1} / {held:.1} |")?,
+                _ => page.push_str(" failed |"),
+            }
+        }
+        page.push('\n');
+    }
     Ok(())
 }
 

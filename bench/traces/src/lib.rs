@@ -13,12 +13,14 @@
 //! | WC | none | everything allocated, everything freed shuffled |
 //! | W5 | | memory filled with holes in it, then churned: how much of it is in use |
 //! | P5 | | single pages churned: how many large blocks are left |
+//! | W6 | | large areas that stay, small objects that come and go: how much of memory is in use |
 //! | kernel mixed | live objects | replaces of small objects, as on a kernel |
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
+mod areas;
 mod calls;
 mod draw;
 mod frag;
@@ -28,6 +30,7 @@ mod rng;
 mod run;
 mod vmalloc;
 
+pub use areas::{AreaFrag, Mixed, areas};
 pub use calls::{Bytes, Calls, Order, Phase};
 pub use draw::{KERNEL_LIVE, KernelMix, order, size_large, size_small};
 pub use frag::{Frag, FragUse, frag};

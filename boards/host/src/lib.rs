@@ -33,6 +33,8 @@ mod mmu;
 #[cfg(not(feature = "mmu"))]
 mod nommu;
 mod platform;
+#[cfg(not(feature = "mmu"))]
+mod regions;
 mod task;
 
 pub use bugs::{bugs, last_bug};

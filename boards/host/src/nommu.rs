@@ -3,16 +3,18 @@
 use crate::fault;
 use crate::layout::{self, Memory};
 use crate::platform::BoardPlatform;
+use crate::regions::Regions;
 use rtmm::backend::Arena;
 use rtmm::{Backend as _, Config, Mm, VirtRange};
 use std::ptr;
 
-/// The machine's side of the manager: memory of this process, at physical addresses that are its own.
-pub type Backend = Arena;
+/// The machine's side of the manager: memory of this process, at physical addresses that are its own, with regions that
+/// guard areas.
+pub type Backend = Arena<10, Regions>;
 
 rtmm::global_mm! {
     /// The board's manager.
-    pub static MM: Mm<BoardPlatform, Backend> = Mm::new(BoardPlatform, Arena::new());
+    pub static MM: Mm<BoardPlatform, Backend> = Mm::new(BoardPlatform, Arena::guarded_by(Regions::new()));
 }
 
 /// Brings the machine and the manager up. Called once, by the suite's setup or by `entry!`.

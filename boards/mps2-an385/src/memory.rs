@@ -2,6 +2,7 @@
 
 use crate::counter;
 use crate::mm::{Backend, MM};
+use rtmm::backend::Guarded as _;
 use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The PSRAM (AN385, memory map). No part of the image lies in it.
@@ -22,6 +23,8 @@ fn ram() -> Result<RamMap, MmError> {
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.
 pub fn init() {
     counter::start();
+    MM.backend().regions().enable();
+    board_semihosting::name_areas_by(|addr| MM.find_area(addr));
     let mut ram = ram().expect("the map is a constant");
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
     let config = Config::new(&zones, VirtRange { start: 0, end: 0 });

@@ -16,7 +16,8 @@ pub mod timer;
 mod traps;
 
 pub use board_x86_qemu::{
-    BoardPlatform, ExitCode, GuestFile, args, bugs, exit, expect_fault, file, instructions, last_bug, mmio, say,
+    BoardPlatform, Display, ExitCode, GuestFile, args, bugs, display, exit, expect_fault, file, instructions, last_bug,
+    mmio, say,
 };
 pub use memory::init;
 pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};

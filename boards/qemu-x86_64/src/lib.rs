@@ -13,8 +13,8 @@ pub mod timer;
 mod traps;
 
 pub use board_x86_qemu::{
-    BoardPlatform, ExitCode, GuestFile, args, begin_task, bugs, exit, expect_fault, file, instructions, last_bug, mmio,
-    say,
+    BoardPlatform, Display, ExitCode, GuestFile, args, begin_task, bugs, display, exit, expect_fault, file,
+    instructions, last_bug, mmio, say,
 };
 #[cfg(feature = "smp")]
 pub use cpus::{CPUS, cpu, on_all, on_cpu, wait_for};

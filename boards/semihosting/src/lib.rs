@@ -13,6 +13,7 @@ mod console;
 mod exit;
 mod file;
 mod interrupt;
+mod place;
 mod platform;
 
 pub use args::args;
@@ -21,6 +22,7 @@ pub use console::{expect_fault, write_fault, write_line};
 pub use exit::{ExitCode, exit};
 pub use file::{GuestFile, file};
 pub use interrupt::{run_in_interrupt, run_job, set_timer_handler, timer_fired};
+pub use place::{Place, name_areas_by};
 pub use platform::{Processor, SingleCore};
 
 #[cfg(feature = "defmt")]

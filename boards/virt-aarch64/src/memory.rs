@@ -8,6 +8,9 @@ use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, 
 /// The first UART, a PL011 (hw/arm/virt.c); the console uses semihosting, so it is free for drivers.
 const PL011: (u64, usize) = (0x0900_0000, 0x1000);
 
+/// The firmware's device, by which QEMU tells and is told things (hw/arm/virt.c).
+pub const FW_CFG: (PhysAddr, usize) = (PhysAddr(0x0902_0000), 0x18);
+
 /// Where QEMU puts the device tree of an ELF image: the start of RAM.
 const RAM_BASE: usize = 0x4000_0000;
 

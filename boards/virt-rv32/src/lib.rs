@@ -7,6 +7,7 @@ mod interrupt;
 mod memory;
 mod mm;
 mod processor;
+mod protection;
 mod start;
 pub mod timer;
 mod traps;

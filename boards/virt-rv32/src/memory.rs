@@ -1,8 +1,9 @@
 //! The memory map from the device tree, and bringing the manager up.
 
 use crate::mm::{Backend, MM};
-use crate::{interrupt, start};
+use crate::{interrupt, protection, start};
 use fdt::Fdt;
+use rtmm::backend::Guarded as _;
 use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The first UART, a 16550 (hw/riscv/virt.c); the console uses semihosting, so it is free for drivers.
@@ -47,6 +48,8 @@ fn ram() -> Result<RamMap, MmError> {
 pub fn init() {
     let mut ram = ram().expect("QEMU's device tree lists RAM");
     let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << PHYS_BITS }];
+    protection::start(MM.backend().regions());
+    board_semihosting::name_areas_by(|addr| MM.find_area(addr));
     let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
     // SAFETY: the map leaves out what the image, the firmware and the early tables use.
     unsafe { MM.init(&mut ram, &config) }.expect("RAM holds the manager's tables");

@@ -10,8 +10,14 @@ use rtmm_examples_c::{board, check};
 
 /// As in `librtmm.a`: this processor's page tables, or contiguous memory at its physical address; on the host the same
 /// over a part of the process's memory.
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 type Backend = board::Backend;
+/// The regions that a board may have are those of the board's own manager.
+#[cfg(all(target_os = "none", not(target_arch = "x86_64")))]
+type Backend = rtmm::backend::NoMmu<
+    { <board::Backend as rtmm::Backend>::PAGE_SHIFT },
+    { <board::Backend as rtmm::Backend>::MAX_ORDER },
+>;
 #[cfg(not(target_os = "none"))]
 type Backend = backend_nommu::Arena;
 

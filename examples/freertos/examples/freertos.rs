@@ -9,9 +9,14 @@ use core::cell::Cell;
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use critical_section::Mutex;
+use rtmm::backend::NoMmu;
 use rtmm::{Backend as _, GFP_KERNEL, Holdings, Mm};
 use rtmm_capi::platform::CallbackPlatform;
-use rtmm_examples_freertos::board::{self, Backend, ExitCode, say, timer};
+use rtmm_examples_freertos::board::{self, ExitCode, say, timer};
+
+/// The board's, without its regions: those are the board's own manager's.
+type Backend =
+    NoMmu<{ <board::Backend as rtmm::Backend>::PAGE_SHIFT }, { <board::Backend as rtmm::Backend>::MAX_ORDER }>;
 
 /// FreeRTOS's memory manager.
 static MM: Mm<CallbackPlatform, Backend> = Mm::new(CallbackPlatform, Backend::new());

@@ -16,7 +16,9 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, aligned, class, fold, lowest, order_for, rarely, run, runs};
+use crate::bits::{
+    USED_UP, WORD_MASK, WORD_SHIFT, Word, aligned, class, fold, highest, lowest, order_for, rarely, run, runs,
+};
 
 /// Orders a word's own bits can tell.
 const B: usize = WORD_SHIFT;
@@ -368,6 +370,81 @@ impl Buddy {
             self.fall(i + whole, (Word::BITS as usize - part).ilog2() as usize + 1);
         }
         Some(self.base + (i << B) as u32)
+    }
+
+    /// The word in which the highest free block of `order` begins.
+    #[cold]
+    fn highest(&mut self, order: usize) -> Option<usize> {
+        let r = if self.root_count == 1 {
+            0
+        } else {
+            let roots = self.top[order];
+            if roots == 0 {
+                return None;
+            }
+            highest(roots)
+        };
+        let root = self.root(r);
+        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if groups == 0 {
+            return None;
+        }
+        let g = (r << B) + highest(groups);
+        if order > 2 * B {
+            return Some(g << B);
+        }
+        let group = self.group(g);
+        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
+        Some((g << B) + highest(words))
+    }
+
+    /// Takes `pages` contiguous frames, 2 to `1 << max_order`, aligned to `1 << align` frames, from the high end: of less than a
+    /// word the highest such run in the highest word with an aligned block that holds them; of more the end of the highest
+    /// such block, so that what is left of it lies beside what is below.
+    #[inline(never)]
+    pub fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
+        let order = order_for(pages);
+        if order > self.max_order {
+            return None;
+        }
+        let i = match self.highest(order) {
+            Some(i) => i,
+            None if self.open() == NO_WORD => return None,
+            None => {
+                // With the open word in view there may be one.
+                self.close();
+                return self.take_high(pages, align);
+            }
+        };
+        if order < B {
+            let bit = highest(aligned(runs(*self.word(i), pages), align));
+            self.take_run((i << B) + bit, pages);
+            return Some(self.base + ((i << B) + bit) as u32);
+        }
+        // Its end, down to where it is aligned.
+        let first = (i << B) + (((1 << order) - pages) >> align << align);
+        let (mut at, mut left) = (first, pages);
+        while left != 0 {
+            let (bit, whole) = (at & WORD_MASK, left >> B);
+            let n = if bit == 0 && whole != 0 {
+                self.take_whole(at >> B, whole);
+                whole << B
+            } else {
+                let n = left.min(Word::BITS as usize - bit);
+                self.take_run(at, n);
+                n
+            };
+            at += n;
+            left -= n;
+        }
+        Some(self.base + first as u32)
+    }
+
+    /// Takes free frames that lie in one word, which is not the open one.
+    fn take_run(&mut self, at: usize, pages: usize) {
+        let word = *self.word(at >> B) & !run(at & WORD_MASK, pages);
+        *self.word(at >> B) = word;
+        self.fall(at >> B, class(word));
     }
 
     /// Gives `pages` frames from `pfn` back. The caller checked that they are one block of this region, and taken.

@@ -40,6 +40,13 @@ impl Clone for Owned {
     }
 }
 
+/// From which end of memory a block is taken.
+#[derive(Clone, Copy)]
+enum End {
+    Low,
+    High,
+}
+
 /// What the buddy promises, in the plainest words.
 #[derive(Clone)]
 struct Model {
@@ -68,6 +75,26 @@ impl Model {
             .find(|&at| (at..at + size).all(|i| self.free[i] && Some(i / BITS) != hidden))
     }
 
+    /// As [`lowest_run`](Self::lowest_run), the highest.
+    fn highest_run(&self, order: usize, hidden: Option<usize>) -> Option<usize> {
+        let size = 1 << order;
+        (0..self.free.len() / size)
+            .rev()
+            .map(|block| block * size)
+            .find(|&at| (at..at + size).all(|i| self.free[i] && Some(i / BITS) != hidden))
+    }
+
+    /// What is taken from the high end of the block at `at`: the highest aligned run in its word, or the end of a block that
+    /// reaches over words.
+    fn run_at_end(&self, at: usize, pages: usize, align: usize) -> usize {
+        let block = 1 << order_for(pages);
+        if block >= BITS {
+            return at + ((block - pages) >> align << align);
+        }
+        let (first, end) = (at / BITS * BITS, (at / BITS + 1) * BITS - pages);
+        (first..=end).rev().find(|&at| at % (1 << align) == 0 && (at..at + pages).all(|i| self.free[i])).unwrap()
+    }
+
     /// The lowest run of `pages` free frames, aligned to `1 << align`, in the word that holds frame `at`, or what begins
     /// at `at` when the block reaches over words.
     fn run_in_word(&self, at: usize, pages: usize, align: usize) -> usize {
@@ -78,7 +105,7 @@ impl Model {
         (first..=end).step_by(1 << align).find(|&at| (at..at + pages).all(|i| self.free[i])).unwrap()
     }
 
-    fn take(&mut self, pages: usize, align: usize) -> Option<u32> {
+    fn take(&mut self, pages: usize, align: usize, end: End) -> Option<u32> {
         let at = if pages == 1 {
             let in_word = |free: &[bool], word: usize| (word * BITS..(word + 1) * BITS).find(|&i| free[i]);
             match self.open.and_then(|word| in_word(&self.free, word)) {
@@ -93,14 +120,21 @@ impl Model {
             if order > self.max_order {
                 return None;
             }
-            let block = match self.lowest_run(order, self.open) {
+            let find = |model: &Model, hidden| match end {
+                End::Low => model.lowest_run(order, hidden),
+                End::High => model.highest_run(order, hidden),
+            };
+            let block = match find(self, self.open) {
                 Some(at) => at,
                 None => {
                     self.open = None;
-                    self.lowest_run(order, None)?
+                    find(self, None)?
                 }
             };
-            self.run_in_word(block, pages, align)
+            match end {
+                End::Low => self.run_in_word(block, pages, align),
+                End::High => self.run_at_end(block, pages, align),
+            }
         };
         for i in at..at + pages {
             assert!(core::mem::replace(&mut self.free[i], false));
@@ -172,19 +206,27 @@ impl Pair {
 
     /// As a block of pages is aligned.
     fn take(&mut self, pages: usize) -> Option<u32> {
-        self.take_aligned(pages, order_for(pages))
+        self.take_aligned(pages, order_for(pages), End::Low)
+    }
+
+    /// As an area without an MMU.
+    fn take_area(&mut self, pages: usize) -> Option<u32> {
+        self.take_aligned(pages, pages.trailing_zeros() as usize, End::High)
     }
 
     /// As an object is aligned, and the pages of a slab.
     fn take_unaligned(&mut self, pages: usize) -> Option<u32> {
-        self.take_aligned(pages, pages.trailing_zeros() as usize)
+        self.take_aligned(pages, pages.trailing_zeros() as usize, End::Low)
     }
 
-    fn take_aligned(&mut self, pages: usize, align: usize) -> Option<u32> {
+    fn take_aligned(&mut self, pages: usize, align: usize, end: End) -> Option<u32> {
         let order = order_for(pages);
         let possible = order <= self.model.max_order && self.model.lowest_run(order, None).is_some();
-        let want = self.model.take(pages, align);
-        let got = self.buddy.buddy.take(pages, align);
+        let want = self.model.take(pages, align, end);
+        let got = match end {
+            End::High if pages > 1 => self.buddy.buddy.take_high(pages, align),
+            _ => self.buddy.buddy.take(pages, align),
+        };
         assert_eq!(got, want, "take of {pages}");
         assert_eq!(got.is_some(), possible, "a request fails exactly when no aligned block is free");
         if let Some(pfn) = got {
@@ -252,6 +294,9 @@ fn explore(start: u32, len: u32, max_order: usize, most: usize) -> usize {
             let mut next = pair.clone();
             next.take_unaligned(pages);
             arrive(next);
+            let mut next = pair.clone();
+            next.take_area(pages);
+            arrive(next);
         }
         for &(pfn, pages) in &pair.model.live {
             let mut next = pair.clone();
@@ -302,10 +347,10 @@ fn random_life(pair: &mut Pair, dice: &mut Dice, steps: usize, most: usize, chec
         let filling = (step / 24).is_multiple_of(2);
         if live == 0 || dice.below(8) < if filling { 6 } else { 2 } {
             let pages = if dice.below(3) == 0 { 1 } else { 1 + dice.below(most) };
-            if dice.below(2) == 0 {
-                pair.take(pages)
-            } else {
-                pair.take_unaligned(pages)
+            match dice.below(3) {
+                0 => pair.take(pages),
+                1 => pair.take_unaligned(pages),
+                _ => pair.take_area(pages),
             };
         } else if let Some(&(pfn, pages)) = pair.model.live.iter().nth(dice.below(live)) {
             pair.give(pfn, pages);

@@ -1,6 +1,7 @@
 //! Caches: objects of one size in slabs of their own.
 
 mod bulk;
+mod deadline;
 #[cfg(feature = "slab-debug")]
 mod guarded;
 mod raw;

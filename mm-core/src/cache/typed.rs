@@ -12,6 +12,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::time::Duration;
 
 /// A cache of values of type `T`. Dropping it destroys it, or reports that it is busy.
 ///
@@ -75,6 +76,15 @@ impl<T: Send, M: Manager> KmemCache<T, M> {
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<CacheBox<'_, T, M>, AllocError> {
         Ok(CacheBox { value: self.raw.alloc(flags)?.cast(), cache: self })
+    }
+
+    /// [`alloc`](Self::alloc), which waits until `until` at most; as [`RawKmemCache::alloc_deadline`].
+    ///
+    /// # Errors
+    /// As `alloc`.
+    #[track_caller]
+    pub fn alloc_deadline(&self, flags: Gfp, until: Duration) -> Result<CacheBox<'_, T, M>, AllocError> {
+        Ok(CacheBox { value: self.raw.alloc_deadline(flags, until)?.cast(), cache: self })
     }
 
     /// Sets `count` values aside, so that as many allocations cannot fail.

@@ -1,6 +1,7 @@
 //! `Mempool`: elements set aside for when the allocator has none.
 
 mod source;
+mod wait;
 
 pub use source::{CacheSource, ElementSource, KmallocSource, PageSource};
 
@@ -13,6 +14,7 @@ use crate::platform::{Bug, Platform};
 use core::mem::ManuallyDrop;
 use core::panic::Location;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 /// The most elements a pool can set aside: what one lock hold can shift by one.
 const MOST: usize = 64;
@@ -101,8 +103,10 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
     /// Takes an element; its contents are undefined, or zeroes when the flags hold `ZERO`; of a cache with a constructor
     /// as they were left.
     ///
-    /// The allocator is asked first, without waiting; then the reserve; then, if the flags hold `WAIT`, the allocator
-    /// again, as long as it will wait; and the reserve once more.
+    /// The allocator is asked first, without waiting; then the reserve; then, if the flags hold `WAIT`, the allocator with
+    /// all it does to get memory but waiting; then the call waits, where the platform can, until an element is given back,
+    /// which is handed to the oldest who waits, and asks the allocator now and then; at most as long as any request waits.
+    /// `NORETRY` does not wait.
     ///
     /// Context: any; a task when the flags hold `WAIT`. Cost: as the source's, plus a few instructions from the reserve.
     ///
@@ -111,6 +115,20 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
     /// is empty too.
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.alloc_until(flags, None)
+    }
+
+    /// [`alloc`](Self::alloc), which waits until `until` at most, a time of [`Platform::now`].
+    ///
+    /// # Errors
+    /// As `alloc`.
+    #[track_caller]
+    pub fn alloc_deadline(&self, flags: Gfp, until: Duration) -> Result<NonNull<u8>, AllocError> {
+        self.alloc_until(flags, Some(until))
+    }
+
+    #[track_caller]
+    fn alloc_until(&self, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
         let mm = self.manager.mm();
         let asked = flags;
         let mut flags = mm.memory.admit(flags, Location::caller())?;
@@ -126,7 +144,17 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
         let at_once = flags.difference(Gfp::WAIT) | Gfp::NOWARN | Gfp::NORETRY;
         let mut taken = self.source.alloc(self.manager, at_once).or_else(|error| self.take(flags, error));
         if is_short(&taken) && flags.contains(Gfp::WAIT) {
-            taken = self.source.alloc(self.manager, flags).or_else(|error| self.take(flags, error));
+            let hard = flags | Gfp::NORETRY | Gfp::NOWARN;
+            taken = self.source.alloc(self.manager, hard).or_else(|error| self.take(flags, error));
+            if let Err(error) = taken
+                && M::Platform::CAN_WAIT
+                && is_short(&taken)
+                && !flags.contains(Gfp::NORETRY)
+                && !mm.memory.was_injected()
+            {
+                let until = until.unwrap_or_else(|| mm.memory.default_deadline());
+                taken = self.wait(flags, until, error);
+            }
         }
         if taken.is_err() {
             self.reserve.lock().out -= 1;
@@ -140,11 +168,16 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
             return Err(error);
         }
         let element = self.reserve.lock().pop().ok_or(error)?;
+        Ok(self.zeroed(element, flags))
+    }
+
+    /// An element of the reserve, as the flags ask for it.
+    fn zeroed(&self, element: NonNull<u8>, flags: Gfp) -> NonNull<u8> {
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the element is nobody else's, and that long.
             unsafe { element.write_bytes(0, self.source.bytes(self.manager)) };
         }
-        Ok(element)
+        element
     }
 
     /// Gives an element back: to the reserve if it is short, else to the allocator.
@@ -174,6 +207,8 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
                 Err(place) if reserve.is_short() => {
                     reserve.insert(place, element);
                     reserve.out = reserve.out.saturating_sub(1);
+                    drop(reserve);
+                    self.hand_over();
                     return Ok(());
                 }
                 // Another was faster.

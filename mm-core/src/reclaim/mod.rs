@@ -124,6 +124,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         attempt()
     }
 
+    /// What a task that waits does whenever it is awake: what was put off, and what lies about unused goes back. True when
+    /// there was something put off.
+    pub(crate) fn tend(&self) -> bool {
+        self.drain_kept();
+        self.flush_deferred() != 0
+    }
+
     /// The last attempt of a request whose time is up with `error`: what was freed meanwhile may lie about unused. It is
     /// in no queue any more.
     #[cold]
@@ -204,7 +211,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
-                let waited = self.memory.wait_for_block(block, until, failed.error, &|| self.flush_deferred() != 0);
+                let waited = self.memory.wait_for_block(block, until, failed.error, &|| self.tend());
                 waited.or_else(|error| self.at_last(error, || self.memory.take_block_now(pages, flags, kind, link)))
             }
             false => Err(failed.error),

@@ -135,7 +135,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let place: Pin<&Place<'_, P, B, Slabs<'_, P, B>>> = place.into_ref();
         place.join(Wake::Task(self.memory.platform.current()));
         self.look(flags);
-        match place.wait(until, &|| self.mm.flush_deferred() != 0) {
+        match place.wait(until, &|| self.mm.tend()) {
             Some(grant) => self.accept(grant, flags, Some(until)),
             None => Err(error),
         }

@@ -1,6 +1,7 @@
 //! The record of an area, and how areas are named.
 
 use super::interval::Node;
+use super::{AreaGuards, AreaLife};
 use crate::backend::Backend;
 use crate::error::AllocError;
 use crate::gfp::GFP_KERNEL;
@@ -71,6 +72,12 @@ bitflags::bitflags! {
         const RAM = 2;
         /// A page of it was executable, so aliases of its frames were made read-only.
         const EXECUTED = 4;
+        /// It asked for a guard on each side.
+        const GUARDED = 8;
+        /// It is never freed, so its guards may be such as stay until reset.
+        const KEPT = 16;
+        /// It is to stay for long.
+        const LONG = 32;
     }
 }
 
@@ -94,6 +101,27 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[inline(always)]
     pub fn area(&self, id: u32) -> *mut Area {
         self.meta_ptr(id)
+    }
+}
+
+impl AreaUses {
+    /// True for an area that is to stay.
+    pub const fn stays(self) -> bool {
+        self.intersects(AreaUses::KEPT.union(AreaUses::LONG))
+    }
+
+    /// How long its options said it lives.
+    pub(super) const fn life(self) -> AreaLife {
+        if self.contains(AreaUses::LONG) { AreaLife::Long } else { AreaLife::Any }
+    }
+
+    /// The guards its options asked for.
+    pub(super) const fn guards(self) -> AreaGuards {
+        match (self.contains(AreaUses::GUARDED), self.contains(AreaUses::KEPT)) {
+            (false, _) => AreaGuards::Usual,
+            (true, false) => AreaGuards::Asked,
+            (true, true) => AreaGuards::Kept,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `vmalloc` and what is made of it, and the frees of areas.
 
 use super::area::{AreaHit, AreaKind, AreaUses};
-use super::{AreaFamily, AreaOptions, AreaRequest};
+use super::copy::STEP;
+use super::{AreaFamily, AreaOptions, AreaRequest, CopyWay};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
@@ -20,7 +21,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// With an MMU the pages are scattered, lie between guard pages, are read-write and never executable, and prefer
     /// HIGHMEM; each area takes whole units of 64 KiB of address space, its guard page included, and one of 2 MiB or more
     /// begins at a 2 MiB boundary, so that runs of frames are mapped by entries of that size. Without one they are
-    /// exactly as many contiguous pages, page-aligned, with no guard. Not zeroed.
+    /// exactly as many contiguous pages, page-aligned, with no guard unless [`AreaOptions::guards`] asks for one. Not zeroed.
     ///
     /// Context: task. Cost: per block and per batch of 32 entries; no lock is held for more.
     ///
@@ -92,28 +93,30 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// `BadAlign` for an alignment that is no power of two or above the largest block, `BadFlags`, `Unsupported` for a
-    /// protection the backend cannot give; else as `vmalloc`.
+    /// protection the backend cannot give, `NoGuard` when it asks for guards, or without an MMU for a protection, and the
+    /// machine has no region left; else as `vmalloc`.
     #[track_caller]
     pub fn vmalloc_with(&self, size: usize, options: &AreaOptions) -> Result<NonNull<u8>, AllocError> {
         let align = options.alignment();
         if !align.is_power_of_two() || align > B::PAGE_SIZE << B::MAX_ORDER {
             return Err(AllocError::BadAlign);
         }
-        if !B::HAS_PROTECT && options.protection() != Prot::ReadWrite {
-            return Err(AllocError::Unsupported);
-        }
-        let caller = Location::caller();
-        if options.protection() != Prot::ReadExecute {
+        let (caller, prot) = (Location::caller(), options.protection());
+        if prot == Prot::ReadWrite || (B::HAS_PROTECT && prot == Prot::Read) {
             return self.vmalloc_at(size, options, caller);
+        }
+        if !B::HAS_PROTECT && !B::HAS_REGIONS {
+            return Err(AllocError::Unsupported);
         }
         // Never writable here and executable there: made readable first.
         let area = self.vmalloc_at(size, &options.prot(Prot::Read), caller)?;
-        match self.set_memory(area.as_ptr(), size.div_ceil(B::PAGE_SIZE), Prot::ReadExecute) {
+        match self.set_memory(area.as_ptr(), size.div_ceil(B::PAGE_SIZE), prot) {
             Ok(()) => Ok(area),
             Err(error) => {
                 let _ = self.vfree(area.as_ptr());
                 Err(match error {
                     MmError::Alloc(error) => error,
+                    MmError::NoGuard => AllocError::NoGuard,
                     _ => AllocError::Unsupported,
                 })
             }
@@ -156,6 +159,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.made_area(made, size, flags, caller)
     }
 
+    /// Frees what was put off, and for want of address space what is kept of that; false when there was nothing.
+    pub(super) fn free_put_off(&self, error: AllocError) -> bool {
+        let put_off = self.flush_deferred() != 0;
+        let kept = error == AllocError::NoAddressSpace && self.areas.free_addresses(&self.memory);
+        put_off || kept
+    }
+
     /// Everything the flags allow, for an area that was not to be had at once: first, what was put off.
     #[cold]
     #[inline(never)]
@@ -166,7 +176,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         until: Option<Duration>,
     ) -> Result<NonNull<u8>, AllocError> {
         let (size, flags) = (request.size, request.flags);
-        if self.flush_deferred() != 0 {
+        if self.free_put_off(error) {
             match self.areas.vmalloc(&self.memory, request) {
                 Ok(area) => return Ok(area),
                 Err(again) => error = again,
@@ -194,7 +204,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// contents up to the smaller size are kept.
     ///
     /// An area stays where it is while the new size takes as many pages; else a new one is made as `vmalloc` does with these
-    /// flags, the smaller of both sizes copied, and the old one freed. With `ZERO` what lies behind them is zero either way.
+    /// flags, and with the guards and the life the old one asked for, the smaller of both sizes copied, and the old one freed. With `ZERO` what lies behind them is zero either way.
     ///
     /// Context: task. Cost: as `vmalloc` and `vfree`, plus the copy.
     ///
@@ -211,7 +221,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if area.is_null() {
             return if size == 0 { Ok(None) } else { self.vmalloc_at(size, &options, caller).map(Some) };
         }
-        let Some((old, _)) = self.areas.area_at(&self.memory, area.addr()).filter(|(a, _)| a.kind == AreaKind::Alloc)
+        let Some((old, uses)) =
+            self.areas.area_at(&self.memory, area.addr()).filter(|(a, _)| a.kind == AreaKind::Alloc)
         else {
             return Err(AllocError::BadPointer);
         };
@@ -227,7 +238,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             }
             return Ok(NonNull::new(area));
         }
-        let new = self.vmalloc_at(size, &options, caller)?;
+        let new = self.vmalloc_at(size, &options.guards(uses.guards()).life(uses.life()), caller)?;
         // SAFETY: the new area is nobody else's, and the old one may be read, by the caller; frame by frame, for no address of
         // an area is used here.
         let copied = unsafe { self.copy_area(area.addr(), new.as_ptr().addr(), size.min(old.size)) };
@@ -239,13 +250,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Clears what lies behind the first `kept` bytes of an area in their page.
     #[cold]
     fn zero_behind(&self, area: usize, kept: usize) {
-        let offset = kept & (B::PAGE_SIZE - 1);
-        let page = core::ptr::without_provenance(area + kept - offset);
-        if offset != 0
-            && let Some(pfn) = self.vmalloc_to_page(page)
-        {
-            // SAFETY: the frame is the area's, whose owner is here, and the bytes lie in it.
-            unsafe { self.memory.backend.with_frame(pfn, |at| at.add(offset).write_bytes(0, B::PAGE_SIZE - offset)) }
+        let mut zeros = [0u8; STEP];
+        let end = (area + kept).next_multiple_of(B::PAGE_SIZE);
+        // The area may be read-only, which the family's copy knows how to pass.
+        for at in (area + kept..end).step_by(STEP) {
+            let bytes = STEP.min(end - at);
+            // SAFETY: the buffer has room for a step, and the area's owner is here.
+            unsafe { self.areas.copy(&self.memory, at, zeros.as_mut_ptr(), bytes, CopyWay::Write) };
         }
     }
 
@@ -258,8 +269,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: any. Cost: as `vmalloc`; constant in an interrupt.
     ///
     /// # Errors
-    /// `DoubleFree` when nothing is (any more) allocated there, `Interior` (a guard page too), `Misaligned`,
-    /// `WrongAllocator` for an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
+    /// `DoubleFree` when nothing is (any more) allocated there, `Interior` (a guard page too), `Misaligned`, `Reserved`
+    /// for an area whose guards stay until reset ([`AreaGuards::Kept`](super::AreaGuards::Kept)), `WrongAllocator` for an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
     #[inline]
     pub fn vfree(&self, addr: *const u8) -> Result<(), FreeError> {
         self.freed_area(self.free_area("vfree", addr.addr(), AreaKind::Alloc), addr)
@@ -293,13 +304,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// becomes read-only, and it stays so until they are not executable any more or freed: no frame is ever both writable
     /// and executable. (Windows of HIGHMEM frames, which come and go, are not looked at.)
     ///
-    /// Context: task. Cost: per batch of 32 entries, and one flush; for `ReadExecute`, and back, per block too.
+    /// Without an MMU only a whole area can be protected, if its pages are a power of two and it is aligned to its size, which
+    /// it is unless it has guards and was not asked to be aligned: that takes one region of an MPU or PMP, until it is
+    /// `ReadWrite` again or freed.
+    ///
+    /// Context: task. Cost: per batch of 32 entries, and one flush; for `ReadExecute`, and back, per block too. Constant
+    /// without an MMU.
     ///
     /// # Errors
-    /// `Unsupported` without an MMU; `Inval` for no pages or an address that is not page-aligned; `NotMapped` when the pages
+    /// `Unsupported` without an MMU for any other area, or without regions; `NoGuard` when none is free; `Inval` for no pages or an address that is not page-aligned; `NotMapped` when the pages
     /// are not all of one live area of `vmalloc`; `Alloc` when an entry cannot be split; nothing was changed.
     pub fn set_memory(&self, addr: *const u8, pages: usize, prot: Prot) -> Result<(), MmError> {
-        if !B::HAS_PROTECT {
+        if !B::HAS_PROTECT && !B::HAS_REGIONS {
             return Err(MmError::Unsupported);
         }
         if pages == 0 || !addr.addr().is_multiple_of(B::PAGE_SIZE) {

@@ -8,7 +8,7 @@ use crate::manager::Mm;
 use crate::platform::Platform;
 
 /// Bytes copied in one hold of a lock.
-const STEP: usize = 128;
+pub(super) const STEP: usize = 128;
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Reads `into.len()` bytes of the vmalloc address space from `addr` on, as Linux's `vread`: for crash dumps and

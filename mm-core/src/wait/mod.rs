@@ -31,6 +31,9 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 use queue::{Grant, Offer, Queue, Search, Step, Waiter, Wake, Want};
 
+/// How often a wait looks for what nobody tells of.
+const LOOKS: u32 = 8;
+
 /// Who waits, and for how long by default.
 pub struct Waiting<L: RawLock> {
     queue: Locked<L, Queue>,
@@ -141,7 +144,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         loop {
             let step = self.waiting.change(|queue| {
                 let offer = |want: &Want, put_by: usize| match zone.kind {
-                    Some(kind) if kind <= want.kind => {
+                    Some(kind) if kind <= want.kind && want.pages != 0 => {
                         let put_by = put_by.min(zone.share());
                         let limit = zone.marks.limit(want.kind, want.depth).saturating_add(put_by);
                         let held = Head::new(FrameKind::Held, 0, want.pages as u32);
@@ -377,16 +380,27 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
     }
 
     /// Sleeps until something was handed over, or `until`. What comes at the last moment is not refused.
+    ///
+    /// Some of what becomes free tells nobody: the last object of a slab that its cache is just taking from, since a free
+    /// there looks at nothing else. So it wakes [`LOOKS`] times in all to `tend`.
     pub fn wait(self: Pin<&Self>, until: Duration, tend: &dyn Fn() -> bool) -> Option<Grant> {
+        let platform = &self.memory.platform;
+        let start = platform.now();
+        let pause = until.saturating_sub(start) / LOOKS;
+        let mut next = start.saturating_add(pause);
         loop {
             if let Some(grant) = self.collect() {
                 return Some(grant);
             }
-            if self.memory.platform.now() >= until {
+            let now = platform.now();
+            if now >= until {
                 return self.leave();
             }
             if !tend() {
-                self.memory.platform.wait(until);
+                if now >= next {
+                    next = now.saturating_add(pause);
+                }
+                platform.wait(if next < until && pause != Duration::ZERO { next } else { until });
             }
         }
     }

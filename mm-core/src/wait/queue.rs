@@ -19,7 +19,7 @@ pub const PASSES: u32 = 16;
 /// What a waiter wants.
 #[derive(Clone, Copy)]
 pub struct Want {
-    /// How many frames.
+    /// How many frames; 0 when none will do, only an object.
     pub pages: usize,
     /// The highest kind of zone they may come from.
     pub kind: ZoneKind,
@@ -383,4 +383,49 @@ pub enum Offer {
     Small,
     /// Nothing it could use.
     Wrong,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiter() -> Waiter {
+        Waiter::new(Some(Want { pages: 4, kind: ZoneKind::Normal, depth: Depth::Min, cache: 0 }))
+    }
+
+    /// One count stops at its end, the other runs over and is only ever compared by what was added since: a waiter is
+    /// overdue after as many passes as ever when 2^32 came before it, and stays so.
+    #[test]
+    fn counts_of_passes_hold_past_two_to_the_32() {
+        for start in [0, 5, u32::MAX - 20, u32::MAX - 3, u32::MAX] {
+            let mut node = waiter();
+            let inner = node.inner.get_mut();
+            inner.far = start;
+            for passes in 0..PASSES {
+                assert!(!inner.is_overdue(start.wrapping_add(passes)), "{passes} after {start}");
+                inner.passed = passes;
+                assert!(!inner.is_overdue(start));
+                inner.passed = 0;
+            }
+            assert!(inner.is_overdue(start.wrapping_add(PASSES)));
+            inner.passed = u32::MAX - 1;
+            assert!([start, start.wrapping_add(1), start.wrapping_sub(1)].iter().all(|far| inner.is_overdue(*far)));
+        }
+        let mut queue = Queue::new();
+        let (first, second) = (core::pin::pin!(waiter()), core::pin::pin!(waiter()));
+        for node in [first.as_ref(), second.as_ref()] {
+            // SAFETY: both leave below.
+            drop(unsafe { queue.join(node, Wake::None) });
+        }
+        // SAFETY: here and below: the nodes are listed, and no other reference is made.
+        unsafe { queue.inner(first.as_ref().get_ref()).passed = u32::MAX };
+        // SAFETY: as above.
+        assert!(unsafe { queue.pass_over(queue.head, 0b11) }, "overdue, and no overflow");
+        // SAFETY: as above.
+        assert_eq!(unsafe { queue.inner(first.as_ref().get_ref()).passed }, u32::MAX);
+        for node in [first.as_ref(), second.as_ref()] {
+            drop(queue.leave(node.get_ref()));
+        }
+        assert_eq!(queue.len(), 0);
+    }
 }

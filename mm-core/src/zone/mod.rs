@@ -225,6 +225,26 @@ impl ZoneState {
     }
 }
 
+impl ZoneState {
+    /// As [`take`](Self::take), from the high end.
+    fn take_high(&mut self, frames: &FrameMap, pages: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        if self.free.saturating_sub(limit) < pages {
+            return None;
+        }
+        let align = pages.trailing_zeros() as usize;
+        self.regions(frames).iter().rev().find_map(|region| {
+            // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+            let pfn = (unsafe { region.buddy() }).take_high(pages, align)?;
+            // SAFETY: the buddy hands out frames of its region only.
+            let frame = unsafe { region.frame_unchecked(pfn as usize) };
+            frame.set_link(link);
+            frame.set_head(head);
+            self.free -= pages;
+            Some(pfn)
+        })
+    }
+}
+
 /// How a block of `pages` frames that is to be marked `head` is aligned: blocks of pages and areas, as they promise, to the
 /// next power of two; what is cut into objects or is one, whose alignment divides its size, to the largest power of two
 /// that divides its length.
@@ -413,6 +433,24 @@ impl<L: RawLock> Zones<L> {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit[kind as usize];
             if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
+                return Some(pfn);
+            }
+            drop(zone);
+            index = index.wrapping_sub(1);
+        }
+        None
+    }
+
+    /// As [`take`](Self::take), the highest block, at the high end of the zone: for what is large and stays. Aligned to the
+    /// largest power of two that divides its length. There are two pages of it at least.
+    #[cold]
+    #[inline(never)]
+    pub fn take_high(&self, frames: &FrameMap, pages: usize, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
+        let mut index = self.entry(kind);
+        while index < MAX_ZONES {
+            let mut zone = self.zones[index].lock();
+            let limit = zone.limit[kind as usize];
+            if let Some(pfn) = zone.take_high(frames, pages, limit, head, link) {
                 return Some(pfn);
             }
             drop(zone);

@@ -2,7 +2,7 @@
 
 use crate::{Ram, SimConfig, SimMachine, SimPae, TestPlatform};
 use backend_mmu_x86::X86;
-use backend_nommu::Arena;
+use backend_nommu::{Arena, RegionGuard};
 use mm_core::{Backend, BootMap, Config, Mm, Pfn, PhysRange, VirtRange, ZoneKind, ZoneSpec};
 
 /// A manager without an MMU, on an arena.
@@ -65,8 +65,27 @@ impl<const MAX_ORDER: usize> Rig<Arena<MAX_ORDER>> {
     /// # Panics
     /// As `arena`.
     pub fn arena_prepared(phys: u64, len: u64, prepare: impl FnOnce(&Mm<TestPlatform, Arena<MAX_ORDER>>)) -> Self {
+        Self::on_arena(phys, len, Arena::new(), prepare)
+    }
+}
+
+impl<const MAX_ORDER: usize, G: RegionGuard> Rig<Arena<MAX_ORDER, G>> {
+    /// A manager without an MMU, whose areas `regions` guard, on `len` bytes of RAM at `phys`.
+    ///
+    /// # Panics
+    /// If the RAM is too small to manage.
+    pub fn guarded(phys: u64, len: u64, regions: G) -> Self {
+        Self::on_arena(phys, len, Arena::guarded_by(regions), |_| ())
+    }
+
+    fn on_arena(
+        phys: u64,
+        len: u64,
+        arena: Arena<MAX_ORDER, G>,
+        prepare: impl FnOnce(&Mm<TestPlatform, Arena<MAX_ORDER, G>>),
+    ) -> Self {
         let ram = Ram::new(&[PhysRange { start: phys, end: phys + len }]);
-        let (platform, arena) = (TestPlatform::new(), Arena::new());
+        let platform = TestPlatform::new();
         // SAFETY: the rig keeps the RAM longer than the manager.
         unsafe { arena.place(ram.ptr(phys).expect("RAM"), phys as usize) };
         let mm = Box::new(Mm::new(platform.clone(), arena));

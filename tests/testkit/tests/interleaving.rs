@@ -7,6 +7,7 @@ use mm_core::*;
 use rtmm_testkit::rig::WINDOW;
 use rtmm_testkit::{Ram, SimConfig, SimMachine};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// A lock that lets another context run each time the last one held is opened.
@@ -233,4 +234,119 @@ fn an_interrupt_between_any_two_locks_with_an_mmu() {
 #[test]
 fn a_task_between_any_two_locks_with_an_mmu() {
     storm(mmu(), true, touch_mapped);
+}
+
+type Pending = std::pin::Pin<Box<AllocPages<'static, Preemptible, Arena>>>;
+type Shared<T> = std::rc::Rc<RefCell<T>>;
+
+fn poll(future: &mut Pending) -> Option<Pfn> {
+    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(got) => Some(got.expect("handed over")),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// What the other context does, once.
+type Act = fn(&'static Mm<Preemptible, Arena>, &Shared<Option<Pending>>, &Shared<Vec<(Pfn, usize)>>);
+
+/// Small requests pass a large one over until memory is put by for it, and then it is served or gives up. Returns how
+/// often locks were opened; at the `at`-th time `act` runs.
+fn pass_over(at: usize, act: Act) -> usize {
+    const ORDER: usize = 4;
+    let mm = nommu();
+    mm.drain();
+    let before = (mm.free_page_count(), mm.check().expect("clean"));
+    let take = || mm.alloc_pages(GFP_NOWAIT | Gfp::NOWARN, 0).ok();
+    let mut taken: Vec<Pfn> = std::iter::from_fn(take).collect();
+    let most = taken.len();
+    let large: Shared<Option<Pending>> = std::rc::Rc::new(RefCell::new(None));
+    let got: Shared<Vec<(Pfn, usize)>> = Shared::default();
+    let opened = std::rc::Rc::new(Cell::new(0));
+    {
+        let (large, got, opened) = (large.clone(), got.clone(), opened.clone());
+        OTHER.set(Some(Box::new(move || {
+            opened.set(opened.get() + 1);
+            if opened.get() == at {
+                act(mm, &large, &got);
+            }
+        })));
+    }
+    *large.borrow_mut() = Some(Box::pin(mm.alloc_pages_async(GFP_KERNEL, ORDER)));
+    let poll_large = || {
+        let mut slot = large.borrow_mut();
+        if let Some(pfn) = slot.as_mut().and_then(poll) {
+            *slot = None;
+            got.borrow_mut().push((pfn, ORDER));
+        }
+    };
+    poll_large();
+    // Far enough apart that none makes a block.
+    for pfn in std::mem::take(&mut taken).into_iter().enumerate().map(|(i, pfn)| {
+        if i % 5 == 0 && i < 150 {
+            let mut small: Pending = Box::pin(mm.alloc_pages_async(GFP_KERNEL, 0));
+            let early = poll(&mut small);
+            mm.free_pages_frame(pfn, 0).expect("live");
+            early.or_else(|| poll(&mut small))
+        } else {
+            Some(pfn)
+        }
+    }) {
+        taken.extend(pfn);
+    }
+    poll_large();
+    for pfn in taken {
+        mm.free_pages_frame(pfn, 0).expect("live");
+    }
+    poll_large();
+    *large.borrow_mut() = None;
+    OTHER.set(None);
+    got.borrow_mut().drain(..).for_each(|(pfn, order)| mm.free_pages_frame(pfn, order).expect("live"));
+    mm.drain();
+    assert_eq!((mm.free_page_count(), mm.check().expect("clean")), before, "at {at}");
+    // Nothing is put by any more: as much is to be had as at first.
+    let again: Vec<Pfn> = std::iter::from_fn(take).collect();
+    assert_eq!(again.len(), most, "at {at}");
+    again.into_iter().for_each(|pfn| mm.free_pages_frame(pfn, 0).expect("live"));
+    opened.get()
+}
+
+/// At every opening of a lock on the way to memory that is put by for a waiter, and away from it.
+#[test]
+fn another_context_while_memory_is_put_by_for_a_waiter() {
+    let acts: [Act; 4] = [
+        // The waiter gives up.
+        |_, large, _| {
+            if let Ok(mut large) = large.try_borrow_mut() {
+                *large = None;
+            }
+        },
+        // Somebody takes a page, or is refused it.
+        |mm, _, got| {
+            if let Ok(pfn) = mm.alloc_pages(GFP_ATOMIC | Gfp::NOWARN, 0) {
+                got.borrow_mut().push((pfn, 0));
+            }
+        },
+        // A request waits for a moment, and goes.
+        |mm, _, got| {
+            let mut brief: Pending = Box::pin(mm.alloc_pages_async(GFP_KERNEL, 2));
+            if let Some(pfn) = poll(&mut brief) {
+                got.borrow_mut().push((pfn, 2));
+            }
+        },
+        // The waiter is looked after.
+        |_, large, got| {
+            if let Ok(mut large) = large.try_borrow_mut()
+                && let Some(pfn) = large.as_mut().and_then(poll)
+            {
+                *large = None;
+                got.borrow_mut().push((pfn, 4));
+            }
+        },
+    ];
+    for act in acts {
+        let most = pass_over(0, act);
+        let step = if cfg!(miri) { most / 3 } else { (most / 300).max(1) };
+        assert!(most > 100, "{most}");
+        (1..most).step_by(step).for_each(|at| _ = pass_over(at, act));
+    }
 }

@@ -134,7 +134,7 @@ fn a_shrinker_that_lies_or_never_gives_is_asked_four_times_at_most() {
         rig.mm.register_shrinker(cache).unwrap();
         assert_eq!(rig.mm.get_free_page(flags), Err(AllocError::NoMemory), "{count} {answer}");
         assert_eq!(cache.asked(), asked, "{count} {answer}");
-        assert_eq!(rig.platform.waits(), usize::from(!flags.contains(Gfp::NORETRY)));
+        assert_eq!(rig.platform.waits() != 0, !flags.contains(Gfp::NORETRY));
         assert!(rig.mm.kmalloc(64, flags | Gfp::NORETRY).is_err());
         rig.mm.check().unwrap();
         taken.iter().for_each(|&at| free(&rig.mm, at));

@@ -819,3 +819,173 @@ fn a_storm_of_threads_loses_nothing_and_comes_to_an_end() {
     assert_eq!((mm.free_page_count(), mm.check().unwrap()), before);
     println!("{} requests gave up", failures.load(Ordering::Relaxed));
 }
+
+/// A pool whose one element is out, on a machine without memory.
+fn empty_pool(rig: TestRig) -> (Mempool<PageSource, &'static TestMm<Arena>>, usize, Taken) {
+    let pool = Mempool::pages_in(1, 1, &*rig.mm).unwrap();
+    let taken = use_up(&rig.mm);
+    let element = pool.alloc(GFP_NOWAIT).unwrap().addr().get();
+    assert!(pool.alloc(GFP_NOWAIT | Gfp::NOWARN).is_err());
+    (pool, element, taken)
+}
+
+#[test]
+fn who_waits_for_an_element_of_a_pool_is_handed_what_is_given_back() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let (pool, element, taken) = empty_pool(rig);
+    let pool: &'static _ = Box::leak(Box::new(pool));
+    let address = element;
+    rig.platform.on_wait(move || {
+        let element = std::ptr::with_exposed_provenance_mut(address);
+        if pool.counts() == (0, 2) {
+            pool.free(element).unwrap();
+            // It is on its way, so neither in reserve nor to be had by others.
+            assert_eq!(pool.counts().0, 0);
+            assert!(pool.alloc(GFP_NOWAIT | Gfp::NOWARN).is_err());
+        }
+    });
+    let got = pool.alloc(GFP_KERNEL | Gfp::ZERO).unwrap();
+    assert_eq!((got.addr().get(), pool.counts(), rig.platform.waits()), (element, (0, 1), 1));
+    pool.free(got.as_ptr()).unwrap();
+    assert_eq!(pool.counts(), (1, 0));
+    // SAFETY: leaked above, and used no more.
+    drop(unsafe { Box::from_raw(std::ptr::from_ref(pool).cast_mut()) });
+    end(rig, &taken, before);
+}
+
+#[test]
+fn a_wait_for_an_element_ends_with_its_deadline_or_with_memory() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let (pool, element, taken) = empty_pool(rig);
+    let start = rig.platform.now();
+    let failed = pool.alloc_deadline(GFP_KERNEL | Gfp::NOWARN, soon(rig));
+    assert!(matches!(failed, Err(AllocError::NoMemory | AllocError::NoContig)));
+    assert_eq!((rig.platform.now() - start, pool.counts()), (SOON, (0, 1)));
+    let waits = rig.platform.waits();
+    assert!(pool.alloc(GFP_KERNEL | Gfp::NORETRY | Gfp::NOWARN).is_err());
+    assert!(pool.alloc_deadline(GFP_KERNEL | Gfp::NOWARN, start).is_err(), "a time that is over");
+    assert_eq!(rig.platform.waits(), waits);
+    // Memory that comes back past the pool does as well.
+    let others = taken.clone();
+    rig.platform.on_wait(move || while free_one(&rig.mm, &others).is_some() {});
+    let start = rig.platform.now();
+    let got = pool.alloc_deadline(GFP_KERNEL, start + 8 * SOON).unwrap();
+    assert!(rig.platform.now() - start <= SOON);
+    pool.free(got.as_ptr()).unwrap();
+    pool.free(std::ptr::with_exposed_provenance_mut(element)).unwrap();
+    drop(pool);
+    end(rig, &taken, before);
+}
+
+#[test]
+fn a_cache_waits_for_an_object_until_the_deadline_it_is_told() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let cache = KmemCache::new_in("waited for", || 7u64, CacheFlags::empty(), &*rig.mm).unwrap();
+    let taken = use_up(&rig.mm);
+    let raw: &'static RawKmemCache<_> =
+        Box::leak(Box::new(rig.mm.kmem_cache_create("raw", 3000, 0, CacheFlags::empty(), None).unwrap()));
+    assert!(matches!(cache.alloc_deadline(GFP_KERNEL | Gfp::NOWARN, soon(rig)), Err(AllocError::NoMemory)));
+    let start = rig.platform.now();
+    assert!(raw.alloc_deadline(GFP_KERNEL | Gfp::NOWARN, soon(rig)).is_err());
+    assert_eq!(rig.platform.now() - start, SOON);
+    // A whole slab comes back, and its first object serves.
+    let others = taken.clone();
+    rig.platform.on_wait(move || (0..8).for_each(|_| _ = free_one(&rig.mm, &others)));
+    let object = raw.alloc_deadline(GFP_KERNEL | Gfp::ZERO, rig.platform.now() + SOON).unwrap().as_ptr();
+    // SAFETY: ours, that long.
+    assert!((0..3000).all(|i| unsafe { object.add(i).read() } == 0));
+    let objects: Vec<_> = std::iter::from_fn(|| raw.alloc(GFP_NOWAIT | Gfp::NOWARN).ok()).collect();
+    let one = Mutex::new(Some(objects[0].as_ptr().expose_provenance()));
+    rig.platform.on_wait(move || {
+        if let Some(one) = one.lock().unwrap().take() {
+            raw.free(std::ptr::with_exposed_provenance(one)).unwrap();
+        }
+    });
+    let again = raw.alloc_deadline(GFP_KERNEL, rig.platform.now() + SOON).unwrap();
+    assert_eq!(again, objects[0]);
+    rig.platform.nothing_happens();
+    objects.iter().for_each(|object| raw.free(object.as_ptr()).unwrap());
+    raw.free(object).unwrap();
+    while free_one(&rig.mm, &taken).is_some() {}
+    assert_eq!(*cache.alloc_deadline(GFP_KERNEL, soon(rig)).unwrap(), 7);
+    drop(cache);
+    // SAFETY: leaked above, and used no more.
+    drop(unsafe { Box::from_raw(std::ptr::from_ref(raw).cast_mut()) });
+    end(rig, &taken, before);
+}
+
+/// Each step of a request that waits is made to fail, in the first attempt, in what it is handed, and in what it does with
+/// it: an error then, and nothing is lost.
+#[test]
+fn each_step_of_a_wait_that_fails_loses_nothing() {
+    type Call = fn(TestRig) -> Result<(), AllocError>;
+    let calls: [Call; 5] = [
+        |rig| rig.mm.get_free_pages_deadline(GFP_KERNEL, 0, soon(rig)).map(|p| rig.mm.free_page(p.as_ptr()).unwrap()),
+        |rig| rig.mm.kmalloc_deadline(64, GFP_KERNEL, soon(rig)).map(|p| rig.mm.kfree(p.as_ptr()).unwrap()),
+        |rig| rig.mm.kmalloc_deadline(9000, GFP_KERNEL, soon(rig)).map(|p| rig.mm.kfree(p.as_ptr()).unwrap()),
+        |rig| rig.mm.vmalloc(PAGE).map(|p| rig.mm.vfree(p.as_ptr()).unwrap()),
+        |rig| {
+            let mut future = pin!(rig.mm.kmalloc_async(64, GFP_KERNEL));
+            let bell = Arc::new(Bell::default());
+            loop {
+                match poll(future.as_mut(), &bell) {
+                    Poll::Ready(got) => return got.map(|p| rig.mm.kfree(p.as_ptr()).unwrap()),
+                    Poll::Pending => rig.platform.wait(soon(rig)),
+                }
+            }
+        },
+    ];
+    for (which, call) in calls.into_iter().enumerate() {
+        for fill in [true, false] {
+            let mut k = 1;
+            loop {
+                let rig = rig();
+                rig.mm.drain();
+                let before = rig.mm.free_page_count();
+                let taken = if fill { use_up(&rig.mm) } else { Taken::default() };
+                let others = taken.clone();
+                rig.platform.on_wait(move || (0..12).for_each(|_| _ = free_one(&rig.mm, &others)));
+                rig.mm.faults().fail_nth(FaultClass::Any, k);
+                let result = call(rig);
+                let hit = rig.mm.faults().hit();
+                rig.mm.faults().disarm();
+                assert!(hit || result.is_ok(), "call {which}, step {k}: {result:?}");
+                end(rig, &taken, before);
+                if !hit {
+                    break;
+                }
+                k += 1;
+            }
+            assert!(k > 1, "call {which} has steps");
+        }
+    }
+}
+
+/// A free of the last object of the slab its class takes from looks at nothing, and wakes nobody: it is seen within an
+/// eighth of the time.
+#[test]
+fn what_wakes_nobody_is_found_long_before_the_deadline() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let object = rig.mm.kmalloc(64, GFP_KERNEL).unwrap().as_ptr().expose_provenance();
+    let taken = use_up(&rig.mm);
+    // The slab is the one its class takes from.
+    let once = AtomicUsize::new(0);
+    rig.platform.on_wait(move || {
+        if once.fetch_add(1, Ordering::SeqCst) == 0 {
+            rig.mm.kfree(std::ptr::with_exposed_provenance(object)).unwrap();
+        }
+    });
+    let start = rig.platform.now();
+    let page = rig.mm.get_free_pages_deadline(GFP_KERNEL, 0, start + 8 * SOON).unwrap();
+    assert!(rig.platform.now() - start <= SOON, "{:?}", rig.platform.now() - start);
+    taken.lock().unwrap().push(page.addr().get());
+    end(rig, &taken, before);
+}

@@ -184,7 +184,7 @@ pub fn clippy(command: &mut Command, board: &Board) {
 
 /// Whether a larger value of a row is better.
 pub fn more_is_better(id: &str) -> bool {
-    ["page_order9", "arena_first", "arena_churned"].contains(&id)
+    ["page_order9", "arena_first", "arena_churned", "areas_first", "areas_held"].contains(&id)
 }
 
 /// What a row is called.

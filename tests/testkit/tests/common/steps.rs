@@ -39,7 +39,8 @@ pub type Call<B> = fn(&Plan<'_, B>) -> Result<(), MmError>;
 /// One failing step, two, and all from one on. Returns how many steps there are.
 pub fn fail_each<B: Backend>(mm: &TestMm<B>, name: &str, call: Call<B>) -> u64 {
     use FaultClass::*;
-    let classes: &[FaultClass] = if cfg!(miri) { &[Any] } else { &[Any, Slab, Page, Table, AddressSpace, Descriptor] };
+    let classes: &[FaultClass] =
+        if cfg!(miri) { &[Any] } else { &[Any, Slab, Page, Table, AddressSpace, Descriptor, Guard] };
     let mut steps = 0;
     for &class in classes {
         let failing = |mode| attempt(mm, name, call, class, mode);
@@ -70,10 +71,12 @@ fn attempt<B: Backend>(mm: &TestMm<B>, name: &str, call: Call<B>, class: FaultCl
         Err(error) => {
             // With a pair the call may have failed before the second.
             assert!(hit || matches!(mode, Mode::Pair(..)), "{context:?} failed by itself: {error}");
-            let known = [AllocError::NoMemory.into(), AllocError::NoAddressSpace.into()];
-            assert!(known.contains(&error), "{context:?}: {error}");
+            let known = [AllocError::NoMemory.into(), AllocError::NoAddressSpace.into(), AllocError::NoGuard.into()];
+            assert!(known.contains(&error) || error == MmError::NoGuard, "{context:?}: {error}");
             if class == FaultClass::AddressSpace {
                 assert_eq!(error, known[1], "{context:?}");
+            } else if class == FaultClass::Guard {
+                assert!(error == known[2] || error == MmError::NoGuard, "{context:?}");
             } else if class != FaultClass::Any {
                 assert_eq!(error, known[0], "{context:?}");
             }
