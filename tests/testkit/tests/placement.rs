@@ -33,6 +33,21 @@ fn areas_that_stay_lie_above_all_that_comes_and_goes() {
 }
 
 #[test]
+fn a_mebibyte_and_a_page_takes_exactly_257_pages() {
+    Rig::nommu(START, LEN).nothing_lost(|mm| {
+        let first = mm.vmalloc(PAGE).unwrap();
+        for options in [AreaOptions::new(), LONG] {
+            let before = mm.free_page_count();
+            let area = mm.vmalloc_with((1 << 20) + PAGE, &options).unwrap();
+            assert_eq!(before - mm.free_page_count(), 257);
+            mm.vfree(area.as_ptr()).unwrap();
+            assert_eq!(mm.free_page_count(), before);
+        }
+        mm.vfree(first.as_ptr()).unwrap();
+    });
+}
+
+#[test]
 fn alignment_is_honoured_at_the_high_end() {
     Rig::nommu(START, LEN).nothing_lost(|mm| {
         let first = mm.vmalloc(PAGE).unwrap();
