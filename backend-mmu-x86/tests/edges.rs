@@ -2,7 +2,7 @@
 
 mod common;
 
-use backend_mmu_x86::X86;
+use backend_mmu_x86::{X86, kernel};
 use common::{CACHES, LARGE, PAGE, PROTS, Rig};
 use mm_core::{Backend, CacheMode, MapError, Mapping, PageRange, PageTable, Pfn, Prot, TableFrames, VirtAddr, Walk};
 use rtmm_testkit::SimMachine;
@@ -199,4 +199,50 @@ fn the_direct_map_is_where_it_says() {
     let frame = rig.backend.direct_frame(rig.backend.direct_ptr(0x10_2000).addr());
     assert_eq!(frame, 0x102);
     assert_eq!(X86::<SimMachine>::MAX_TABLES, 3);
+}
+
+/// What the suites ask of the tables at the end of each test sees what is wrong.
+fn a_look_at_the_tables_sees<const PAE: bool>() {
+    let mut rig = Rig::<PAE>::new(1);
+    let at = rig.window.start;
+    let look = |rig: &Rig<PAE>| {
+        // SAFETY: one thread.
+        unsafe {
+            (
+                kernel::cached_in_two_ways(&rig.machine, rig.root),
+                kernel::writable_and_executable(&rig.machine, rig.root),
+                kernel::empty_table(&rig.machine, rig.root),
+            )
+        }
+    };
+    let device = PageRange { start: Pfn(0xf_0000), count: 2 };
+    rig.map(at, device, Prot::ReadWrite, CacheMode::Uncached).unwrap();
+    rig.map(at + 8 * PAGE, device, Prot::ReadWrite, CacheMode::Uncached).unwrap();
+    assert_eq!(look(&rig), (None, None, None));
+    // The last page of one and the first of the other, in another mode.
+    let other = PageRange { start: Pfn(0xf_0001), count: 2 };
+    rig.map(at + 16 * PAGE, other, Prot::ReadWrite, CacheMode::WriteCombining).unwrap();
+    assert_eq!(look(&rig), (Some(0xf000_1000), None, None));
+    rig.unmap(at + 16 * PAGE, 2, 2);
+    // RAM, which the direct map has write-back.
+    rig.map(at + 16 * PAGE, PageRange { start: Pfn(0x101), count: 1 }, Prot::Read, CacheMode::WriteThrough).unwrap();
+    assert_eq!(look(&rig).0, Some(0x10_1000));
+    rig.unmap(at + 16 * PAGE, 1, 1);
+    rig.map(at + 16 * PAGE, PageRange { start: Pfn(0x101), count: 1 }, Prot::ReadExecute, CacheMode::WriteBack)
+        .unwrap();
+    assert_eq!(look(&rig), (None, Some(0x10_1000), None));
+    rig.unmap(at + 16 * PAGE, 1, 1);
+    // A lowest table whose entries were cleared behind the counts' back.
+    // SAFETY: one thread, and the entries are this test's.
+    unsafe {
+        let leaf = rig.backend.leaf(rig.root, VirtAddr(at)).unwrap();
+        rig.backend.leaf_clear(leaf, VirtAddr(at), 10);
+        assert_eq!(look(&rig), (None, None, rig.backend.leaf_frame(leaf)));
+    }
+}
+
+#[test]
+fn a_look_at_the_tables_sees_what_is_wrong() {
+    a_look_at_the_tables_sees::<false>();
+    a_look_at_the_tables_sees::<true>();
 }

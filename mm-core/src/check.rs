@@ -137,7 +137,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             reserved: tally.reserved,
             blocks: tally.blocks,
             slabs,
-            areas: areas.areas,
+            areas: areas.areas + areas.slots,
             tables: tally.tables,
             kmaps: areas.kmaps,
             unflushed: areas.unflushed,

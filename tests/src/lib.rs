@@ -24,6 +24,8 @@ mod hoard;
 mod lost;
 #[cfg(feature = "timer")]
 pub mod sweep;
+#[cfg(feature = "mmu")]
+mod tables;
 
 pub use bytes::Bytes;
 pub use hoard::{Hoard, fragment};

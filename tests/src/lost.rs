@@ -50,10 +50,12 @@ impl NothingLost {
         self.start
     }
 
-    /// Panics unless everything is as it was at the start.
+    /// Panics unless everything is as it was at the start, and the page tables are in order.
     #[track_caller]
     pub fn check(&self) {
         assert_eq!(Counts::now(), self.start, "something was lost");
+        #[cfg(feature = "mmu")]
+        crate::tables::check();
         assert_eq!(board::bugs(), self.bugs + self.expected_bugs, "last report: {:?}", board::last_bug());
     }
 }

@@ -159,6 +159,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.made_area(made, size, flags, caller)
     }
 
+    /// Frees what was put off, and for want of address space what is kept of that; false when there was nothing.
+    pub(super) fn free_put_off(&self, error: AllocError) -> bool {
+        let put_off = self.flush_deferred() != 0;
+        let kept = error == AllocError::NoAddressSpace && self.areas.free_addresses(&self.memory);
+        put_off || kept
+    }
+
     /// Everything the flags allow, for an area that was not to be had at once: first, what was put off.
     #[cold]
     #[inline(never)]
@@ -169,7 +176,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         until: Option<Duration>,
     ) -> Result<NonNull<u8>, AllocError> {
         let (size, flags) = (request.size, request.flags);
-        if self.flush_deferred() != 0 {
+        if self.free_put_off(error) {
             match self.areas.vmalloc(&self.memory, request) {
                 Ok(area) => return Ok(area),
                 Err(again) => error = again,

@@ -127,6 +127,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// A [`vmap`](Self::vmap) for a short time, read-write, as Linux's `vm_map_ram`.
     ///
+    /// With an MMU up to 32 pages are mapped in a block whose address space and page table were made by an earlier call, between
+    /// unmapped pages; up to four blocks of 64 pages are kept until [`drain`](Self::drain). More pages, and what finds the
+    /// blocks full, are mapped as by `vmap`.
+    ///
+    /// Context: task. Cost: in a block a few instructions a page.
+    ///
     /// # Errors
     /// As `vmap`.
     #[track_caller]
@@ -134,11 +140,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.vmap_at(pages, Prot::ReadWrite, AreaUses::RAM, Location::caller())
     }
 
-    /// Takes back a [`vm_map_ram`](Self::vm_map_ram) of as many pages.
+    /// Takes back a [`vm_map_ram`](Self::vm_map_ram) of as many pages. Its addresses are used again only after their flush.
+    ///
+    /// Context: any. Cost: in a block one flush, and a few instructions a page; else as [`vfree`](Self::vfree).
     ///
     /// # Errors
     /// `WrongOrder` for another count, `WrongAllocator` for any other area; else as [`vfree`](Self::vfree).
     pub fn vm_unmap_ram(&self, addr: *const u8, count: usize) -> Result<(), FreeError> {
+        if let Some(unmapped) = self.areas.unmap_ram(&self.memory, addr.addr(), count) {
+            return unmapped.inspect_err(|&error| crate::trace::free_refused("vm_unmap_ram", addr.addr(), error));
+        }
         match self.areas.area_at(&self.memory, addr.addr()) {
             Some((_, uses)) if !uses.contains(AreaUses::RAM) => Err(FreeError::WrongAllocator),
             Some((area, _)) if area.pages as usize != count => Err(FreeError::WrongOrder),
@@ -172,6 +183,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if B::HAS_PROTECT && prot.writable() && given == Given::OfArea {
             return Err(MmError::Unsupported);
         }
+        if uses.contains(AreaUses::RAM)
+            && let Some(mapped) = self.or_reclaim(1, || self.areas.map_ram(&self.memory, pages, caller))?
+        {
+            return Ok(mapped);
+        }
         self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, uses, caller))
     }
 
@@ -186,7 +202,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => error,
             result => return result,
         };
-        let error = if self.flush_deferred() == 0 { Err(error) } else { attempt() };
+        let lacks = match error {
+            MmError::Alloc(error) => error,
+            _ => AllocError::NoMemory,
+        };
+        let error = if self.free_put_off(lacks) { attempt() } else { Err(error) };
         match error {
             Err(MmError::Alloc(error)) => {
                 let again = || match attempt() {

@@ -97,6 +97,8 @@ pub enum CopyWay {
 pub struct AreaTally {
     /// Live areas, ioremaps included.
     pub areas: usize,
+    /// Live mappings that have no record of their own.
+    pub slots: usize,
     /// Frames behind them.
     pub frames: usize,
     /// Frames the family keeps ([`FrameKind::Held`](crate::FrameKind::Held)).
@@ -164,6 +166,28 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
         uses: AreaUses,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError>;
+
+    /// As [`vmap`](AreaFamily::vmap), read-write and for a short time; `None` where that is no other way.
+    ///
+    /// # Errors
+    /// As `vmap`.
+    #[inline]
+    fn map_ram(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        caller: &'static Location<'static>,
+    ) -> Result<Option<NonNull<u8>>, MmError> {
+        let _ = (memory, frames, caller);
+        Ok(None)
+    }
+
+    /// Takes back what [`map_ram`](AreaFamily::map_ram) mapped; `None` for an address that it cannot have.
+    #[inline]
+    fn unmap_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Option<Result<(), FreeError>> {
+        let _ = (memory, addr, count);
+        None
+    }
 
     /// Hides the live area of `kind` at `addr`, for [`release`](AreaFamily::release): its record, which the caller may put
     /// into a list, and its pages.
@@ -237,6 +261,12 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     #[inline]
     fn release_late(&self, memory: &Memory<P, B>) {
         let _ = memory;
+    }
+
+    /// Gives back the address space the family keeps; false when it kept none.
+    fn free_addresses(&self, memory: &Memory<P, B>) -> bool {
+        let _ = memory;
+        false
     }
 
     /// Gives back what the family keeps.

@@ -73,6 +73,8 @@ fn areas_come_and_go<const PAE: bool>(mm: &PagedMm<PAE>) {
     frames.sort();
     let (given, between): (Vec<_>, Vec<_>) = frames.iter().partition(|pfn| pfn.0 % 2 == 0);
     for size in [PAGE, 3 * PAGE, 20 * PAGE, 100 * PAGE, 511 * PAGE] {
+        // No block of the round before in the way.
+        mm.drain();
         let below = mm.vmalloc(2 * PAGE).unwrap().as_ptr();
         let place = mm.vmalloc(size).unwrap().as_ptr();
         let above = mm.vmalloc(2 * PAGE).unwrap().as_ptr();
@@ -97,9 +99,16 @@ fn areas_come_and_go<const PAE: bool>(mm: &PagedMm<PAE>) {
         let map = map.unwrap();
         assert_eq!(map.as_ptr(), place);
         each_store(mm, &kept, changing.clone(), || mm.vunmap(map.as_ptr())).0.unwrap();
-        let (map, _) = each_store(mm, &kept, changing.clone(), || mm.vm_map_ram(&given[..count]));
-        let map = map.unwrap();
-        each_store(mm, &kept, changing, || mm.vm_unmap_ram(map.as_ptr(), count)).0.unwrap();
+        // In a block beside another mapping, or where it is too long, as any area.
+        let other = mm.vm_map_ram(&given[..2]).unwrap();
+        let kept = [kept, pages(other.as_ptr(), 2)].concat();
+        let map = mm.vm_map_ram(&given[..count]).unwrap().as_ptr();
+        let changing = map.addr()..map.addr() + count * PAGE;
+        each_store(mm, &kept, changing.clone(), || mm.vm_unmap_ram(map, count)).0.unwrap();
+        let (again, stores) = each_store(mm, &kept, changing, || mm.vm_map_ram(&given[..count]));
+        assert!(again.unwrap().as_ptr() == map && stores >= count);
+        mm.vm_unmap_ram(map, count).unwrap();
+        mm.vm_unmap_ram(other.as_ptr(), 2).unwrap();
         mm.vfree(below).unwrap();
         mm.vfree(above).unwrap();
     }

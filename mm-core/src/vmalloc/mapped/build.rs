@@ -1,7 +1,7 @@
 //! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
 use super::layout::{Layout, pages_left};
-use super::{BATCH, Lowest, Mapped};
+use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, MmError};
@@ -22,16 +22,6 @@ use core::ptr::NonNull;
 #[inline(always)]
 fn quiet(flags: Gfp) -> Gfp {
     flags.difference(Gfp::WAIT) | Gfp::NOWARN
-}
-
-/// The pointer to an area that was just mapped.
-#[inline(always)]
-fn area_pointer(addr: usize) -> NonNull<u8> {
-    // On a machine the tables just written make the address good. Under Miri there is none, only simulated loads.
-    let start =
-        if cfg!(miri) { core::ptr::without_provenance_mut(addr) } else { core::ptr::with_exposed_provenance_mut(addr) };
-    // SAFETY: the window is in the kernel's half, so the address is not null.
-    unsafe { NonNull::new_unchecked(start) }
 }
 
 /// An area under construction. Dropping it undoes what was done.

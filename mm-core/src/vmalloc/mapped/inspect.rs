@@ -35,6 +35,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if !self.holds(addr) {
             return None;
         }
+        if let Some(hit) = self.find_slot(addr) {
+            return hit;
+        }
         let page = addr & !(B::PAGE_SIZE - 1);
         let held = self.look(memory, Hold::Try).ok()?;
         if let Walk::Guard(id) = self.walk(memory, page) {
@@ -92,6 +95,12 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// The first live area at or above `from`.
     pub(super) fn next_area(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
+        let (area, slot) = (self.next_recorded(memory, from), self.next_slot(from));
+        [area, slot].into_iter().flatten().min_by_key(|area| area.addr)
+    }
+
+    /// The first one that has a record.
+    fn next_recorded(&self, memory: &Memory<P, B>, from: usize) -> Option<AreaInfo> {
         let start = self.window_start();
         // An area at `from` has its guard right before it.
         let mut unit = from.saturating_sub(start).saturating_sub(B::PAGE_SIZE) >> UNIT_SHIFT;
@@ -145,7 +154,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             ioremaps += usize::from(area.is_listed());
         });
         tally.unflushed = late;
-        while let Some(area) = self.next_area(memory, from) {
+        units += self.check_ram(memory, &mut tally)?;
+        while let Some(area) = self.next_recorded(memory, from) {
             tally.areas += 1;
             ioremaps += usize::from(area.kind == AreaKind::Ioremap);
             let first = area.addr & !(B::PAGE_SIZE - 1);

@@ -38,6 +38,8 @@ impl Room {
 pub(super) enum Layout {
     /// A page into its first unit, behind the guard.
     Packed,
+    /// As `Packed`, in units that begin at a multiple of eight, so that up to so many share a lowest table.
+    Whole,
     /// At a multiple of so many units; the guard is the last page of the unit before.
     Aligned(usize),
 }
@@ -60,7 +62,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[inline(always)]
     fn unit_count(layout: Layout, pages: usize) -> usize {
         match layout {
-            Layout::Packed => (pages + Self::UNIT_PAGES) >> (UNIT_SHIFT - B::PAGE_SHIFT),
+            Layout::Packed | Layout::Whole => (pages + Self::UNIT_PAGES) >> (UNIT_SHIFT - B::PAGE_SHIFT),
             Layout::Aligned(_) => 1 + ((pages + Self::UNIT_PAGES - 1) >> (UNIT_SHIFT - B::PAGE_SHIFT)),
         }
     }
@@ -90,12 +92,13 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let mut room = self.room.lock();
         let start = match layout {
             Layout::Packed => room.units.take(count, 1),
+            Layout::Whole => room.units.take_with(count, 8, 0),
             Layout::Aligned(units) => room.units.take_with(count, units, units - 1),
         };
         let Some(start) = start else { return Err(AllocError::NoAddressSpace) };
         let record = self.kept.pop();
         drop(room);
-        let lead = if layout == Layout::Packed { B::PAGE_SIZE } else { UNIT };
+        let lead = if matches!(layout, Layout::Aligned(_)) { UNIT } else { B::PAGE_SIZE };
         let addr = self.window_start() + (start << UNIT_SHIFT) + lead;
         match record {
             Some(record) => Ok((addr, record)),

@@ -1,5 +1,6 @@
 //! What the lock of the tables guards, and the lowest table used last: most areas come and go within one.
 
+use super::ram::RamSlots;
 use crate::addr::VirtAddr;
 use crate::backend::PageTable;
 use crate::frame::Frame;
@@ -14,6 +15,7 @@ const NOWHERE: usize = usize::MAX;
 /// What the lock of the tables guards beside the tables and the states of records.
 pub(super) struct Tabled<B: PageTable> {
     pub(super) ioremaps: Ioremaps,
+    pub(super) ram: RamSlots<B>,
     /// Which of all lowest tables it is that was used last, by the addresses it has entries for.
     reach: usize,
     /// Its name; filled unless `reach` is `NOWHERE`.
@@ -36,7 +38,13 @@ pub(in crate::vmalloc) struct Lowest<'a, B: PageTable> {
 
 impl<B: PageTable> Tabled<B> {
     pub(super) const fn new() -> Self {
-        Tabled { ioremaps: Ioremaps::new(), reach: NOWHERE, leaf: MaybeUninit::uninit(), frame: core::ptr::null() }
+        Tabled {
+            ioremaps: Ioremaps::new(),
+            ram: RamSlots::new(),
+            reach: NOWHERE,
+            leaf: MaybeUninit::uninit(),
+            frame: core::ptr::null(),
+        }
     }
 
     /// The lowest table that has the entry of `at`, which is page-aligned, if there is one. Cost: a comparison, or a walk.

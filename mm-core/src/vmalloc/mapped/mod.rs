@@ -15,6 +15,7 @@ mod kmap;
 mod layout;
 mod lowest;
 mod protect;
+mod ram;
 mod teardown;
 
 use super::area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
@@ -39,6 +40,16 @@ use layout::{Room, UNIT_SHIFT};
 pub(super) use lowest::Lowest;
 use lowest::Tabled;
 
+/// The pointer to an area that was just mapped.
+#[inline(always)]
+fn area_pointer(addr: usize) -> NonNull<u8> {
+    // On a machine the tables just written make the address good. Under Miri there is none, only simulated loads.
+    let start =
+        if cfg!(miri) { core::ptr::without_provenance_mut(addr) } else { core::ptr::with_exposed_provenance_mut(addr) };
+    // SAFETY: the window is in the kernel's half, so the address is not null.
+    unsafe { NonNull::new_unchecked(start) }
+}
+
 /// Entries written or cleared in one hold of the lock.
 const BATCH: u32 = 32;
 
@@ -52,6 +63,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     tables: Locked<P::Lock, Tabled<B>>,
     /// Guarded by the lock of `room`.
     kept: KeptRecords,
+    /// Guarded by the lock of the tables.
+    ram: ram::RamNames,
     pub(super) reserve: Locked<P::Lock, TableReserve>,
     /// How many live areas had an executable page, and how often aliases of frames were changed; the lock of the tables is
     /// held for the latter to be compared.
@@ -129,6 +142,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         room: Locked::new(Room::new()),
         tables: Locked::new(Tabled::new()),
         kept: KeptRecords::new(),
+        ram: ram::RamNames::new(),
         reserve: Locked::new(TableReserve::new()),
         executed: Locked::new(0),
         alias_changes: Locked::new(0),
@@ -203,6 +217,21 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         Ok(area)
     }
 
+    #[inline]
+    fn map_ram(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        caller: &'static Location<'static>,
+    ) -> Result<Option<NonNull<u8>>, MmError> {
+        self.map_slots(memory, frames, caller)
+    }
+
+    #[inline]
+    fn unmap_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Option<Result<(), FreeError>> {
+        self.unmap_slots(memory, addr, count)
+    }
+
     fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<Withdrawn, FreeError> {
         self.withdraw_area(memory, addr, kind)
     }
@@ -212,7 +241,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
     }
 
     fn area_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<(AreaInfo, AreaUses)> {
-        self.with_live(memory, addr, |area| (area.info(), area.uses))
+        self.with_live(memory, addr, |area| (area.info(), area.uses)).or_else(|| self.slot_at(addr))
     }
 
     fn set_size(&self, memory: &Memory<P, B>, addr: usize, size: usize) -> bool {
@@ -303,10 +332,16 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         if P::CPUS > 1 {
             self.flush_late(memory);
             self.flush_late_slots(memory);
+            self.flush_late_ram(memory);
         }
     }
 
+    fn free_addresses(&self, memory: &Memory<P, B>) -> bool {
+        self.free_blocks(memory)
+    }
+
     fn drain(&self, memory: &Memory<P, B>) {
+        self.free_blocks(memory);
         self.free_spares(memory);
         self.free_records(memory);
     }

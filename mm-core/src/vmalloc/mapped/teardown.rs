@@ -190,6 +190,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if addr & (B::PAGE_SIZE - 1) != 0 {
             return FreeError::Misaligned;
         }
+        if let Some(refusal) = self.refusal_of_slot(addr) {
+            return refusal;
+        }
         let _held = self.tables.lock();
         let Some(id) = self.record_at(memory, addr) else {
             return match memory.backend.walk_kernel(VirtAddr(addr)) {

@@ -6,7 +6,8 @@ mod search;
 mod tests;
 mod tree;
 
-use runs::{WORD, ones, places, starts};
+use runs::{WORD, places};
+pub(in crate::vmalloc) use runs::{ones, starts};
 use tree::{State, Tree};
 
 /// Sizes from 1 unit on whose lowest possible word is remembered.

@@ -81,13 +81,13 @@ impl<const ALIGN: usize, const OFFSET: usize> Runs<ALIGN, OFFSET> {
 
 /// The lowest `n` bits (1 to 64).
 #[inline]
-pub(super) const fn ones(n: usize) -> u64 {
+pub(in crate::vmalloc) const fn ones(n: usize) -> u64 {
     u64::MAX >> (WORD - n)
 }
 
 /// Where in `bits` a run of `n` set bits (1 to 64) starts, overlapping ones included.
 #[inline]
-pub(super) fn starts(mut bits: u64, n: usize) -> u64 {
+pub(in crate::vmalloc) fn starts(mut bits: u64, n: usize) -> u64 {
     let mut len = 1;
     while len < n {
         let step = len.min(n - len);

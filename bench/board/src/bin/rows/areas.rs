@@ -57,7 +57,17 @@ pub fn rows(mut counter: Counter) -> Option<()> {
         } else {
             say!("no vmalloc_16m_4k: another manager has too few addresses for it");
         }
-        small_blocks(&mut counter, mm, "vmalloc_1m_single", 1 << 20, 0)?;
+        // The sizes of the rows above, of single frames no two of which are neighbours.
+        for (id, size) in [
+            ("vmalloc_16k_single", 16 << 10),
+            ("vmalloc_64k_single", 64 << 10),
+            ("vmalloc_1m_single", 1 << 20),
+            ("vmalloc_16m_single", 16 << 20),
+        ] {
+            if usize::BITS == 64 || size <= 1 << 20 {
+                small_blocks(&mut counter, mm, id, size, 0)?;
+            }
+        }
     }
     MM.vfree(neighbour.as_ptr()).ok()
 }
@@ -163,7 +173,8 @@ fn small_blocks<P: Platform>(
         keep = !keep;
         if keep { kept.put(block) } else { mm.free_pages(block.as_ptr(), order).ok()? }
     }
-    let done = pair(counter, id, PAIRS, vmalloc);
+    // The largest takes as long as many of the others.
+    let done = pair(counter, id, if size > 1 << 20 { 41 } else { PAIRS }, vmalloc);
     while let Some(page) = rests.take() {
         mm.free_page(page.as_ptr()).ok()?;
     }
