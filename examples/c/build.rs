@@ -5,8 +5,14 @@ include!("../../boards/link.rs");
 use std::path::PathBuf;
 
 /// The C files, as found from this folder.
-const SOURCES: [&str; 5] =
-    ["scull/device.c", "scull/memory.c", "support/printk.c", "../../capi/tests/calls.c", "../../capi/tests/setup.c"];
+const SOURCES: [&str; 6] = [
+    "scull/device.c",
+    "scull/memory.c",
+    "support/printk.c",
+    "../../capi/tests/calls.c",
+    "../../capi/tests/short.c",
+    "../../capi/tests/setup.c",
+];
 /// Folders of headers.
 const INCLUDES: [&str; 3] = ["scull", "../../capi/include", "../../capi/tests"];
 

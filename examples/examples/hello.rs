@@ -4,8 +4,8 @@
 #![no_std]
 #![no_main]
 
-use rtmm::{GFP_KERNEL, MmError};
-use rtmm_examples::board::{self, ExitCode, KBox, Kernel, MM, say};
+use rtmm::{Backend as _, GFP_KERNEL, MmError};
+use rtmm_examples::board::{self, Backend, ExitCode, KBox, Kernel, MM, say};
 use rtmm_examples::tables;
 
 board::entry!(main);
@@ -24,10 +24,12 @@ fn hello() -> Result<(), MmError> {
 
     let object = MM.kmalloc(100, GFP_KERNEL)?; // small and physically contiguous
     let pages = MM.get_free_pages(GFP_KERNEL, 3)?; // eight pages in one block
-    let area = MM.vmalloc(1 << 20)?; // 1 MiB, contiguous in virtual addresses at least
+    // 1 MiB, or a quarter of a small board's memory: contiguous in virtual addresses at least
+    let size = (1 << 20).min(before / 4 * Backend::PAGE_SIZE);
+    let area = MM.vmalloc(size)?;
     let boxed = KBox::new_in([7u32; 16], GFP_KERNEL, Kernel)?; // owned: goes back by itself
-    // SAFETY: `area` is 1 MiB of ours until `vfree`.
-    unsafe { area.as_ptr().write_bytes(boxed[0] as u8, 1 << 20) };
+    // SAFETY: `area` is as long, and ours until `vfree`.
+    unsafe { area.as_ptr().write_bytes(boxed[0] as u8, size) };
     say!("kmalloc {:p}, pages {:p}, vmalloc {:p}, box {:p}", object, pages, area, &*boxed);
     tables::show(format_args!("with all of it live"), 12);
 

@@ -59,6 +59,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         flags: Gfp,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
+        if Self::KEEPS {
+            return self.take_own(class, flags, caller);
+        }
         // SAFETY: the class of a size in the table.
         let Some(state) = (unsafe { self.classes.get(class) }) else {
             rarely();
@@ -114,7 +117,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// A class has no free object.
     #[cold]
     #[inline(never)]
-    fn kmalloc_grow(&self, class: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
+    pub(crate) fn kmalloc_grow(&self, class: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
         Packed::new(self.memory.admit(flags, caller).and_then(|flags| {
             let slabs = self.class(class).ok_or(AllocError::NotReady)?;
             slabs.alloc_slab(flags, None)
@@ -236,6 +239,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Some((_, frame)) if frame.head().is(FrameKind::Slab) => {
                 let head = frame.head();
                 self.class(head.class()).is_some_and(|slabs| slabs.is_live(frame, head, addr))
+                    && !self.is_at_hand(head.class(), addr)
             }
             Some((_, frame)) if frame.head().is(FrameKind::DmaSlab) => self.is_live_dma(frame, addr),
             other => other.is_some(),
@@ -285,6 +289,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(always)]
     #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_at(&self, addr: usize) -> Result<(), FreeError> {
+        if Self::KEEPS {
+            return if self.give_own(addr) { Ok(()) } else { self.kfree_other(addr) };
+        }
         if !cfg!(feature = "kmalloc-debug")
             && let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
             && let Some((state, _)) = self.open_class(frame)
@@ -393,6 +400,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             // It went back meanwhile.
             drop(state);
             return self.kfree_block(addr);
+        }
+        if seen.is(FrameKind::Slab)
+            && let Some(result) = self.give_to_cpu(seen.class(), addr)
+        {
+            return result;
         }
         // SAFETY: the frame names a live slab of this cache, whose lock is held, for as long as its head says so; a
         // class has no room for a slot behind its last.

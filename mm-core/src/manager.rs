@@ -268,16 +268,24 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks }
     }
 
-    /// Gives back everything caches hold: areas whose free was put off, kept slabs, kept descriptor pages, kept page tables.
+    /// Gives back everything caches hold: what CPUs keep for themselves (of the other CPUs only those with interrupts on, and
+    /// only where the caller may wait for them), areas whose free was put off, kept slabs, kept descriptor pages, kept page tables.
     ///
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
         self.flush_deferred();
+        if P::CPUS > 1 {
+            self.drain_cpus(P::MAX_POLLS / 16);
+        }
         self.drain_kept();
     }
 
-    /// [`drain`](Self::drain) without the areas whose free was put off. Context: any.
+    /// [`drain`](Self::drain) without the areas whose free was put off, and with little patience for other CPUs. Context:
+    /// any.
     pub(crate) fn drain_kept(&self) {
+        if P::CPUS > 1 {
+            self.drain_cpus(P::MAX_POLLS / 1024);
+        }
         self.areas.drain(&self.memory);
         for number in 0..MAX_CLASSES {
             // One after the other: an iterator over caches is passed through memory.
@@ -288,9 +296,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.memory.meta_drain();
     }
 
-    /// Free frames in all zones.
+    /// Free frames in all zones, those that CPUs keep for themselves included.
     pub fn free_page_count(&self) -> usize {
-        self.memory.free_pages()
+        self.memory.free_pages() + self.memory.pages_at_hand()
     }
 
     /// Makes steps fail on demand.

@@ -263,11 +263,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
         0
     }
 
-    /// Interrupts CPU `cpu`, whose handler calls [`Mm::poll_shootdown`](crate::Mm::poll_shootdown). With one CPU never
+    /// Interrupts CPU `cpu`, whose handler calls [`Mm::handle_ipi`](crate::Mm::handle_ipi). With one CPU never
     /// called.
     ///
     /// It may be the calling CPU, and one on which the interrupt is pending already. No lock is held. Whoever spins with
-    /// interrupts masked, in the kernel's own locks too, calls `poll_shootdown` at each turn instead.
+    /// interrupts masked, in the kernel's own locks too, calls [`Mm::poll_shootdown`](crate::Mm::poll_shootdown) at each turn.
     #[inline]
     fn send_ipi(&self, cpu: usize) {
         let _ = cpu;

@@ -93,7 +93,7 @@ mod tests {
             let frame = MM.vmalloc_to_pfn(area.cast()).unwrap();
             MM.vfree(area.cast()).unwrap();
             // The frame, with what was written to it, stays here, and the address comes back with another.
-            let page = MM.get_free_page(GFP_KERNEL).unwrap();
+            let page = MM.alloc_pages_exact(PAGE, GFP_KERNEL).unwrap();
             let again = MM.vmalloc(PAGE).unwrap().as_ptr().cast::<usize>();
             assert_eq!(again, area, "the lowest address is given first");
             assert_ne!(MM.vmalloc_to_pfn(again.cast()).unwrap(), frame);
@@ -101,7 +101,7 @@ mod tests {
             unsafe { again.write(2 * round + 2) };
             all_read(2 * round + 2, again);
             MM.vfree(again.cast()).unwrap();
-            MM.free_page(page.as_ptr()).unwrap();
+            MM.free_pages_exact(page.as_ptr(), PAGE).unwrap();
         }
         STAGE.store(LAST, SeqCst);
         others().for_each(wait_for);

@@ -430,9 +430,10 @@ impl Board {
         self.suites.is_empty()
     }
 
-    /// Whether the bench runs on it: a second row of a board is for its suites, and would measure the same code again.
+    /// Whether the bench runs on it: a second row of a board is for its suites, and would measure the same code again,
+    /// unless it has more CPUs.
     pub fn is_measured(&self) -> bool {
-        self.counts_instructions() && self.name == self.family
+        self.counts_instructions() && (self.name == self.family || self.extra.contains(&"smp"))
     }
 
     /// Whether it has a counter that repeats exactly.

@@ -68,6 +68,7 @@ pub fn goal(board: &str, id: &str) -> Option<u32> {
             ("masked_longest", 350),
             ("meta_frame", 20),
         ],
+        "qemu-x86_64-smp4" => &[("smp_4", 105)],
         "mps2-an385" => &[("nommu_vmalloc_1m", 700), ("meta_frame", 16)],
         "qemu-i586" | "virt-rv32" => &[("meta_frame", 16)],
         _ => &[],

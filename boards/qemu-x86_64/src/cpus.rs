@@ -151,5 +151,5 @@ pub fn on_all(work: fn()) {
 /// In the handler of the interrupt that CPUs send each other.
 pub(crate) fn interrupted() {
     cpus::acknowledge();
-    MM.poll_shootdown();
+    MM.handle_ipi();
 }

@@ -72,6 +72,23 @@ impl CacheState {
     }
 }
 
+impl CacheState {
+    /// Takes up to `most` more slots of the word that one was just taken from: their bits, and the slot of bit 0.
+    pub fn take_more(&mut self, most: usize) -> (*mut u8, Word) {
+        // SAFETY: a word of a listed slab, or `USED_UP`, which has no bit and is not written to.
+        let word = unsafe { *self.current };
+        let mut left = word;
+        for _ in 0..most {
+            left &= left.wrapping_sub(1);
+        }
+        if left != word {
+            // SAFETY: as above.
+            unsafe { *self.current = left };
+        }
+        (self.base, word ^ left)
+    }
+}
+
 /// What became of a slot that was to be given back.
 pub enum Given {
     /// It is free, and that is all.

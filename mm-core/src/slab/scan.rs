@@ -4,7 +4,7 @@ use super::{NOWHERE, Slab, Slabs};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::USED_UP;
-use crate::frame::Head;
+use crate::frame::{FrameKind, Head};
 use crate::meta::NIL;
 use crate::platform::Platform;
 
@@ -47,6 +47,9 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         }
         let slabs = state.slabs as usize;
         active += slabs.saturating_sub(listed) * slots;
+        if self.kind == FrameKind::Slab {
+            active = active.saturating_sub(self.mm.objects_at_hand(self.owner.into()));
+        }
         SlabCounts { active, objects: slabs * slots, slabs }
     }
 

@@ -135,6 +135,10 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let place: Pin<&Place<'_, P, B, Slabs<'_, P, B>>> = place.into_ref();
         place.join(Wake::Task(self.memory.platform.current()));
         self.look(flags);
+        if P::CPUS > 1 {
+            // From now on no CPU keeps what is freed, and what they have comes here.
+            self.mm.drain_cpus(P::MAX_POLLS / 1024);
+        }
         match place.wait(until, &|| self.mm.tend()) {
             Some(grant) => self.accept(grant, flags, Some(until)),
             None => Err(error),

@@ -4,6 +4,7 @@
 //! caller may wait, interrupts on and no lock held; elsewhere what is to be flushed is put off. A CPU whose interrupts are
 //! masked answers when it spins for a lock of the manager's, or calls [`Mm::poll_shootdown`].
 
+mod magazine;
 pub mod shootdown;
 #[cfg(target_has_atomic = "32")]
 mod ticket;
@@ -26,11 +27,16 @@ use shootdown::{Shootdown, is_at};
 /// The most CPUs a manager serves.
 pub const MAX_CPUS: usize = 32;
 
-/// What a manager of several CPUs has beside the rest, in memory set aside at boot.
+/// What a manager of several CPUs has beside the rest, in memory set aside at boot. What each CPU keeps follows it.
+#[repr(align(64))]
 pub(crate) struct Smp<L: RawLock> {
     pub(crate) shootdown: Shootdown<AtomicUsize, MAX_CPUS>,
     /// Whose holder posts requests; the last one that all CPUs are known to have done.
     sender: Locked<L, usize>,
+    /// How often CPUs were asked to give back what they keep; the same for all to read; and how far each is.
+    drains: Locked<L, usize>,
+    asked: AtomicUsize,
+    drained: [AtomicUsize; MAX_CPUS],
 }
 
 /// How far a flush got.
@@ -50,8 +56,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub(crate) fn place_smp<const N: usize>(&self, ram: &mut RamMap<N>) -> Result<(), MmError> {
         const { assert!(P::CPUS >= 1 && P::CPUS <= MAX_CPUS, "a manager serves 1 to 32 CPUs") };
         if P::CPUS > 1 {
-            let smp = boot_alloc(self, ram, size_of::<Smp<P::Lock>>())?.cast::<Smp<P::Lock>>();
-            let value = Smp { shootdown: Shootdown::new(), sender: Locked::new(0) };
+            let smp = boot_alloc(self, ram, Smp::<P::Lock>::bytes(P::CPUS))?.cast::<Smp<P::Lock>>();
+            let value = Smp {
+                shootdown: Shootdown::new(),
+                sender: Locked::new(0),
+                drains: Locked::new(0),
+                asked: AtomicUsize::new(0),
+                drained: [const { AtomicUsize::new(0) }; MAX_CPUS],
+            };
             value.shootdown.bring_up(self.platform.cpu(), || ());
             // SAFETY: zeroed memory of that size, aligned to 64, which is never given back.
             unsafe { smp.write(value) };
@@ -177,7 +189,7 @@ impl<P: Platform, B: PageTable> Memory<P, B> {
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Does what other CPUs asked of this one: drops translations from its TLB, and says so.
     ///
-    /// The handler of [`Platform::send_ipi`]'s interrupt calls it, and whoever spins with interrupts masked must, at each
+    /// [`handle_ipi`](Self::handle_ipi) does it, and whoever spins with interrupts masked must, at each
     /// turn: others wait for the answer, for a bounded time ([`Platform::MAX_POLLS`]). Takes no lock.
     ///
     /// Context: any. Cost: some twenty instructions when nothing was asked; else that of a few flushes.
@@ -185,6 +197,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub fn poll_shootdown(&self) {
         if P::CPUS > 1 {
             self.memory.poll(|range| self.areas.flush_here(&self.memory, range));
+        }
+    }
+
+    /// The body of the handler of [`Platform::send_ipi`]'s interrupt: [`poll_shootdown`](Self::poll_shootdown), and gives
+    /// back what this CPU keeps when another one asked for it.
+    ///
+    /// Context: that handler; no lock of the kernel's is held that one of the manager's is taken inside. Cost: as
+    /// `poll_shootdown`, and at most a few dozen frees for each class.
+    pub fn handle_ipi(&self) {
+        if P::CPUS > 1 {
+            self.poll_shootdown();
+            self.drain_if_asked();
         }
     }
 
@@ -202,13 +226,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// This CPU stops using memory of the manager's, until [`cpu_up`](Self::cpu_up): nobody waits for it any more.
+    /// This CPU gives back what it keeps, and stops using memory of the manager's, until [`cpu_up`](Self::cpu_up): nobody waits for it any more.
     ///
     /// Context: any, on that CPU.
     pub fn cpu_down(&self) {
         if P::CPUS > 1
             && let Some(smp) = self.memory.smp()
         {
+            self.drain_own();
             smp.shootdown.take_down(self.memory.platform.cpu());
         }
     }

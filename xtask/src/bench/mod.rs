@@ -127,8 +127,7 @@ fn parts(board: Option<&str>) -> Result<Vec<Part>> {
             ensure!(board.counts_instructions(), "{name} counts no instructions; --board host compares allocators");
             vec![board]
         }
-        // A second row of a board is for its suites: the same code is measured on the first.
-        None => BOARDS.iter().filter(|board| board.counts_instructions() && board.name == board.family).collect(),
+        None => BOARDS.iter().filter(|board| board.is_measured()).collect(),
     };
     tools::provide(&counting)?;
     for board in counting {

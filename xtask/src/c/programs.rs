@@ -15,11 +15,12 @@ use crate::tools;
 use crate::totals::Totals;
 
 /// What is compiled by every compiler: the drivers, and the tests that run on the boards.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "examples/c/scull/device.c",
     "examples/c/scull/memory.c",
     "examples/c/support/printk.c",
     "capi/tests/calls.c",
+    "capi/tests/short.c",
     "capi/tests/setup.c",
     "capi/tests/bare/kernel.c",
 ];
@@ -65,7 +66,8 @@ pub fn test() -> Result<Totals> {
     for compiler in ready.iter().filter(|compiler| HOST.contains(compiler)) {
         for source in sources("capi/tests/host")? {
             let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let sources = [&source, Path::new("capi/tests/calls.c"), Path::new("capi/tests/setup.c")];
+            let suites = ["capi/tests/calls.c", "capi/tests/short.c", "capi/tests/setup.c"].map(Path::new);
+            let sources = [&[source.as_path()], suites.as_slice()].concat();
             let place = Place { archive: &archive, out: &out };
             let result = place
                 .link(compiler, &sources, &name)
@@ -100,7 +102,7 @@ fn kernel(board: &str, compiler: &str, args: &[&str], out: &Path) -> Result<Path
     command.current_dir(cargo::root()).args(args).args(C99).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]);
     command.args(["-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector", "-nostdlib", "-static"]);
     command.args(["-I", "capi/include", "-I", "capi/tests", "-Wl,-e,kernel_start"]);
-    command.args(["capi/tests/bare/kernel.c", "capi/tests/calls.c", "capi/tests/setup.c"]);
+    command.args(["capi/tests/bare/kernel.c", "capi/tests/calls.c", "capi/tests/short.c", "capi/tests/setup.c"]);
     if board.name == BOOTED {
         command.args(["-DBOOTS", "capi/tests/bare/mps2-an385.c", "-Wl,-T,capi/tests/bare/mps2-an385.ld"]);
     }

@@ -5,12 +5,19 @@
 #![no_std]
 #![no_main]
 
+#[cfg(not(feature = "smp"))]
 #[path = "rows/areas.rs"]
 mod areas;
+#[cfg(feature = "smp")]
+#[path = "rows/cpus.rs"]
+mod cpus;
+#[cfg(not(feature = "smp"))]
 #[path = "rows/masked.rs"]
 mod masked;
+#[cfg(not(feature = "smp"))]
 #[path = "rows/objects.rs"]
 mod objects;
+#[cfg(not(feature = "smp"))]
 #[path = "rows/pages.rs"]
 mod pages;
 
@@ -34,6 +41,9 @@ fn main() {
         say!("FAILED: too little memory for what is counted");
         board::exit(ExitCode::Fail);
     };
+    #[cfg(feature = "smp")]
+    let steps: [(&str, Step); 1] = [("CPUs", cpus::rows)];
+    #[cfg(not(feature = "smp"))]
     let steps: [(&str, Step); 4] = [
         ("objects", objects::rows),
         ("pages", pages::rows),
