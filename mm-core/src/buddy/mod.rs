@@ -624,12 +624,17 @@ impl Buddy {
         let word = core::hint::black_box(word);
         let mut at = self.words.wrapping_add(i);
         let end = at.wrapping_add(n);
-        // Most blocks are a power of two.
-        let eights = at.wrapping_add(n & !7);
-        while at != eights {
+        // Most blocks are a power of two. (An array of words would be copied by the library where room counts.)
+        let fours = at.wrapping_add(n & !3);
+        while at != fours {
             // SAFETY: words of the region, by the caller.
-            unsafe { at.cast::<[Word; 8]>().write([word; 8]) };
-            at = at.wrapping_add(8);
+            unsafe {
+                *at = word;
+                *at.add(1) = word;
+                *at.add(2) = word;
+                *at.add(3) = word;
+            }
+            at = at.wrapping_add(4);
         }
         while at != end {
             // SAFETY: as above.
