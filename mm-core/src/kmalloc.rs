@@ -345,9 +345,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // SAFETY: the slab is live, and the lock of its class is held.
         let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
         // SAFETY: the caller locked this state, and left its section to this function.
-        let state = unsafe { slabs.state.resume(token) };
-        slabs.settle(state, slab, w);
+        let mut state = unsafe { slabs.state.resume(token) };
+        if slabs.show(&mut state, slab, w) {
+            self.kfree_last(state.suspend(), slab);
+        }
         Ok(())
+    }
+
+    /// A slab of a class may be wholly free, or somebody waits for an object.
+    #[inline(never)]
+    fn kfree_last(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab) {
+        // SAFETY: as in `kfree_edge`, which left its section to this function.
+        unsafe {
+            let slabs = self.locked_class(Slab::owner(slab));
+            slabs.settle_rest(slabs.state.resume(token), slab);
+        }
     }
 
     /// Null, whole pages, objects outside the largest region, and everything wrong.

@@ -1,12 +1,12 @@
 //! A cache: its listed slabs, the current word, and the three transitions of a slab.
 //!
 //! Invariants, under the cache's lock:
-//! - every listed slab but the first has a free slot; the first may have used up its last one unnoticed;
-//! - the first listed slab holds the current word, and its `place` names it; its summary bit may be set though the word
-//!   is used up;
-//! - a slab that is wholly free is listed first or is on its way back to the buddy.
+//! - the current word is hidden: its slab's summary does not show it, and its slab's `place` names it, until another
+//!   word takes its place, which is when it is used up;
+//! - a slab is listed exactly while its summary shows a word, and its summary shows every other word with a free slot;
+//! - a slab that is wholly free has the current word or is on its way back to the buddy.
 
-use super::{Hooks, LISTED, Slab, UNLISTED, meta_size};
+use super::{Hooks, NOWHERE, Slab, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest, rarely};
@@ -30,6 +30,8 @@ pub struct CacheState {
     pub(super) current: *mut Word,
     /// The slot of the current word's bit 0.
     base: *mut u8,
+    /// The slab that has it, if there is one.
+    pub(super) holder: *mut Slab,
     /// The first listed slab.
     pub(super) head: u32,
     /// Slabs, listed or not.
@@ -47,6 +49,7 @@ impl CacheState {
         CacheState {
             current: (&raw const USED_UP).cast_mut(),
             base: core::ptr::null_mut(),
+            holder: core::ptr::null_mut(),
             head: NIL,
             slabs: 0,
             waited: false,
@@ -193,52 +196,59 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.memory.meta_ptr(id)
     }
 
-    /// Takes an object when the current word is used up: from the next word of its slab, or the next slab. `None` when
-    /// the cache has no free slot; [`grow`](Self::grow) makes some.
+    /// Takes an object when the current word is used up: from the next word of the first listed slab. `None` when the
+    /// cache has no free slot; [`grow`](Self::grow) makes some.
     #[inline(always)]
     pub fn advance(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
-        let id = state.head;
-        if id == NIL {
+        if state.head == NIL {
+            self.point_nowhere(state);
             return None;
         }
-        let slab = self.slab(id);
+        let slab = self.slab(state.head);
         // SAFETY: listed slabs are live, and the lock is held.
         unsafe {
-            let left = (*slab).summary & !(1 << (*slab).place);
-            (*slab).summary = left;
-            if left != 0 {
-                self.point(state, slab, lowest(left as Word));
-                return state.take(self.geometry.size as usize);
+            let summary = (*slab).summary;
+            (*slab).summary = summary & (summary - 1);
+            if (*slab).summary == 0 {
+                state.head = (*slab).next;
+                if state.head != NIL {
+                    (*self.slab(state.head)).prev = NIL;
+                }
             }
-            (*slab).place = UNLISTED;
-            let next = (*slab).next;
-            state.head = next;
-            if next == NIL {
-                state.current = (&raw const USED_UP).cast_mut();
-                return None;
-            }
-            let slab = self.slab(next);
-            (*slab).prev = NIL;
-            self.point(state, slab, lowest((*slab).summary as Word));
-            state.take(self.geometry.size as usize)
+            self.point(state, slab, lowest(summary.into()));
         }
+        state.take(self.geometry.size as usize)
     }
 
-    /// Makes word `w` of a slab the current one.
+    /// Makes word `w` of a slab, which its summary does not show, the current one. The one before is used up.
     #[inline(always)]
     fn point(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
-        // SAFETY: the slab is listed and the lock held.
+        // SAFETY: the slab is live, as is the one that has the current word, and the lock held.
         let pfn = unsafe {
+            if !state.holder.is_null() {
+                (*state.holder).place = NOWHERE;
+            }
             (*slab).place = w as u8;
             (*slab).pfn
         };
+        state.holder = slab;
         state.current = Slab::words(slab).wrapping_add(w);
         let offset = self.geometry.slack as usize + (w << WORD_SHIFT) * self.geometry.size as usize;
         state.base = self.memory.frame_ptr(Pfn(pfn)).wrapping_add(offset);
     }
 
-    /// Takes an object of any slab there is. When there is none no slab is listed, so that the next free of any comes to
-    /// [`settle`](Self::settle).
+    /// There is no current word. The one there was is used up, or its slab is about to go.
+    fn point_nowhere(&self, state: &mut CacheState) {
+        if !state.holder.is_null() {
+            // SAFETY: the slab that has the current word is live, and the lock is held.
+            unsafe { (*state.holder).place = NOWHERE };
+            state.holder = core::ptr::null_mut();
+        }
+        state.current = (&raw const USED_UP).cast_mut();
+    }
+
+    /// Takes an object of any slab there is. When there is none there is no current word, so that the next free of any comes
+    /// to [`settle`](Self::settle).
     pub(super) fn any_object(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
         state.take(self.geometry.size as usize).or_else(|| self.advance(state))
     }
@@ -282,7 +292,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 recip: g.recip,
                 summary: (u16::MAX >> (16 - g.words as u32)) & !u16::from(*words == 0),
                 owner: self.owner,
-                place: UNLISTED,
+                place: NOWHERE,
             });
         }
         if self.hooks.prepares() {
@@ -302,8 +312,15 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             head = head.next();
         }
         // SAFETY: ours, and the lock is held.
-        if unsafe { (*slab).summary } != 0 {
-            self.list(&mut state, id);
+        unsafe {
+            let summary = (*slab).summary;
+            if summary != 0 && self.is_used_up(&state) && !state.waited {
+                self.point(&mut state, slab, 0);
+                (*slab).summary = summary & !1;
+            }
+            if (*slab).summary != 0 {
+                self.list(&mut state, slab, id);
+            }
         }
         if state.waited {
             self.hand_over(state);
@@ -313,20 +330,17 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         Ok(self.first_slot(pfn))
     }
 
-    /// Lists a slab that has a free slot, behind the first: at the head it would displace a current word whose
-    /// summary bit is stale.
-    fn list(&self, state: &mut CacheState, id: u32) {
-        let slab = self.slab(id);
+    /// Lists a slab, behind the first: that one's words are used up before slabs that have few free slots yet.
+    #[inline(always)]
+    fn list(&self, state: &mut CacheState, slab: *mut Slab, id: u32) {
         // SAFETY: the slab is live and unlisted; listed slabs are live; the lock is held.
         unsafe {
             if state.head == NIL {
                 (*slab).next = NIL;
                 (*slab).prev = NIL;
                 state.head = id;
-                self.point(state, slab, lowest((*slab).summary as Word));
                 return;
             }
-            (*slab).place = LISTED;
             let head = self.slab(state.head);
             let next = (*head).next;
             (*slab).next = next;
@@ -338,25 +352,24 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
     }
 
-    fn unlist(&self, state: &mut CacheState, id: u32) {
-        let slab = self.slab(id);
-        // SAFETY: the slab is listed, so it and its neighbours are live; the lock is held.
+    /// Unlists a slab, if it is listed, and takes the current word from it.
+    fn unlist(&self, state: &mut CacheState, slab: *mut Slab) {
+        // SAFETY: the slab is live, as are its neighbours if it is listed; the lock is held.
         unsafe {
-            (*slab).place = UNLISTED;
+            if core::ptr::eq(slab, state.holder) {
+                self.point_nowhere(state);
+            }
+            if (*slab).summary == 0 {
+                return;
+            }
             let (next, prev) = ((*slab).next, (*slab).prev);
             if next != NIL {
                 (*self.slab(next)).prev = prev;
             }
             if prev != NIL {
                 (*self.slab(prev)).next = next;
-                return;
-            }
-            state.head = next;
-            if next == NIL {
-                state.current = (&raw const USED_UP).cast_mut();
             } else {
-                let slab = self.slab(next);
-                self.point(state, slab, lowest((*slab).summary as Word));
+                state.head = next;
             }
         }
     }
@@ -379,29 +392,56 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         })
     }
 
+    /// True when another word may take the current one's place. Not while a slab that was listed for a waiter, who went,
+    /// is to be the next.
+    #[inline(always)]
+    fn is_used_up(&self, state: &CacheState) -> bool {
+        // SAFETY: the current word is a word of a live slab or `USED_UP`, and the lock is held.
+        unsafe { *state.current == 0 && (state.head == NIL || !state.holder.is_null()) }
+    }
+
     /// Word `w` of a live slab of this cache, not the current word, got its first free slot or perhaps its last.
     #[inline(always)]
     pub fn settle(&self, mut state: State<'_, P>, slab: *mut Slab, w: usize) {
-        let id = self.memory.meta_id_at(slab.addr());
+        if self.show(&mut state, slab, w) {
+            self.settle_rest(state, slab);
+        }
+    }
+
+    /// The most frequent part of [`settle`](Self::settle); true when [`settle_rest`](Self::settle_rest) is to go on.
+    #[inline(always)]
+    pub fn show(&self, state: &mut CacheState, slab: *mut Slab, w: usize) -> bool {
         // SAFETY: the slab is live, and the lock is held.
-        let place = unsafe {
-            (*slab).summary |= 1 << w;
-            (*slab).place
-        };
-        if place == UNLISTED {
-            self.list(&mut state, id);
+        let (word, summary) = unsafe { (*Slab::words(slab).wrapping_add(w), (*slab).summary) };
+        let full = word == self.geometry.full(w);
+        let stays = !full || (state.holder.is_null() && !self.memory.waiting.is_any());
+        if summary == 0 && stays && !state.waited && self.is_used_up(state) {
+            // The next allocation finds it at hand, and nothing is listed.
+            self.point(state, slab, w);
+            return false;
         }
-        // A slab of several slots that had none free has used ones still.
-        let may_be_free = place != UNLISTED || self.geometry.slots == 1;
-        // The first one is kept, unless somebody waits for pages.
-        let goes = id != state.head || (self.memory.waiting.is_any() && !state.waited);
-        if may_be_free && goes && self.is_free(slab) {
-            self.unlist(&mut state, id);
-            // Who waits for an object waits for pages too.
-            self.release(state, slab, id);
-        } else if state.waited {
-            self.hand_over(state);
+        // SAFETY: as above.
+        unsafe { (*slab).summary = summary | 1 << w };
+        if summary == 0 {
+            self.list(state, slab, self.memory.meta_id_at(slab.addr()));
         }
+        full || state.waited
+    }
+
+    /// What [`show`](Self::show) left: somebody waits for an object, or the slab, which is listed, may be wholly free.
+    #[inline(always)]
+    pub fn settle_rest(&self, mut state: State<'_, P>, slab: *mut Slab) {
+        if state.waited {
+            return self.hand_over(state);
+        }
+        // The one with the current word is kept, unless somebody waits for pages.
+        let is_kept = core::ptr::eq(slab, state.holder) && !self.memory.waiting.is_any();
+        if is_kept || !self.is_free(slab) {
+            return;
+        }
+        self.unlist(&mut state, slab);
+        // Who waits for an object waits for pages too.
+        self.release(state, slab);
     }
 
     /// True when no slot of the slab is in use.
@@ -414,16 +454,17 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     /// Gives an unlisted, wholly free slab back to the buddy.
     #[cold]
     #[inline(never)]
-    fn release(&self, mut state: State<'_, P>, slab: *mut Slab, id: u32) {
-        let detached = self.detach(&mut state, slab, id);
+    fn release(&self, mut state: State<'_, P>, slab: *mut Slab) {
+        let detached = self.detach(&mut state, slab);
         drop(state);
         detached.give(self.memory);
     }
 
     /// Makes an unlisted, wholly free slab nobody's. Under the lock, so that a second free of one of its objects finds
     /// either the slab or none.
-    fn detach(&self, state: &mut CacheState, slab: *mut Slab, id: u32) -> Detached {
+    fn detach(&self, state: &mut CacheState, slab: *mut Slab) -> Detached {
         state.slabs -= 1;
+        let id = self.memory.meta_id_at(slab.addr());
         // SAFETY: the slab is live, and the lock is held.
         let pfn = unsafe { (*slab).pfn };
         let pages = self.geometry.pages;
@@ -448,15 +489,22 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn).wrapping_add(self.geometry.slack as usize)) }
     }
 
+    /// The wholly free slab the cache keeps, if it keeps one.
+    fn kept(&self, state: &CacheState) -> Option<*mut Slab> {
+        let slab = match state.head {
+            _ if !state.holder.is_null() => state.holder,
+            NIL => return None,
+            id => self.slab(id),
+        };
+        self.is_free(slab).then_some(slab)
+    }
+
     /// Takes the wholly free slab the cache keeps away from it, if it keeps one.
     pub fn detach_kept(&self) -> Option<Detached> {
         let mut state = self.state.lock();
-        let id = state.head;
-        if id == NIL || !self.is_free(self.slab(id)) {
-            return None;
-        }
-        self.unlist(&mut state, id);
-        Some(self.detach(&mut state, self.slab(id), id))
+        let slab = self.kept(&state)?;
+        self.unlist(&mut state, slab);
+        Some(self.detach(&mut state, slab))
     }
 
     /// Gives back the wholly free slab the cache keeps.
@@ -469,7 +517,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     /// True when no object is in a caller's hands: there is no slab, or the only one is the kept one.
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.slabs == 0 || (state.slabs == 1 && state.head != NIL && self.is_free(self.slab(state.head)))
+        state.slabs == 0 || (state.slabs == 1 && self.kept(&state).is_some())
     }
 }
 

@@ -42,18 +42,16 @@ pub struct Slab {
     origin: u32,
     /// The cache's [`Geometry::recip`].
     recip: u32,
-    /// Bit `w`: word `w` has a free slot (the current word may be used up unnoticed).
+    /// Bit `w`: word `w` has a free slot, and is not the cache's current word. The slab is listed while there is one.
     summary: u16,
     /// The class or the number of the cache it belongs to.
     owner: u8,
-    /// The index of the cache's current word if this slab has it, else `LISTED` or `UNLISTED`.
+    /// The index of the cache's current word if this slab has it, else `NOWHERE`.
     place: u8,
 }
 
-/// [`Slab::place`] of a slab on its cache's list, but not the first.
-const LISTED: u8 = 0xfe;
-/// [`Slab::place`] of a slab that is on no list: it has no free slot.
-const UNLISTED: u8 = 0xff;
+/// [`Slab::place`] of a slab that does not have the current word.
+const NOWHERE: u8 = 0xff;
 
 impl Slab {
     /// The class or the number of the cache it belongs to.

@@ -1,9 +1,9 @@
 //! Diagnostics of a cache: counts, and a scan of its invariants. Not bounded.
 
-use super::{LISTED, Slab, Slabs};
+use super::{NOWHERE, Slab, Slabs};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::Word;
+use crate::bits::USED_UP;
 use crate::frame::{FrameKind, Head};
 use crate::meta::NIL;
 use crate::platform::Platform;
@@ -28,11 +28,16 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         self.geometry.slots as usize - (0..self.geometry.words as usize).map(free).sum::<usize>()
     }
 
-    /// How many objects and slabs there are. Walks the listed slabs; the others are full.
+    /// How many objects and slabs there are. Walks the listed slabs; the others, but for the current word, are full.
     pub fn counts(&self) -> SlabCounts {
         let state = self.state.lock();
         let slots = self.geometry.slots as usize;
         let (mut listed, mut active, mut id) = (0, 0, state.head);
+        // SAFETY: the slab that has the current word is live, and the lock is held.
+        if !state.holder.is_null() && unsafe { (*state.holder).summary } == 0 {
+            listed = 1;
+            active = self.in_use(state.holder);
+        }
         while id != NIL && listed <= state.slabs as usize {
             let slab = self.slab(id);
             listed += 1;
@@ -55,6 +60,20 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     pub fn check(&self) -> Result<usize, (&'static str, usize)> {
         let state = self.state.lock();
         let (mut listed, mut id, mut before) = (0, state.head, NIL);
+        if state.holder.is_null() {
+            if !core::ptr::eq(state.current, &raw const USED_UP) {
+                return Err(("a cache has a current word of no slab", 0));
+            }
+        } else {
+            let id = self.memory.meta_id_at(state.holder.addr());
+            // SAFETY: the slab that has the current word is live, and the lock is held.
+            let (owner, place) = unsafe { ((*state.holder).owner, (*state.holder).place) };
+            let word = Slab::words(state.holder).wrapping_add(place as usize);
+            if owner != self.owner || place == NOWHERE || !core::ptr::eq(word, state.current) {
+                return Err(("a cache is wrong about its current word", id as usize));
+            }
+            self.check_slab(state.holder, id)?;
+        }
         while id != NIL {
             let slab = self.slab(id);
             let fail = |what| Err((what, id as usize));
@@ -67,13 +86,17 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             if prev != before || owner != self.owner {
                 return fail("a listed slab's links or owner are wrong");
             }
-            // Only the first listed slab has the current word.
-            let current = Slab::words(slab).wrapping_add(place as usize) == state.current;
-            if if id == state.head { !current } else { place != LISTED } {
+            let holds = core::ptr::eq(slab, state.holder);
+            if holds != (place != NOWHERE) {
                 return fail("a listed slab is wrong about its place");
             }
-            self.check_slab(slab, id, id == state.head)?;
-            if id != state.head && self.is_free(slab) {
+            self.check_slab(slab, id)?;
+            // SAFETY: as above.
+            if unsafe { (*slab).summary } == 0 {
+                return fail("a listed slab has no free slot");
+            }
+            let kept = holds || (state.holder.is_null() && id == state.head);
+            if !kept && self.is_free(slab) {
                 return fail("a wholly free slab was not given back");
             }
             (before, id) = (id, next);
@@ -81,30 +104,26 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         Ok(state.slabs as usize)
     }
 
-    fn check_slab(&self, slab: *mut Slab, id: u32, first: bool) -> Result<(), (&'static str, usize)> {
+    fn check_slab(&self, slab: *mut Slab, id: u32) -> Result<(), (&'static str, usize)> {
         let words = Slab::words(slab);
         // SAFETY: the slab is live, and the lock is held.
-        let (pfn, summary, origin, recip) = unsafe { ((*slab).pfn, (*slab).summary, (*slab).origin, (*slab).recip) };
+        let (pfn, summary, origin, recip, place) =
+            unsafe { ((*slab).pfn, (*slab).summary, (*slab).origin, (*slab).recip, (*slab).place) };
         let first_slot = self.memory.frame_ptr(Pfn(pfn)).addr() + self.geometry.slack as usize;
         if origin != (first_slot as u32).wrapping_neg() || recip != self.geometry.recip {
             return Err(("a slab is wrong about its slots", id as usize));
         }
-        let mut free: Word = 0;
         for w in 0..self.geometry.words as usize {
             // SAFETY: as above.
             let word = unsafe { *words.add(w) };
-            free |= word;
             if word & !self.geometry.full(w) != 0 {
                 return Err(("a slab has free bits past its last slot", id as usize));
             }
-            // The current word may be used up unnoticed, and only the first slab has it.
+            // The current word is hidden.
             let told = summary >> w & 1 == 1;
-            if (word != 0 && !told) || (word == 0 && told && !first) {
+            if told != (word != 0 && place as usize != w) {
                 return Err(("a slab's summary is wrong about a word", id as usize));
             }
-        }
-        if free == 0 && !first {
-            return Err(("a listed slab has no free slot", id as usize));
         }
         for i in 0..u32::from(self.geometry.marked) {
             let named =
