@@ -98,7 +98,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB).
+    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB), `Unsupported` for several CPUs and RAM
+    /// without a kernel address (HIGHMEM).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
@@ -136,6 +137,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             }
         }
         let plan = Plan::of::<N>(ram, config.zones, B::PAGE_SHIFT)?;
+        // The windows by which a backend reaches such frames are one CPU's.
+        let low = self.memory.backend().lowmem_end();
+        if P::CPUS > 1 && plan.iter().any(|&(start, len, _)| (u64::from(start + len) << B::PAGE_SHIFT) > low) {
+            return Err(MmError::Unsupported);
+        }
         self.place_regions(ram, &plan)?;
         #[cfg(feature = "page-owner")]
         self.memory.place_owners(ram)?;

@@ -125,25 +125,26 @@ fn interrupts<const HOW: usize>(mm: &Manager<HOW>) {
     ranges.into_iter().for_each(|range| mm.backend().flush(range));
 }
 
-fn manager<const HOW: usize>() -> Manager<HOW> {
+fn manager<const HOW: usize>(lowmem_end: u64) -> Result<Manager<HOW>, MmError> {
     let mut config = SimConfig::new(&[(MIB, 2 * MIB)]);
-    config.cpus = CPUS;
+    (config.cpus, config.lowmem_end) = (CPUS, lowmem_end);
     let machine = SimMachine::<false>::new(config);
     let mut map: BootMap = BootMap::new();
     map.add_ram(MIB, MIB).unwrap();
     let mut usable = map.finish(12, 46).unwrap();
-    machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
+    machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, lowmem_end)?.start >> 12) as u32)));
     let mm = Mm::new(Model { pending: Mutex::default() }, X86::new(machine));
-    let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
+    let low = ZoneSpec { kind: ZoneKind::Normal, end: lowmem_end.min(1 << 40) };
+    let zones = [low, ZoneSpec { kind: ZoneKind::HighMem, end: 1 << 41 }];
     // SAFETY: the memory is this manager's alone.
-    unsafe { mm.init(&mut usable, &Config::new(&zones, WINDOW)) }.unwrap();
-    mm
+    unsafe { mm.init(&mut usable, &Config::new(&zones, WINDOW)) }?;
+    Ok(mm)
 }
 
 fn run<const HOW: usize>() {
     WORLD.set(None);
     CPU.with(|cpu| cpu.set(0));
-    let mm = Arc::new(manager::<HOW>());
+    let mm = Arc::new(manager::<HOW>(u64::MAX).unwrap());
     let before = mm.check().unwrap();
     let (for_poll, machine) = (mm.clone(), mm.backend().machine().clone());
     let world = Box::into_raw(Box::new(World { machine, poll: Box::new(move || for_poll.poll_shootdown()) }));
@@ -255,4 +256,14 @@ fn freeing_before_the_flush_is_caught() {
 #[test]
 fn a_flush_that_nobody_waits_for_is_caught() {
     assert!(is_caught(run::<NOBODY_WAITS>));
+}
+
+#[test]
+fn memory_without_an_address_is_refused_for_several_cpus() {
+    let refused = || {
+        WORLD.set(None);
+        assert_eq!(manager::<ACKNOWLEDGED>(MIB + MIB / 2).err(), Some(MmError::Unsupported));
+        assert!(manager::<NOBODY_WAITS>(MIB + MIB / 2).is_ok());
+    };
+    check_random(refused, 1);
 }

@@ -126,16 +126,19 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// Flushes the slots that could not be when they were given back, and makes them free.
     pub(super) fn flush_late_slots(&self, memory: &Memory<P, B>) {
-        let late = self.kmaps.lock().late;
-        if late.iter().all(|word| *word == 0) || memory.flush_everywhere(memory.backend.kmap_window()) != Reach::All {
+        // Out of the list, so that one that is freed, taken and put off once more meanwhile waits for the next flush.
+        let late = core::mem::replace(&mut self.kmaps.lock().late, [0; SLOTS >> WORD_SHIFT]);
+        if late.iter().all(|word| *word == 0) {
             return;
         }
+        let reach = memory.flush_everywhere(memory.backend.kmap_window());
         let mut slots = self.kmaps.lock();
         for (i, late) in late.into_iter().enumerate() {
-            // Some may have been made free by another CPU meanwhile, and taken again.
-            let here = late & slots.late[i];
-            slots.taken[i] &= !here;
-            slots.late[i] &= !here;
+            if reach == Reach::All {
+                slots.taken[i] &= !late;
+            } else {
+                slots.late[i] |= late;
+            }
         }
     }
 

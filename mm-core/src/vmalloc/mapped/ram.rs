@@ -253,18 +253,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Flushes the slots that could not be when they were unmapped, and makes them free.
     pub(super) fn flush_late_ram(&self, memory: &Memory<P, B>) {
         for number in 0..BLOCKS {
-            let late = self.tables.lock().ram.blocks[number].as_ref().map_or(0, |block| block.late);
-            let start = self.ram.starts[number].load(Relaxed);
-            let range = VirtRange { start, end: start + (SLOTS << B::PAGE_SHIFT) };
-            if late == 0 || memory.flush_everywhere(range) != Reach::All {
+            // Out of the list, so that one that is freed, taken and put off once more meanwhile waits for the next flush.
+            let mut held = self.tables.lock();
+            let late = held.ram.blocks[number].as_mut().map_or(0, |block| core::mem::take(&mut block.late));
+            drop(held);
+            if late == 0 {
                 continue;
             }
-            if let Some(block) = &mut self.tables.lock().ram.blocks[number] {
-                // Some may have been made free by another CPU meanwhile, and taken again.
-                let here = late & block.late;
-                block.free |= here;
-                block.late &= !here;
-            }
+            let start = self.ram.starts[number].load(Relaxed);
+            let range = VirtRange { start, end: start + (SLOTS << B::PAGE_SHIFT) };
+            self.free_slots(memory, number, late, range);
         }
     }
 
