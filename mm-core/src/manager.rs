@@ -302,9 +302,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.memory.meta_drain();
     }
 
-    /// Free frames in all zones, those that CPUs keep for themselves included.
+    /// Free frames in all zones.
     pub fn free_page_count(&self) -> usize {
-        self.memory.free_pages() + self.memory.pages_at_hand()
+        self.memory.free_pages()
     }
 
     /// Makes steps fail on demand.

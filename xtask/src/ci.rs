@@ -9,7 +9,7 @@ use crate::boards::{BOARDS, Board};
 use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
-use crate::workspace::{DEMO_PACKAGES, EXAMPLES_C, Workspace};
+use crate::workspace::{DEMO_PACKAGES, EXAMPLES_C, EXAMPLES_CRATES, Workspace};
 use crate::{bench, c, demos, elf, libraries, package, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
@@ -159,13 +159,19 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
             if board.is_host() || !board.is_whole() {
                 continue;
             }
-            let mut command = cargo_command();
-            // A library's own tests need std's test crate, which a bare target has not.
-            command.args(["clippy", "--lib", "--bins", "--examples"]);
-            command.args(DEMO_PACKAGES.iter().flat_map(|package| ["--package", package]));
-            command.args(["--package", &format!("board-{}", board.family)]);
-            cargo::for_board(&mut command, board, defmt);
-            commands.push((format!("clippy of the board and the examples for {place}"), command));
+            // By itself: what it asks of `allocator-api2` would have every program bring an allocator.
+            let (apart, together): (Vec<&str>, Vec<&str>) =
+                DEMO_PACKAGES.iter().partition(|package| **package == EXAMPLES_CRATES);
+            let own = format!("board-{}", board.family);
+            let examples = [("the board and the examples", [together, vec![&own]].concat()), ("the crates", apart)];
+            for (what, packages) in examples {
+                let mut command = cargo_command();
+                // A library's own tests need std's test crate, which a bare target has not.
+                command.args(["clippy", "--lib", "--bins", "--examples"]);
+                command.args(packages.iter().flat_map(|package| ["--package", package]));
+                cargo::for_board(&mut command, board, defmt);
+                commands.push((format!("clippy of {what} for {place}"), command));
+            }
         }
     }
     for board in BOARDS.iter().filter(|board| board.is_measured()) {

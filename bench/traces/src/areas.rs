@@ -65,6 +65,9 @@ impl<O> Live<'_, O> {
     }
 }
 
+/// Room for something live and how many bytes were asked for.
+pub type Slot<C> = Option<(<C as Calls>::Object, usize)>;
+
 /// W6: in each of `rounds` small objects come in a burst, then an area of 16 KiB to 1 MiB, then all but one in 16 of the
 /// objects go. Areas stay until one is refused; from then on a refused one frees a random one, and so do objects until
 /// there is room. `watch` hears of the areas, which is what is left between bursts, each `every` rounds.
@@ -74,7 +77,7 @@ pub fn areas<C: Calls<Request = Mixed>>(
     calls: &mut C,
     (arena, seed): (usize, u64),
     (rounds, every): (usize, usize),
-    (small, areas): (&mut [Option<(C::Object, usize)>], &mut [Option<(C::Object, usize)>]),
+    (small, areas): (&mut [Slot<C>], &mut [Slot<C>]),
     mut watch: impl FnMut(FragUse),
 ) -> AreaFrag {
     let mut rng = SplitMix64::new(SEED + seed);

@@ -58,12 +58,6 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             self.memory.admit(flags, caller)?;
             return Err(error);
         }
-        if P::CPUS > 1
-            && !self.memory.poisons()
-            && let Some((pfn, masked)) = self.memory.take_own_page(Head::new(FrameKind::Pages, 0, 1), flags.bits())
-        {
-            return Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller));
-        }
         match self.memory.zones.take_single(Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
             Ok((pfn, masked)) => Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)),
             Err(token) => {
@@ -183,15 +177,6 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     #[inline(always)]
     fn free_page_block(&self, addr: usize, pages: usize) -> Result<(), FreeError> {
-        if P::CPUS > 1
-            && pages == 1
-            && !self.memory.poisons()
-            && let Some(single) = self.memory.frames.single_at(addr, B::PAGE_SHIFT)
-            && let pfn = self.memory.backend.direct_frame(addr) as u32
-            && self.memory.give_own_page(&single, pfn, Head::new(FrameKind::Pages, 0, 1))
-        {
-            return Ok(());
-        }
         if pages == 1
             && let Some(single) = self.memory.frames.single_at(addr, B::PAGE_SHIFT)
             // One comparison: the kind, the pages, and that nobody holds a reference.

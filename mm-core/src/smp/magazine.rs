@@ -1,4 +1,4 @@
-//! Each CPU's own objects and pages, taken and given back without a lock.
+//! Each CPU's own objects, taken and given back without a lock.
 //!
 //! A *magazine* of a class is the part of one word of one slab that a CPU has to itself: the slots of its `mask`. To the
 //! slab they are all handed out, so it stays; which of them are at hand says `ready`, a word of this CPU's, which it changes
@@ -8,33 +8,26 @@
 //! `ready` is empty. When two CPUs free one object in the same moment both bits get set; then the slot is not handed out,
 //! and the owner reports it when he looks.
 //!
-//! Pages are kept in a short stack, of the zone that ordinary requests begin in. Their frames are marked with their
-//! CPU, and an entry whose frame is not, any more, is dropped when it is popped: so the second of two frees in one moment
-//! comes to nothing, and is reported.
+//! Pages are not kept: a reference ([`Mm::get_page`]) may be taken of a page in the moment of its free, so both go through
+//! the zone's lock.
 //!
 //! A magazine covers no more than a page of bytes, and none is filled while somebody waits.
 
 use super::{MAX_CPUS, Smp};
-use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{Word, lowest};
 use crate::error::{AllocError, FreeError, Packed};
-use crate::frame::{FrameKind, Head, Single};
+use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::manager::Mm;
-use crate::memory::Memory;
 use crate::platform::{Bug, Context, Platform, RawLock};
 use crate::slab::{ClassTable, Given, MAX_CLASSES, Slabs, give};
-use crate::zone::ZoneKind;
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// The most slots a magazine has: what one lock hold takes.
 const MOST: usize = 32;
-/// The most pages a CPU keeps, and how many it takes or gives back at a time.
-const PAGES: usize = 15;
-const PAGE_BATCH: usize = 8;
 
 /// Objects of one class, in a line of their own. All is this CPU's, but for what is said to be others'.
 #[repr(align(64))]
@@ -52,18 +45,10 @@ pub(crate) struct Magazine {
     recip: AtomicU32,
 }
 
-/// A CPU's pages.
-#[repr(align(64))]
-pub(crate) struct PageStack {
-    len: AtomicU32,
-    pages: [AtomicU32; PAGES],
-}
-
 /// One CPU's.
 #[repr(C)]
 pub(crate) struct PerCpu {
     magazines: [Magazine; MAX_CLASSES],
-    pages: PageStack,
 }
 
 /// Whose slot an address is.
@@ -115,9 +100,9 @@ impl<L: RawLock> Smp<L> {
     /// What CPU `cpu` has to itself. All zero is empty.
     #[inline(always)]
     fn of(&self, cpu: usize) -> &PerCpu {
-        // SAFETY: `bytes` made room for as many CPUs behind this, which is aligned as they are; zeroed memory is a valid
-        // value, and what changes in it is atomic.
-        unsafe { &*core::ptr::from_ref(self).add(1).cast::<PerCpu>().add(cpu % MAX_CPUS) }
+        // SAFETY: `bytes` made room for as many CPUs, which are below `CPUS`; zeroed memory is a valid value, and what
+        // changes in it is atomic.
+        unsafe { &*self.each.add(cpu % MAX_CPUS) }
     }
 
     #[inline(always)]
@@ -126,7 +111,7 @@ impl<L: RawLock> Smp<L> {
     }
 }
 
-const _: () = assert!(align_of::<PerCpu>() == 64 && size_of::<Magazine>() == 64 && size_of::<PageStack>() == 64);
+const _: () = assert!(align_of::<PerCpu>() == 64 && size_of::<Magazine>() == 64);
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// True when CPUs keep objects of their own.
@@ -294,56 +279,50 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(())
     }
 
-    /// Gives back what this CPU keeps.
+    /// Gives back what this CPU keeps: a slot a lock hold, in which it leaves the magazine for its slab.
     pub(crate) fn drain_own(&self) {
         let Some(smp) = self.memory.smp().filter(|_| Self::KEEPS) else { return };
         for slabs in self.classes() {
-            let size = slabs.geometry.size as usize;
-            let state = slabs.state.lock();
-            let magazine = smp.magazine(self.memory.platform.cpu(), slabs.owner.into());
-            let (ready, returned) = (magazine.ready.load(Relaxed), magazine.returned.load(Relaxed));
-            let base = magazine.base.load(Relaxed);
-            // From here on they are handed out, and nobody has them but this.
-            magazine.set(base, 0, 0, 0, 0);
-            magazine.returned.store(0, Relaxed);
-            drop(state);
-            let mut twice = ready & returned;
-            let mut slots = ready | returned;
-            while slots != 0 {
-                let bit = slots & slots.wrapping_neg();
-                slots &= slots - 1;
-                if !self.give_slot(&slabs, base.wrapping_add(lowest(bit) * size).addr()) {
-                    twice |= bit;
+            // A task that moves to another CPU meanwhile gives back some of what either keeps.
+            for _ in 0..=MOST {
+                let mut state = slabs.state.lock();
+                let magazine = smp.magazine(self.memory.platform.cpu(), slabs.owner.into());
+                let (ready, returned) = (magazine.ready.load(Relaxed), magazine.returned.load(Relaxed));
+                let (all, base) = (ready | returned, magazine.base.load(Relaxed));
+                if all == 0 {
+                    // What is still out is the slab's own again.
+                    magazine.set(base, 0, 0, 0, 0);
+                    break;
+                }
+                let bit = all & all.wrapping_neg();
+                magazine.ready.store(ready & !bit, Relaxed);
+                magazine.returned.store(returned & !bit, Relaxed);
+                magazine.mask.store(magazine.mask.load(Relaxed) & !bit, Relaxed);
+                let addr = base.wrapping_add(lowest(bit) * slabs.geometry.size as usize).addr();
+                let mut refused = false;
+                if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) {
+                    // SAFETY: the slot was the magazine's, so it is handed out and its slab is live; its class is locked.
+                    match unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) } {
+                        Given::Inside => drop(state),
+                        Given::Edge(slab, w) => slabs.settle(state, slab, w),
+                        Given::Refused(_) => {
+                            drop(state);
+                            refused = true;
+                        }
+                    }
+                }
+                if refused || ready & returned & bit != 0 {
+                    self.memory.platform.bug(&Bug::BadFree { addr, error: FreeError::DoubleFree });
                 }
             }
-            self.tell_twice(base, twice, size);
-        }
-        self.drain_pages(smp, 0);
-    }
-
-    /// Gives a slot back to its slab; false when it was free already.
-    fn give_slot(&self, slabs: &Slabs<'_, P, B>, addr: usize) -> bool {
-        let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else { return false };
-        let state = slabs.state.lock();
-        // SAFETY: the slot is handed out, and nobody has it but the caller, so its slab is live; its class is locked.
-        match unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) } {
-            Given::Inside => true,
-            Given::Edge(slab, w) => {
-                slabs.settle(state, slab, w);
-                true
-            }
-            Given::Refused(_) => false,
         }
     }
 
-    /// Has every CPU give back what it keeps: this one now, and the others where the caller may wait for them, those with
-    /// interrupts on. Looks `most` times for each.
+    /// Has every CPU give back what it keeps: this one now, and the others, those with interrupts on, as soon as their
+    /// interrupt comes. Where the caller may wait for that it does, and looks `most` times for each.
     pub(crate) fn drain_cpus(&self, most: u64) {
         let Some(smp) = self.memory.smp() else { return };
         self.drain_own();
-        if self.memory.platform.context() != Context::Task {
-            return;
-        }
         let mut last = smp.drains.lock();
         *last = last.wrapping_add(1);
         let number = *last;
@@ -353,6 +332,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             smp.shootdown.is_online(cpu) && !super::shootdown::is_at(smp.drained[cpu].load(SeqCst), number)
         };
         (0..P::CPUS).filter(|&cpu| is_due(cpu)).for_each(|cpu| self.memory.platform.send_ipi(cpu));
+        if self.memory.platform.context() != Context::Task {
+            return;
+        }
         for cpu in 0..P::CPUS {
             let mut polls = 0;
             while is_due(cpu) && polls < most {
@@ -373,166 +355,6 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if mine.load(SeqCst) != asked {
             self.drain_own();
             mine.store(asked, SeqCst);
-        }
-    }
-}
-
-impl<P: Platform, B: Backend> Memory<P, B> {
-    /// The mark of a page that CPU `cpu` keeps.
-    fn kept_head(cpu: usize) -> Head {
-        Head::new(FrameKind::Pending, cpu as u8 + 1, 1)
-    }
-
-    /// A page from this CPU's stack, or from the open word, with some more for the stack. Tells too what the lock would
-    /// tell of interrupts.
-    #[inline(always)]
-    pub(crate) fn take_own_page(&self, head: Head, link: u32) -> Option<(u32, Option<bool>)> {
-        let smp = self.smp()?;
-        let token = P::Lock::mask();
-        let cpu = self.platform.cpu();
-        let stack = &smp.of(cpu).pages;
-        let (mut found, mut twice) = (None, false);
-        while found.is_none() {
-            if stack.len.load(Relaxed) == 0 && !self.more_pages(smp, cpu) {
-                break;
-            }
-            found = self.pop_page(smp, cpu);
-            twice |= found.is_none();
-        }
-        if let Some(pfn) = found
-            && let Some(frame) = self.frames.frame(Pfn(pfn))
-        {
-            frame.set_link(link);
-            frame.set_head(head);
-        }
-        // SAFETY: of the `mask` above.
-        unsafe { P::Lock::unmask(token) };
-        if twice {
-            self.tell_twice_freed();
-        }
-        found.map(|pfn| (pfn, P::Lock::was_masked(token)))
-    }
-
-    /// Two CPUs freed one page at the same time, and one of the frees should have been refused.
-    #[cold]
-    fn tell_twice_freed(&self) {
-        self.platform.bug(&Bug::Damage { what: "two CPUs freed one page", at: 0 });
-    }
-
-    /// The page on top, if it is still this CPU's.
-    #[inline(always)]
-    fn pop_page(&self, smp: &Smp<P::Lock>, cpu: usize) -> Option<u32> {
-        let stack = &smp.of(cpu).pages;
-        let top = (stack.len.load(Relaxed) as usize).checked_sub(1)?;
-        stack.len.store(top as u32, Relaxed);
-        let pfn = stack.pages[top % PAGES].load(Relaxed);
-        let frame = self.frames.frame(Pfn(pfn))?;
-        (frame.head() == Self::kept_head(cpu)).then_some(pfn)
-    }
-
-    /// Takes pages for the stack, with interrupts masked; none while somebody waits.
-    #[inline(never)]
-    fn more_pages(&self, smp: &Smp<P::Lock>, cpu: usize) -> bool {
-        if self.waiting.is_any() {
-            return false;
-        }
-        let stack = &smp.of(cpu).pages;
-        let mut taken = 0;
-        while taken < PAGE_BATCH {
-            let pfn = match self.zones.take_single(Self::kept_head(cpu), 0) {
-                Ok((pfn, _)) => pfn,
-                Err(token) => {
-                    // SAFETY: `take_single` locked this zone, and left its section to the caller.
-                    let mut zone = unsafe { self.zones.normal().resume(token) };
-                    let limit = zone.limit[ZoneKind::Normal as usize];
-                    let Some(pfn) = zone.take_next(limit, Self::kept_head(cpu), 0) else { break };
-                    pfn
-                }
-            };
-            stack.pages[taken].store(pfn, Relaxed);
-            taken += 1;
-        }
-        // The lowest is the first to be taken.
-        for i in 0..taken / 2 {
-            let (low, high) = (stack.pages[i].load(Relaxed), stack.pages[taken - 1 - i].load(Relaxed));
-            stack.pages[i].store(high, Relaxed);
-            stack.pages[taken - 1 - i].store(low, Relaxed);
-        }
-        stack.len.store(taken as u32, Relaxed);
-        taken != 0
-    }
-
-    /// Frees a single page of `head` to this CPU's stack; false when it is none, or of another zone than ordinary requests
-    /// begin in, or somebody waits.
-    #[inline(always)]
-    pub(crate) fn give_own_page(&self, single: &Single<'_>, pfn: u32, head: Head) -> bool {
-        let Some(smp) = self.smp() else { return false };
-        if !self.zones.is_normal(single.zone) || self.waiting.is_any() {
-            return false;
-        }
-        let token = P::Lock::mask();
-        let cpu = self.platform.cpu();
-        let stack = &smp.of(cpu).pages;
-        let mut len = stack.len.load(Relaxed) as usize;
-        let given = single.frame.head() == head;
-        if given {
-            if len >= PAGES {
-                self.fewer_pages(smp, cpu);
-                len = stack.len.load(Relaxed) as usize;
-            }
-            single.frame.set_head(Self::kept_head(cpu));
-            stack.pages[len % PAGES].store(pfn, Relaxed);
-            stack.len.store(len as u32 + 1, Relaxed);
-        }
-        // SAFETY: of the `mask` above.
-        unsafe { P::Lock::unmask(token) };
-        given
-    }
-
-    /// Gives the upper pages of the stack back, with interrupts masked.
-    #[inline(never)]
-    fn fewer_pages(&self, smp: &Smp<P::Lock>, cpu: usize) {
-        for _ in 0..PAGE_BATCH {
-            if let Some(pfn) = self.pop_page(smp, cpu) {
-                let _ = self.free_block(pfn as usize, FrameKind::Pending, Some(1));
-            }
-        }
-    }
-
-    /// How many pages CPUs keep.
-    pub(crate) fn pages_at_hand(&self) -> usize {
-        let Some(smp) = self.smp() else { return 0 };
-        (0..P::CPUS)
-            .map(|cpu| {
-                let stack = &smp.of(cpu).pages;
-                let len = (stack.len.load(Relaxed) as usize).min(PAGES);
-                let is_kept = |page: &&AtomicU32| {
-                    let frame = self.frames.frame(Pfn(page.load(Relaxed)));
-                    frame.is_some_and(|frame| frame.head() == Self::kept_head(cpu))
-                };
-                stack.pages[..len].iter().filter(is_kept).count()
-            })
-            .sum()
-    }
-}
-
-impl<P: Platform, B: Backend> Mm<P, B> {
-    /// Gives this CPU's pages back until `left` are left.
-    fn drain_pages(&self, smp: &Smp<P::Lock>, left: usize) {
-        loop {
-            let token = P::Lock::mask();
-            let cpu = self.memory.platform.cpu();
-            let more = smp.of(cpu).pages.len.load(Relaxed) as usize > left;
-            let pfn = if more { self.memory.pop_page(smp, cpu) } else { None };
-            // SAFETY: of the `mask` above.
-            unsafe { P::Lock::unmask(token) };
-            if !more {
-                return;
-            }
-            match pfn {
-                Some(pfn) => _ = self.memory.free_block(pfn as usize, FrameKind::Pending, Some(1)),
-                None => self.memory.tell_twice_freed(),
-            }
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::manager::{Mm, boot_alloc};
 use crate::memory::Memory;
 use crate::platform::{Bug, Context, Platform, RawLock};
 use crate::vmalloc::AreaFamily;
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use shootdown::{Shootdown, is_at};
 
 /// The most CPUs a manager serves.
@@ -37,7 +37,14 @@ pub(crate) struct Smp<L: RawLock> {
     drains: Locked<L, usize>,
     asked: AtomicUsize,
     drained: [AtomicUsize; MAX_CPUS],
+    /// What each CPU keeps, behind this in memory.
+    each: *const magazine::PerCpu,
 }
+
+// SAFETY: what `each` points to is atomic, and lives as long as this.
+unsafe impl<L: RawLock> Send for Smp<L> {}
+// SAFETY: as above.
+unsafe impl<L: RawLock> Sync for Smp<L> {}
 
 /// How far a flush got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +70,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                 drains: Locked::new(0),
                 asked: AtomicUsize::new(0),
                 drained: [const { AtomicUsize::new(0) }; MAX_CPUS],
+                // Of the pointer to all of it: one to this alone would not reach further.
+                each: smp.wrapping_add(1).cast(),
             };
             value.shootdown.bring_up(self.platform.cpu(), || ());
             // SAFETY: zeroed memory of that size, aligned to 64, which is never given back.
@@ -126,6 +135,8 @@ impl<P: Platform, B: PageTable> Memory<P, B> {
 
     #[inline(never)]
     fn shoot_down(&self, range: VirtRange) -> Reach {
+        // The entries that were changed are seen by a CPU that is not seen online here, and comes up.
+        fence(SeqCst);
         let Some(smp) = self.smp().filter(|smp| self.others_are_up(smp)) else {
             self.backend.flush(range);
             return Reach::All;
@@ -149,8 +160,9 @@ impl<P: Platform, B: PageTable> Memory<P, B> {
             let mut polls = 0;
             while !smp.shootdown.has_done(cpu, number) {
                 if smp.shootdown.is_silent(cpu) || polls == P::MAX_POLLS {
-                    reach = Reach::Never;
-                    self.tell_silent(smp, cpu);
+                    if self.tell_silent(smp, cpu, number) {
+                        reach = Reach::Never;
+                    }
                     break;
                 }
                 polls += 1;
@@ -167,12 +179,20 @@ impl<P: Platform, B: PageTable> Memory<P, B> {
         reach
     }
 
+    /// Gives a CPU up, unless it has answered after all; true when it has not.
     #[cold]
-    fn tell_silent(&self, smp: &Smp<P::Lock>, cpu: usize) {
-        if !smp.shootdown.is_silent(cpu) {
-            smp.shootdown.give_up_on(cpu);
-            self.platform.bug(&Bug::NoAcknowledgement { cpu });
+    fn tell_silent(&self, smp: &Smp<P::Lock>, cpu: usize, number: usize) -> bool {
+        if smp.shootdown.is_silent(cpu) {
+            return true;
         }
+        smp.shootdown.give_up_on(cpu);
+        if smp.shootdown.has_done(cpu, number) {
+            // In the last moment; the next request need not be given up.
+            smp.shootdown.forgive(cpu);
+            return false;
+        }
+        self.platform.bug(&Bug::NoAcknowledgement { cpu });
+        true
     }
 
     /// The number of the last request posted, for [`was_flushed_since`](Self::was_flushed_since).
@@ -226,9 +246,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// This CPU gives back what it keeps, and stops using memory of the manager's, until [`cpu_up`](Self::cpu_up): nobody waits for it any more.
+    /// This CPU gives back what it keeps, and stops using memory of the manager's, until [`cpu_up`](Self::cpu_up): nobody
+    /// waits for it any more.
     ///
-    /// Context: any, on that CPU.
+    /// Context: on that CPU, with interrupts masked, so that no handler allocates once more.
     pub fn cpu_down(&self) {
         if P::CPUS > 1
             && let Some(smp) = self.memory.smp()

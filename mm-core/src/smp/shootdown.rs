@@ -160,6 +160,11 @@ impl<W: Word, const N: usize, const RING: usize> Shootdown<W, N, RING> {
     pub fn give_up_on(&self, cpu: usize) {
         self.cpus[cpu % N].silent.store(1);
     }
+
+    /// CPU `cpu` is waited for again: it answered while it was given up.
+    pub fn forgive(&self, cpu: usize) {
+        self.cpus[cpu % N].silent.store(0);
+    }
 }
 
 /// True when request `number` is not after `done`.

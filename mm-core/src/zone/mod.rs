@@ -294,12 +294,6 @@ impl<L: RawLock> Zones<L> {
         unsafe { &*self.zones.as_ptr().byte_add(offset) }
     }
 
-    /// True for the zone at this offset when ordinary requests begin in it.
-    #[inline(always)]
-    pub fn is_normal(&self, offset: usize) -> bool {
-        self.normal.load(Relaxed) == offset
-    }
-
     /// The highest zone of requests for `Normal`.
     #[inline(always)]
     pub fn normal(&self) -> &Locked<L, ZoneState> {

@@ -314,7 +314,9 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         for number in 0..BLOCKS {
             let mut held = self.tables.lock();
             let Some(block) = held.ram.blocks[number].take_if(|block| block.free == u64::MAX) else { continue };
-            let start = self.ram.starts[number].swap(0, Relaxed);
+            // Written under the lock only; not every processor can swap.
+            let start = self.ram.starts[number].load(Relaxed);
+            self.ram.starts[number].store(0, Relaxed);
             // Its guard stays counted until it is torn down.
             if let Some(frame) = held.lowest(memory, start).and_then(|lowest| lowest.frame) {
                 frame.set_head(frame.head().less(SLOTS as u32));

@@ -12,6 +12,7 @@ use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::smp::Reach;
 use crate::vmalloc::mapped::Mapped;
+use core::sync::atomic::{Ordering::SeqCst, fence};
 
 /// Lists of what [`Unflushed`] owns, of any number of areas.
 struct Lists {
@@ -116,7 +117,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// A table was unlinked, under the lock of the tables.
     #[cold]
     pub(in crate::vmalloc) fn note_unlinked(&self, memory: &Memory<P, B>) {
-        *self.late.unlinked.lock() = Some(memory.last_request());
+        let mut unlinked = self.late.unlinked.lock();
+        // The table is unlinked for all before the requests are looked at.
+        fence(SeqCst);
+        *unlinked = Some(memory.last_request());
     }
 
     /// An area was mapped at `at`, and nobody knows it yet: if another table was linked there a moment ago, CPUs forget
