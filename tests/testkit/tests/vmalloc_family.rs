@@ -435,6 +435,21 @@ fn mapped<'a, B: Backend>(
 
 both! {
     every_new_call;
+    a_batch_leaves_short_mappings_to_their_own_call;
+}
+
+fn a_batch_leaves_short_mappings_to_their_own_call<B: Backend>(mm: &TestMm<B>) {
+    let block = mm.alloc_pages(GFP_KERNEL, 6).unwrap();
+    for count in [1, 40] {
+        let pages: Vec<_> = (0..count).map(|page| Pfn(block.0 + page)).collect();
+        let mapped = mm.vm_map_ram(&pages).unwrap().as_ptr();
+        let mut batch = mm.free_batch();
+        assert_eq!(batch.vunmap(mapped), Err(FreeError::WrongAllocator));
+        assert_eq!(batch.held(), (0, 0));
+        drop(batch);
+        mm.vm_unmap_ram(mapped, count as usize).unwrap();
+    }
+    mm.free_pages_frame(block, 6).unwrap();
 }
 
 #[test]
