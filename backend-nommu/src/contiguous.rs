@@ -365,6 +365,10 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         Ok(start)
     }
 
+    fn clears_guards(&self, memory: &Memory<P, B>) -> bool {
+        !B::HAS_REGIONS || memory.backend().regions().clears()
+    }
+
     fn protect(&self, memory: &Memory<P, B>, addr: usize, pages: usize, prot: Prot) -> Result<(), MmError> {
         if B::HAS_REGIONS { self.protect_whole(memory, addr, pages, prot) } else { Err(MmError::Unsupported) }
     }
