@@ -95,7 +95,7 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             return self.refusal(memory, addr);
         }
         let other = if kind == AreaKind::Map { AreaKind::Ioremap } else { AreaKind::Map };
-        if self.locked().ioremaps.find_kind(memory, addr as u64, other).is_some() {
+        if self.locked().ioremaps.find_which(memory, addr as u64, |area| area.kind == other).is_some() {
             return FreeError::WrongAllocator;
         }
         match memory.refusal_of_area(addr) {
@@ -141,6 +141,16 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             from = pfn.0 as usize + 1;
         }
     }
+}
+
+/// True for a mapping that `vunmap` takes back.
+fn is_long(area: &Area) -> bool {
+    area.kind == AreaKind::Map && !area.uses.contains(AreaUses::RAM)
+}
+
+/// True for one of `vm_map_ram`.
+fn is_short(area: &Area) -> bool {
+    area.kind == AreaKind::Map && area.uses.contains(AreaUses::RAM)
 }
 
 // SAFETY: an area is one block of its own, and its record is used under the lock between being published and withdrawn.
@@ -214,7 +224,9 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         let mut lock = self.locked();
         let id = match kind {
             AreaKind::Alloc => self.block_record(memory, addr),
-            AreaKind::Map | AreaKind::Ioremap => lock.ioremaps.find_kind(memory, addr as u64, kind),
+            // What was mapped for a short time goes back by its own call, and may begin where another mapping does.
+            AreaKind::Map => lock.ioremaps.find_which(memory, addr as u64, is_long),
+            AreaKind::Ioremap => lock.ioremaps.find_which(memory, addr as u64, |area| area.kind == kind),
         };
         let Some(id) = id else {
             drop(lock);
@@ -279,10 +291,25 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         NonNull::new(ptr).ok_or(MmError::Unsupported)
     }
 
+    fn unmap_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Option<Result<(), FreeError>> {
+        let mut lock = self.locked();
+        lock.ioremaps.find_which(memory, addr as u64, is_short)?;
+        // Several may begin here, each of other pages.
+        let wanted = |area: &Area| is_short(area) && area.pages as usize == count;
+        let Some(id) = lock.ioremaps.find_which(memory, addr as u64, wanted) else {
+            return Some(Err(FreeError::WrongOrder));
+        };
+        // SAFETY: found in it, under the lock that is still held.
+        unsafe { lock.ioremaps.remove(memory, id) };
+        drop(lock);
+        memory.area_give(id);
+        Some(Ok(()))
+    }
+
     fn area_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<(AreaInfo, AreaUses)> {
         let lock = self.locked();
-        let kinds = [AreaKind::Map, AreaKind::Ioremap];
-        let listed = || kinds.iter().find_map(|kind| lock.ioremaps.find_kind(memory, addr as u64, *kind));
+        let kinds: [fn(&Area) -> bool; 3] = [is_long, is_short, |area| area.kind == AreaKind::Ioremap];
+        let listed = || kinds.iter().find_map(|kind| lock.ioremaps.find_which(memory, addr as u64, kind));
         let id = self.block_record(memory, addr).or_else(listed)?;
         // SAFETY: as in `withdraw`.
         let area = unsafe { &*memory.area(id) };
@@ -363,6 +390,10 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         area.cache = cache;
         self.list(memory, area)?;
         Ok(start)
+    }
+
+    fn clears_guards(&self, memory: &Memory<P, B>) -> bool {
+        !B::HAS_REGIONS || memory.backend().regions().clears()
     }
 
     fn protect(&self, memory: &Memory<P, B>, addr: usize, pages: usize, prot: Prot) -> Result<(), MmError> {

@@ -536,7 +536,12 @@ void vrealloc_keeps_the_contents(void)
 	CHECK(vrealloc(area, SIZE_MAX, QUIET) == NULL && all_bytes_are(area, 0x43, 5 * PAGE_SIZE));
 	area = (unsigned char *)vrealloc(area, PAGE_SIZE, GFP_KERNEL);
 	CHECK(area != NULL && all_bytes_are(area, 0x43, PAGE_SIZE));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, CHECK(vrealloc(area + PAGE_SIZE / 2, 10, GFP_KERNEL) == NULL));
 	CHECK(vrealloc(area, 0, GFP_KERNEL) == NULL);
+	CHECK_REFUSED(RTMM_FREE_DOUBLE, CHECK(vrealloc(area, 10, GFP_KERNEL) == NULL));
+	area = (unsigned char *)kmalloc(100, GFP_KERNEL);
+	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, CHECK(vrealloc(area, 10, GFP_KERNEL) == NULL));
+	kfree(area);
 	CHECK(vrealloc(NULL, 0, GFP_KERNEL) == NULL);
 	CHECK_REFUSED(RTMM_FREE_FOREIGN, CHECK(vrealloc(in_the_image, 10, GFP_KERNEL) == NULL));
 	CHECK_END();

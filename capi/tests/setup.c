@@ -330,9 +330,11 @@ void a_task_gives_up_when_its_time_is_over(void)
 	sleeps = wakes = 0;
 	start = time_now;
 	CHECK(__get_free_page(GFP_KERNEL | __GFP_NOWARN) == 0);
-	CHECK(sleeps == 1 && time_now == start + 1000);
+	/* It is awake now and then, to look for what nobody tells of. */
+	CHECK(sleeps >= 1 && time_now == start + 1000);
+	sleeps = 0;
 	/* One that may not wait does not. */
-	CHECK(__get_free_page(GFP_NOWAIT | __GFP_NOWARN) == 0 && sleeps == 1);
+	CHECK(__get_free_page(GFP_NOWAIT | __GFP_NOWARN) == 0 && sleeps == 0);
 	give_everything();
 	CHECK(rtmm_check() == 0);
 }
@@ -347,15 +349,17 @@ void a_deadline_of_the_callers_ends_the_wait(void)
 	sleeps = wakes = 0;
 	start = time_now;
 	CHECK(rtmm_get_free_pages_deadline(GFP_KERNEL | __GFP_NOWARN, 0, start + 300) == 0);
-	CHECK(sleeps == 1 && time_now == start + 300);
+	CHECK(sleeps >= 1 && time_now == start + 300);
+	sleeps = 0;
 	CHECK(rtmm_kmalloc_deadline(2 * PAGE_SIZE, GFP_KERNEL | __GFP_NOWARN, start + 350) == NULL);
-	CHECK(sleeps == 2 && time_now == start + 350);
+	CHECK(sleeps >= 1 && time_now == start + 350);
+	sleeps = 0;
 	/* Over already. */
-	CHECK(rtmm_alloc_pages_deadline(GFP_KERNEL | __GFP_NOWARN, 0, start) == 0 && sleeps == 2);
+	CHECK(rtmm_alloc_pages_deadline(GFP_KERNEL | __GFP_NOWARN, 0, start) == 0 && sleeps == 0);
 	while_asleep = give_everything;
 	page = rtmm_get_free_pages_deadline(GFP_KERNEL, 0, start + 1000000);
 	while_asleep = NULL;
-	CHECK(page != 0 && sleeps == 3 && wakes == 1 && time_now == start + 350);
+	CHECK(page != 0 && sleeps == 1 && wakes == 1 && time_now == start + 350);
 	free_page(page);
 	CHECK(rtmm_check() == 0);
 }

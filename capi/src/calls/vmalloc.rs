@@ -5,7 +5,7 @@ use crate::EINVAL;
 use crate::gfp::{RTMM_PROT_READ, RTMM_PROT_READ_EXECUTE, RTMM_PROT_READ_WRITE};
 use core::ffi::{c_char, c_void};
 use core::{ptr, slice};
-use mm_core::{AllocError, FreeError, GFP_KERNEL, Gfp, Manager, Pfn, Prot};
+use mm_core::{AllocError, FreeError, GFP_KERNEL, Gfp, Manager, Pfn, Place, Prot};
 
 /// See `rtmm_vmalloc`.
 pub fn vmalloc<M: Manager>(m: M, size: usize) -> *mut c_void {
@@ -45,10 +45,22 @@ pub unsafe fn vrealloc<M: Manager>(m: M, area: *mut c_void, size: usize, flags: 
     match unsafe { m.mm().vrealloc(area.cast(), size, Gfp(flags)) } {
         Ok(moved) => moved.map_or(ptr::null_mut(), |pointer| pointer.as_ptr().cast()),
         Err(AllocError::BadPointer) => {
-            super::refused(m, area.addr(), FreeError::Foreign);
+            super::refused(m, area.addr(), wrong_area(m, area.cast()));
             ptr::null_mut()
         }
         Err(_) => ptr::null_mut(),
+    }
+}
+
+/// What is wrong with an address that is no area's of `vmalloc`, as `vfree` would say it.
+#[cold]
+fn wrong_area<M: Manager>(m: M, addr: *const u8) -> FreeError {
+    match m.mm().find_area(addr.addr()) {
+        Some(hit) if hit.place == Place::Freed => FreeError::DoubleFree,
+        Some(hit) if hit.area.addr == addr.addr() => FreeError::WrongAllocator,
+        Some(_) => FreeError::Interior,
+        None if m.mm().is_vmalloc_addr(addr) => FreeError::DoubleFree,
+        None => m.mm().ksize(addr).err().unwrap_or(FreeError::WrongAllocator),
     }
 }
 

@@ -114,7 +114,7 @@ unsafe impl<M: Manager> ElementSource<M> for PageSource {
             return Err(if memory.frames.find(pfn).is_some() { FreeError::Misaligned } else { memory.foreign() });
         }
         match memory.block_at(pfn, FrameKind::Pages) {
-            Some((pages, _)) if pages == 1 << self.order => Ok(()),
+            Some((pages, _)) if self.order <= M::Backend::MAX_ORDER && pages == 1 << self.order => Ok(()),
             Some(_) => Err(FreeError::WrongOrder),
             None => Err(memory.refusal(addr)),
         }

@@ -105,7 +105,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if prot == Prot::ReadWrite || (B::HAS_PROTECT && prot == Prot::Read) {
             return self.vmalloc_at(size, options, caller);
         }
-        if !B::HAS_PROTECT && !B::HAS_REGIONS {
+        // What asked for guards that stay could not be freed again when it cannot be protected.
+        if (!B::HAS_PROTECT && !B::HAS_REGIONS) || !self.areas.clears_guards(&self.memory) {
             return Err(AllocError::Unsupported);
         }
         // Never writable here and executable there: made readable first.
@@ -209,8 +210,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: as `vmalloc` and `vfree`, plus the copy.
     ///
     /// # Errors
-    /// `BadPointer` for anything that is not the start of an area of `vmalloc`; else as `vmalloc`. The old area is
-    /// unchanged then.
+    /// `BadPointer` for anything that is not the start of an area of `vmalloc`; `Unsupported` for another number of pages
+    /// when the area's guards stay until reset; else as `vmalloc`. The old area is unchanged then.
     ///
     /// # Safety
     /// Nobody writes to the area meanwhile, and it may be read.
@@ -226,12 +227,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         else {
             return Err(AllocError::BadPointer);
         };
+        let same_pages = size.div_ceil(B::PAGE_SIZE) == old.pages as usize;
+        if !same_pages && uses.contains(AreaUses::GUARDED) && !self.areas.clears_guards(&self.memory) {
+            return Err(AllocError::Unsupported);
+        }
         if size == 0 {
             self.vfree(area).map_err(|_| AllocError::BadPointer)?;
             return Ok(None);
         }
         flags.validate()?;
-        let same_pages = size.div_ceil(B::PAGE_SIZE) == old.pages as usize;
         if same_pages && self.areas.set_size(&self.memory, area.addr(), size) {
             if flags.contains(Gfp::ZERO) {
                 self.zero_behind(area.addr(), size.min(old.size));

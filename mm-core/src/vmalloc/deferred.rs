@@ -125,6 +125,7 @@ impl<P: Platform, B: Backend> FreeBatch<'_, P, B> {
     /// # Errors
     /// As [`Mm::vunmap`].
     pub fn vunmap(&mut self, addr: *const u8) -> Result<(), FreeError> {
+        self.mm.refuse_ram(addr.addr())?;
         self.add(addr.addr(), AreaKind::Map)
     }
 

@@ -1,6 +1,6 @@
 //! The live ioremaps, so that a range is never mapped with two cache modes.
 
-use super::area::AreaKind;
+use super::area::Area;
 use super::interval::{Cursor, IntervalTree, Node, Nodes};
 use crate::addr::PhysRange;
 use crate::backend::Backend;
@@ -82,8 +82,14 @@ impl Ioremaps {
         self.trees.iter().find_map(|tree| tree.find(memory, start))
     }
 
-    /// The oldest record of `kind` at exactly this physical start. Cost: logarithmic, and one step for each of the others there.
-    pub fn find_kind<P: Platform, B: Backend>(&self, memory: &Memory<P, B>, start: u64, kind: AreaKind) -> Option<u32> {
+    /// The oldest record at exactly this physical start that is `wanted`. Cost: logarithmic, and one step for each of the
+    /// others there.
+    pub fn find_which<P: Platform, B: Backend>(
+        &self,
+        memory: &Memory<P, B>,
+        start: u64,
+        wanted: impl Fn(&Area) -> bool,
+    ) -> Option<u32> {
         self.trees.iter().find_map(|tree| {
             let mut cursor = Cursor::at(start);
             while let Some(id) = tree.advance(memory, &mut cursor) {
@@ -91,7 +97,7 @@ impl Ioremaps {
                     return None;
                 }
                 // SAFETY: records in a tree are live.
-                if unsafe { (*memory.area(id)).kind } == kind {
+                if wanted(unsafe { &*memory.area(id) }) {
                     return Some(id);
                 }
             }

@@ -117,12 +117,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As [`vfree`](Self::vfree); `WrongAllocator` for anything else, also a mapping of
     /// [`vm_map_ram`](Self::vm_map_ram).
     pub fn vunmap(&self, addr: *const u8) -> Result<(), FreeError> {
-        if let Some((_, uses)) = self.areas.area_at(&self.memory, addr.addr())
-            && uses.contains(AreaUses::RAM)
-        {
-            return Err(FreeError::WrongAllocator);
-        }
+        self.refuse_ram(addr.addr())?;
         self.free_area("vunmap", addr.addr(), AreaKind::Map)
+    }
+
+    /// A mapping of [`vm_map_ram`](Self::vm_map_ram) goes back by its own call.
+    pub(super) fn refuse_ram(&self, addr: usize) -> Result<(), FreeError> {
+        match self.areas.area_at(&self.memory, addr) {
+            Some((_, uses)) if uses.contains(AreaUses::RAM) => Err(FreeError::WrongAllocator),
+            _ => Ok(()),
+        }
     }
 
     /// A [`vmap`](Self::vmap) for a short time, read-write, as Linux's `vm_map_ram`.

@@ -127,6 +127,12 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// True when frees flush nothing and are bounded: then those of interrupts are not put off.
     const FREES_ANYWHERE: bool = false;
 
+    /// False when a guard that was set stays so until reset: an area that has guards cannot be freed then, and none can be
+    /// protected.
+    fn clears_guards(&self, _memory: &Memory<P, B>) -> bool {
+        true
+    }
+
     /// Sets up, with the window of the address space; called once, by `Mm::init`.
     ///
     /// # Errors

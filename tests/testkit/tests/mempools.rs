@@ -18,6 +18,7 @@ both! {
     wrong_frees_are_refused;
     a_pool_changes_its_size;
     pools_that_make_no_sense_are_refused;
+    sources_of_no_size_refuse_any_element;
     every_step_of_pools;
 }
 
@@ -216,6 +217,17 @@ fn pools_that_make_no_sense_are_refused<B: Backend>(mm: &TestMm<B>) {
     let pool = Mempool::kmalloc_in(1, 8, mm).unwrap();
     assert_eq!(pool.alloc(Gfp(1 << 31)), Err(AllocError::BadFlags));
     assert_eq!(pool.counts(), (1, 0));
+}
+
+fn sources_of_no_size_refuse_any_element<B: Backend>(mm: &TestMm<B>) {
+    let page = mm.get_free_page(GFP_KERNEL).unwrap();
+    for order in [11, 31, 32, 63, 64, usize::MAX] {
+        let source = PageSource::new(order);
+        assert_eq!(ElementSource::<&TestMm<B>>::check(&source, mm, page), Err(FreeError::WrongOrder));
+        assert_eq!(ElementSource::<&TestMm<B>>::free(&source, mm, page), Err(FreeError::WrongOrder));
+        assert_eq!(ElementSource::<&TestMm<B>>::alloc(&source, mm, GFP_KERNEL), Err(AllocError::BadOrder));
+    }
+    mm.free_page(page.as_ptr()).unwrap();
 }
 
 fn every_step_of_pools<B: Backend>(mm: &TestMm<B>) {

@@ -307,6 +307,32 @@ fn regions_that_stay_are_for_areas_that_stay() {
 }
 
 #[test]
+fn what_cannot_be_freed_is_not_moved_nor_made_to_be_protected() {
+    let regions = SimRegions::until_reset(4);
+    let rig: Guarded = Rig::guarded(1 << 30, 1 << 20, regions.clone());
+    let mm = &*rig.mm;
+    let area = mm.vmalloc_with(2 * PAGE, &KEPT).unwrap();
+    unchanged(mm, || {
+        for size in [0, 1, PAGE, 3 * PAGE] {
+            // SAFETY: ours.
+            assert_eq!(unsafe { mm.vrealloc(area.as_ptr(), size, GFP_KERNEL) }, Err(AllocError::Unsupported));
+        }
+        for prot in [Prot::Read, Prot::ReadExecute] {
+            assert_eq!(mm.vmalloc_with(2 * PAGE, &KEPT.prot(prot)), Err(AllocError::Unsupported));
+        }
+    });
+    assert_eq!(regions.all(), around(area, 2));
+    // Within its pages it may grow and shrink.
+    // SAFETY: ours.
+    assert_eq!(unsafe { mm.vrealloc(area.as_ptr(), PAGE + 1, GFP_KERNEL) }, Ok(Some(area)));
+    // An area without guards comes and goes as ever.
+    let plain = mm.vmalloc(PAGE).unwrap();
+    // SAFETY: ours.
+    let moved = unsafe { mm.vrealloc(plain.as_ptr(), 3 * PAGE, GFP_KERNEL) }.unwrap().unwrap();
+    free(mm, moved);
+}
+
+#[test]
 fn regions_that_can_be_cleared_let_a_kept_area_go() {
     let (rig, regions) = rig(2);
     rig.nothing_lost(|mm| {

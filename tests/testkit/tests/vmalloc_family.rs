@@ -435,6 +435,60 @@ fn mapped<'a, B: Backend>(
 
 both! {
     every_new_call;
+    a_batch_leaves_short_mappings_to_their_own_call;
+    mappings_of_the_same_pages_go_back_in_any_order;
+    pages_of_an_area_are_mapped_for_a_short_time;
+}
+
+fn mappings_of_the_same_pages_go_back_in_any_order<B: Backend>(mm: &TestMm<B>) {
+    let block = mm.alloc_pages(GFP_KERNEL, 2).unwrap();
+    let pages: Vec<_> = (0..4).map(|page| Pfn(block.0 + page)).collect();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
+        let made = [
+            mm.vm_map_ram(&pages[..2]).unwrap().as_ptr(),
+            mm.vmap(&pages, Prot::ReadWrite).unwrap().as_ptr(),
+            mm.vm_map_ram(&pages).unwrap().as_ptr(),
+        ];
+        assert_eq!(mm.vm_unmap_ram(made[0], 3), Err(FreeError::WrongOrder));
+        for which in order {
+            match which {
+                0 => mm.vm_unmap_ram(made[0], 2).unwrap(),
+                1 => mm.vunmap(made[1]).unwrap(),
+                _ => mm.vm_unmap_ram(made[2], 4).unwrap(),
+            }
+            mm.check().unwrap();
+        }
+        assert_eq!(mm.vmallocinfo().count(), 0);
+    }
+    mm.free_pages_frame(block, 2).unwrap();
+}
+
+fn pages_of_an_area_are_mapped_for_a_short_time<B: Backend>(mm: &TestMm<B>) {
+    let area = mm.vmalloc(2 * PAGE).unwrap().as_ptr();
+    let pages: Vec<_> = (0..2).map(|page| mm.vmalloc_to_page(area.wrapping_add(page * PAGE)).unwrap()).collect();
+    match mm.vm_map_ram(&pages) {
+        Ok(mapped) => {
+            assert_eq!(mm.vunmap(mapped.as_ptr()), Err(FreeError::WrongAllocator));
+            mm.vm_unmap_ram(mapped.as_ptr(), 2).unwrap();
+        }
+        Err(error) => assert_eq!((error, B::HAS_PROTECT), (MmError::Unsupported, true)),
+    }
+    assert_eq!(mm.vm_unmap_ram(area, 2), Err(FreeError::WrongAllocator));
+    mm.vfree(area).unwrap();
+}
+
+fn a_batch_leaves_short_mappings_to_their_own_call<B: Backend>(mm: &TestMm<B>) {
+    let block = mm.alloc_pages(GFP_KERNEL, 6).unwrap();
+    for count in [1, 40] {
+        let pages: Vec<_> = (0..count).map(|page| Pfn(block.0 + page)).collect();
+        let mapped = mm.vm_map_ram(&pages).unwrap().as_ptr();
+        let mut batch = mm.free_batch();
+        assert_eq!(batch.vunmap(mapped), Err(FreeError::WrongAllocator));
+        assert_eq!(batch.held(), (0, 0));
+        drop(batch);
+        mm.vm_unmap_ram(mapped, count as usize).unwrap();
+    }
+    mm.free_pages_frame(block, 6).unwrap();
 }
 
 #[test]
