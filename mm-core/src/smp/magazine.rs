@@ -285,7 +285,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         for slabs in self.classes() {
             // A task that moves to another CPU meanwhile gives back some of what either keeps.
             for _ in 0..=MOST {
-                let mut state = slabs.state.lock();
+                let state = slabs.state.lock();
                 let magazine = smp.magazine(self.memory.platform.cpu(), slabs.owner.into());
                 let (ready, returned) = (magazine.ready.load(Relaxed), magazine.returned.load(Relaxed));
                 let (all, base) = (ready | returned, magazine.base.load(Relaxed));

@@ -142,6 +142,10 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
         let mut again = true;
         loop {
             place.join(Wake::Future(context.waker().clone()));
+            if P::CPUS > 1 {
+                // Behind joining: what other CPUs keep, and what is freed there from now on, comes to who waits.
+                self.slabs.mm.drain_cpus(0);
+            }
             if look {
                 self.slabs.look(self.flags);
             } else {
