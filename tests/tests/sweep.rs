@@ -63,23 +63,25 @@ mod tests {
 
     #[test]
     fn during_kfree_that_gives_a_slab_back() {
-        // A full slab and one with a single object: when that is freed too its slab has a full one for company.
+        // Three slabs: one with a free object, one that is empty but stays, and one that goes with its last object.
         let first = object();
         let slots = MM.slabinfo().class(64).unwrap().1.objects;
         first.free().unwrap();
-        MM.drain();
-        let mut live: heapless::Vec<Bytes, 160> = heapless::Vec::new();
-        let fill = |live: &mut heapless::Vec<Bytes, 160>| {
+        let mut live: heapless::Vec<Bytes, 200> = heapless::Vec::new();
+        let fill = |live: &mut heapless::Vec<Bytes, 200>| {
+            while let Some(object) = live.pop() {
+                object.free().unwrap();
+            }
+            MM.drain();
             settle();
-            while live.len() < 2 * slots {
+            while live.len() < 3 * slots {
                 live.push(object()).unwrap();
             }
-            // All of one slab but its last, and one of the other, so that both are listed.
-            for _ in 0..slots - 1 {
+            // Of the third one, all of the first, and all but the last of the second.
+            live.pop().unwrap().free().unwrap();
+            for _ in 0..2 * slots - 1 {
                 live.remove(0).free().unwrap();
             }
-            let other = live.len() - 1;
-            live.remove(other).free().unwrap();
             live.remove(0)
         };
         let before = {

@@ -29,6 +29,13 @@ pub struct Pmp {
     bypassed: AtomicBool,
 }
 
+impl Default for Pmp {
+    /// No entry.
+    fn default() -> Self {
+        Pmp::of_entries(0)
+    }
+}
+
 impl Pmp {
     /// The first `entries` entries, at most 16, whose locks stay until [`enable`](Self::enable) says otherwise. The hart has
     /// as many, and none of them is set.

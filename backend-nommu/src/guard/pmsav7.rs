@@ -27,6 +27,13 @@ pub struct Pmsav7 {
     first: u8,
 }
 
+impl Default for Pmsav7 {
+    /// All regions.
+    fn default() -> Self {
+        Pmsav7::from_region(0)
+    }
+}
+
 impl Pmsav7 {
     /// The regions from `first` on.
     pub const fn from_region(first: u8) -> Self {
