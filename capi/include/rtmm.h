@@ -386,9 +386,9 @@ struct rtmm_config {
    */
   void *arg;
   /**
-   * Masks interrupts on this CPU and returns what `unlock` needs to restore them. With several CPUs it also takes
-   * the spin lock that `word` may serve as (each lock has one, 0 at first, for the callback's use alone). Calls
-   * nest, with different words, in stack order. Required.
+   * Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone, one
+   * for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU: with
+   * several, a lock of the kernel's around each call keeps it to one at a time. Required.
    */
   size_t (*lock)(void *arg, size_t *word);
   /**

@@ -72,9 +72,9 @@ pub struct rtmm_config {
     pub flags: u32,
     /// Handed to every callback.
     pub arg: *mut c_void,
-    /// Masks interrupts on this CPU and returns what `unlock` needs to restore them. With several CPUs it also takes
-    /// the spin lock that `word` may serve as (each lock has one, 0 at first, for the callback's use alone). Calls
-    /// nest, with different words, in stack order. Required.
+    /// Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone, one
+    /// for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU: with
+    /// several, a lock of the kernel's around each call keeps it to one at a time. Required.
     pub lock: Option<unsafe extern "C" fn(arg: *mut c_void, word: *mut uintptr_t) -> uintptr_t>,
     /// Opens the lock and restores what the matching `lock` found. Required.
     pub unlock: Option<unsafe extern "C" fn(arg: *mut c_void, word: *mut uintptr_t, state: uintptr_t)>,

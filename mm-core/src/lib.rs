@@ -12,6 +12,8 @@
 //! 4. **Every free is checked, always, in every build.** Frees return `Result<(), FreeError>`; a refused free changes
 //!    nothing. Callers that cannot return it (Drop, `GlobalAlloc`, C) pass it to `Platform::bug`, after unlocking.
 //!    The address is checked, the object is the caller's: freeing by address what an owning value holds is an error.
+//!    (Of two frees of one object in the same moment on two CPUs both may return `Ok`; the object comes back once, and
+//!    `Platform::bug` hears of it.)
 //! 5. **Bounded.** One lock hold takes at most one block, or one fixed batch of 32 entries; longer work re-enters. No
 //!    loop under a lock depends on how much memory there is or how long the system ran. Diagnostics such as `check`
 //!    are exempt, and named so.

@@ -107,23 +107,6 @@ mod tests {
         others().for_each(wait_for);
     }
 
-    #[test]
-    fn no_reader_sees_a_stale_translation_after_protect(_all: NothingLost) {
-        // A page that is read-only everywhere can be made executable: nobody writes through the alias any more.
-        others().for_each(|cpu| on_cpu(cpu, read_each_stage));
-        let area = MM.vmalloc(4 * PAGE).unwrap().as_ptr().cast::<usize>();
-        for round in 1..40 {
-            // SAFETY: ours.
-            unsafe { area.write(round) };
-            all_read(round, area);
-            MM.set_memory(area.cast(), 4, Prot::Read).unwrap();
-            MM.set_memory(area.cast(), 4, Prot::ReadWrite).unwrap();
-        }
-        STAGE.store(LAST, SeqCst);
-        others().for_each(wait_for);
-        MM.vfree(area.cast()).unwrap();
-    }
-
     static STOP: AtomicBool = AtomicBool::new(false);
     static STARTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -372,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn of_frees_of_one_object_by_all_cpus_one_is_done(_all: NothingLost) {
+    fn of_frees_of_one_object_by_the_other_cpus_one_is_done(_all: NothingLost) {
         // Another object of the slab stays, so that no free finds its pages gone.
         let other = MM.kmalloc(200, GFP_KERNEL).unwrap();
         others().for_each(|cpu| on_cpu(cpu, free_each_round));

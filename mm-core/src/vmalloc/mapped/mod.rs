@@ -182,7 +182,10 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
             // The range is ours and fresh, so the walker cannot refuse it: its tables are damaged.
             _ => AllocError::NoAddressSpace,
         })?;
-        self.settle_way(memory, area.as_ptr().addr());
+        if !self.settle_way(memory, area.as_ptr().addr()) {
+            let _ = self.unmap_area(memory, area.as_ptr().addr(), AreaKind::Alloc);
+            return Err(AllocError::NoMemory);
+        }
         Ok(area)
     }
 
@@ -200,7 +203,10 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
         let area = self.build_ioremap(memory, phys, size, cache, caller)?;
-        self.settle_way(memory, area.as_ptr().addr());
+        if !self.settle_way(memory, area.as_ptr().addr()) {
+            let _ = self.unmap_area(memory, area.as_ptr().addr() & !(B::PAGE_SIZE - 1), AreaKind::Ioremap);
+            return Err(AllocError::NoMemory.into());
+        }
         Ok(area)
     }
 
@@ -213,7 +219,10 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
         let area = self.build_map(memory, frames, prot, uses, caller)?;
-        self.settle_way(memory, area.as_ptr().addr());
+        if !self.settle_way(memory, area.as_ptr().addr()) {
+            let _ = self.unmap_area(memory, area.as_ptr().addr(), AreaKind::Map);
+            return Err(AllocError::NoMemory.into());
+        }
         Ok(area)
     }
 

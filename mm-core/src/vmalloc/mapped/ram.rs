@@ -290,7 +290,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             self.give_room(memory, record);
             return Err(error);
         }
-        self.settle_way(memory, addr);
+        if !self.settle_way(memory, addr) {
+            self.tear_down(memory, record, AreaKind::Map, 0, 1).flush();
+            return Ok(false);
+        }
         let mut held = self.tables.lock();
         let place = vacant(&held.ram).and_then(|number| Some((number, held.lowest(memory, addr)?)));
         let Some((number, lowest)) = place else {

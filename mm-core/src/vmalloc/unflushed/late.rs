@@ -74,6 +74,13 @@ impl<P: Platform, B: PageTable> Unflushed<'_, P, B> {
             lists.records = core::mem::replace(&mut self.records, NIL);
         }
         lists.executed += core::mem::replace(&mut self.executed, 0);
+        drop(lists);
+        if reach == Reach::Later
+            && let Some(servants) = memory.servants()
+        {
+            // A task that waits flushes it, and has what comes free.
+            (servants.rouse)(memory);
+        }
     }
 }
 
@@ -125,20 +132,21 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// An area was mapped at `at`, and nobody knows it yet: if another table was linked there a moment ago, CPUs forget
     /// the way to it first, which would end in a fault.
+    /// False where the caller may not wait for that: the area must go again.
     #[inline(always)]
-    pub(in crate::vmalloc) fn settle_way(&self, memory: &Memory<P, B>, at: usize) {
-        if P::CPUS > 1 {
-            self.settle_way_slow(memory, at);
-        }
+    #[must_use = "an area that CPUs may not find must not be handed out"]
+    pub(in crate::vmalloc) fn settle_way(&self, memory: &Memory<P, B>, at: usize) -> bool {
+        P::CPUS == 1 || self.settle_way_slow(memory, at)
     }
 
     #[inline(never)]
-    fn settle_way_slow(&self, memory: &Memory<P, B>, at: usize) {
+    fn settle_way_slow(&self, memory: &Memory<P, B>, at: usize) -> bool {
         let unlinked = *self.late.unlinked.lock();
-        if unlinked.is_some_and(|number| !memory.was_flushed_since(number)) {
-            // A CPU that does not answer was told of; and a context that may not wait makes no area.
-            let _ = memory.flush_everywhere(VirtRange { start: at, end: at + 1 });
+        if unlinked.is_none_or(|number| memory.was_flushed_since(number)) {
+            return true;
         }
+        // A CPU that does not answer was told of, and runs nothing that needs the area.
+        memory.flush_everywhere(VirtRange { start: at, end: at + 1 }) != Reach::Later
     }
 
     /// For the scan, which nothing runs beside: counts the frames, and calls `each` with each record.
