@@ -58,6 +58,8 @@ impl Watch {
         writeln!(monitor, "screendump {}", self.picture.display())?;
         answer(&mut monitor)?;
         writeln!(monitor, "quit")?;
+        // A monitor whose other end goes away forgets what it has not read yet.
+        let _ = std::io::copy(&mut monitor, &mut std::io::sink());
         Ok(())
     }
 
