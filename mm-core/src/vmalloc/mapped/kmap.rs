@@ -48,10 +48,11 @@ impl KmapSlots {
     }
 }
 
-/// The tables of the window stay whatever happens in them, so none is ever wanted or counted.
-struct NoTables;
+/// Tables that stay whatever happens in them, the window's and those of `vm_map_ram`'s blocks: none is ever wanted, and
+/// entries are not counted.
+pub(super) struct FixedTables;
 
-impl TableFrames for NoTables {
+impl TableFrames for FixedTables {
     fn in_hand(&self) -> usize {
         0
     }
@@ -84,7 +85,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let (root, run) = (backend.kernel_root(), PageRange { start: pfn, count: 1 });
         // SAFETY: the lock of the slots is that of their tables too, which hold nothing else; the slot is ours.
         let mapped =
-            unsafe { backend.map(root, VirtAddr(at), run, Prot::ReadWrite, CacheMode::WriteBack, &mut NoTables) };
+            unsafe { backend.map(root, VirtAddr(at), run, Prot::ReadWrite, CacheMode::WriteBack, &mut FixedTables) };
         if mapped != Ok(1) {
             slots.give(slot);
             return Err(AllocError::NoAddressSpace);
@@ -108,7 +109,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let slots = self.kmaps.lock();
         // SAFETY: as in `map_slot`; whoever clears the entry owns the slot until it is free again.
         let cleared =
-            unsafe { backend.unmap(backend.kernel_root(), VirtAddr(addr), 1, &mut NoTables, &mut |_, most| most) };
+            unsafe { backend.unmap(backend.kernel_root(), VirtAddr(addr), 1, &mut FixedTables, &mut |_, most| most) };
         drop(slots);
         if cleared == 0 {
             return Err(FreeError::DoubleFree);

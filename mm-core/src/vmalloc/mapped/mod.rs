@@ -182,11 +182,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
             // The range is ours and fresh, so the walker cannot refuse it: its tables are damaged.
             _ => AllocError::NoAddressSpace,
         })?;
-        if !self.settle_way(memory, area.as_ptr().addr()) {
-            let _ = self.unmap_area(memory, area.as_ptr().addr(), AreaKind::Alloc);
-            return Err(AllocError::NoMemory);
-        }
-        Ok(area)
+        self.settled(memory, area, AreaKind::Alloc)
     }
 
     #[inline]
@@ -203,11 +199,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
         let area = self.build_ioremap(memory, phys, size, cache, caller)?;
-        if !self.settle_way(memory, area.as_ptr().addr()) {
-            let _ = self.unmap_area(memory, area.as_ptr().addr() & !(B::PAGE_SIZE - 1), AreaKind::Ioremap);
-            return Err(AllocError::NoMemory.into());
-        }
-        Ok(area)
+        Ok(self.settled(memory, area, AreaKind::Ioremap)?)
     }
 
     fn vmap(
@@ -219,11 +211,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
         let area = self.build_map(memory, frames, prot, uses, caller)?;
-        if !self.settle_way(memory, area.as_ptr().addr()) {
-            let _ = self.unmap_area(memory, area.as_ptr().addr(), AreaKind::Map);
-            return Err(AllocError::NoMemory.into());
-        }
-        Ok(area)
+        Ok(self.settled(memory, area, AreaKind::Map)?)
     }
 
     #[inline]

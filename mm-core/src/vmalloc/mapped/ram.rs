@@ -4,10 +4,11 @@
 //! mapping takes as many slots as it has pages, and one more behind them that stays unmapped: its guard. Slots are taken
 //! from before their entries are written until after their flush.
 
+use super::kmap::FixedTables;
 use super::layout::Layout;
 use super::{BATCH, Mapped};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
-use crate::backend::{MapFrames, PageTable, TableFrames, Walk};
+use crate::backend::{MapFrames, PageTable, Walk};
 use crate::error::{AllocError, FreeError, MmError};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
@@ -125,28 +126,6 @@ impl<P: Platform, B: PageTable> Drop for UnflushedSlots<'_, P, B> {
     }
 }
 
-/// The entries of a block are counted as long as it lives.
-struct Counted;
-
-impl TableFrames for Counted {
-    fn in_hand(&self) -> usize {
-        0
-    }
-
-    fn take(&mut self) -> Pfn {
-        // Never called, for there is none in hand.
-        Pfn(0)
-    }
-
-    fn add_entries(&mut self, _table: Pfn, _entries: u32) {}
-
-    fn sub_entries(&mut self, _table: Pfn, _entries: u32) -> u32 {
-        u32::MAX
-    }
-
-    fn retire(&mut self, _table: Pfn) {}
-}
-
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Maps the caller's frames in a block; `None` when they are too many for one, or all blocks are used up.
     #[inline]
@@ -185,7 +164,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                         frames,
                         write,
                         cached,
-                        &mut Counted,
+                        &mut FixedTables,
                         &mut || (),
                     )
                 };

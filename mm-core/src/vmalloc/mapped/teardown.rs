@@ -35,7 +35,12 @@ struct Teardown<'a, P: Platform, B: PageTable> {
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[inline(never)]
-    pub(super) fn unmap_area(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
+    pub(in crate::vmalloc) fn unmap_area(
+        &self,
+        memory: &Memory<P, B>,
+        addr: usize,
+        kind: AreaKind,
+    ) -> Result<(), FreeError> {
         if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
             return Err(self.refusal(memory, addr, kind));
         }

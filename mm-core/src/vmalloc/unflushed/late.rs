@@ -6,12 +6,15 @@
 use super::{Chain, Unflushed};
 use crate::addr::VirtRange;
 use crate::backend::PageTable;
+use crate::error::AllocError;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::smp::Reach;
+use crate::vmalloc::AreaKind;
 use crate::vmalloc::mapped::Mapped;
+use core::ptr::NonNull;
 use core::sync::atomic::{Ordering::SeqCst, fence};
 
 /// Lists of what [`Unflushed`] owns, of any number of areas.
@@ -137,6 +140,22 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[must_use = "an area that CPUs may not find must not be handed out"]
     pub(in crate::vmalloc) fn settle_way(&self, memory: &Memory<P, B>, at: usize) -> bool {
         P::CPUS == 1 || self.settle_way_slow(memory, at)
+    }
+
+    /// The area, when every CPU finds the way to it; else it goes again.
+    #[inline(always)]
+    pub(in crate::vmalloc) fn settled(
+        &self,
+        memory: &Memory<P, B>,
+        area: NonNull<u8>,
+        kind: AreaKind,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let start = area.as_ptr().addr() & !(B::PAGE_SIZE - 1);
+        if self.settle_way(memory, start) {
+            return Ok(area);
+        }
+        let _ = self.unmap_area(memory, start, kind);
+        Err(AllocError::NoMemory)
     }
 
     #[inline(never)]
