@@ -7,6 +7,9 @@ use bench_subject::{Call, Meter, nothing};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("single steps are for x86-64");
+
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn stepped(_signal: libc::c_int) {
@@ -66,11 +69,6 @@ impl Meter for Stepper {
         let steps = STEPS.load(Relaxed) - before;
         self.budget = self.budget.saturating_sub(steps);
         (result, steps.saturating_sub(self.empty) as u32)
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    unsafe fn measure<T>(&mut self, _call: Call<T>, _subject: *mut T, _numbers: [usize; 3]) -> (usize, u32) {
-        unimplemented!("single steps are for x86-64")
     }
 
     fn enough(&self) -> bool {
