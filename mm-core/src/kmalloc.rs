@@ -68,8 +68,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(self.memory.admit(flags, caller).err().unwrap_or(AllocError::NotReady));
         };
         let mut state = state.lock();
-        let size = ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES].size as usize;
-        let Some(object) = state.take(size) else {
+        let Some(object) = state.take() else {
             rarely();
             return self.kmalloc_slow(class, state.suspend(), flags, caller).result();
         };
@@ -87,9 +86,28 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         flags: Gfp,
         caller: &'static Location<'static>,
     ) -> Packed {
+        // SAFETY: `kmalloc_class` locked the state of this class, and left its section to this function.
+        let mut state = unsafe { self.locked_class(class).state.resume(token) };
+        let Some(object) = state.take_open() else {
+            return self.kmalloc_next(class, state.suspend(), flags, caller);
+        };
+        let masked = state.was_masked();
+        drop(state);
+        Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
+    }
+
+    /// The class has no open word.
+    #[inline(never)]
+    fn kmalloc_next(
+        &self,
+        class: usize,
+        token: <P::Lock as RawLock>::Token,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Packed {
         // SAFETY: the class of a state that was locked.
         let slabs = unsafe { self.locked_class(class) };
-        // SAFETY: `kmalloc_class` locked this state, and left its section to this function.
+        // SAFETY: `kmalloc_slow` left its section to this function.
         let mut state = unsafe { slabs.state.resume(token) };
         let Some(object) = slabs.advance(&mut state) else {
             drop(state);
@@ -300,7 +318,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             // a class has no room for a slot behind its last.
             match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
                 Given::Inside => return Ok(()),
-                Given::Edge(slab, w) => return self.kfree_edge(state.suspend(), slab, w),
+                Given::First(slab, w) => return self.kfree_first(addr, slab, w, state.suspend()),
+                Given::Edge(slab, w) => {
+                    self.kfree_listed(slab, w, state.suspend());
+                    return Ok(());
+                }
                 // What is wrong is found out again, off this path.
                 Given::Refused(_) => {}
             }
@@ -339,23 +361,42 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         (frame.head() == seen).then_some((state, seen))
     }
 
-    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
+    /// A word that had no free slot got its first.
     #[inline(never)]
-    fn kfree_edge(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, w: usize) -> Result<(), FreeError> {
+    fn kfree_first(
+        &self,
+        addr: usize,
+        slab: *mut Slab,
+        w: usize,
+        token: <P::Lock as RawLock>::Token,
+    ) -> Result<(), FreeError> {
         // SAFETY: the slab is live, and the lock of its class is held.
         let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
         // SAFETY: the caller locked this state, and left its section to this function.
         let mut state = unsafe { slabs.state.resume(token) };
-        if slabs.show(&mut state, slab, w) {
+        if Slabs::<P, B>::OPENS && state.try_open(slab, w, addr) {
+            return Ok(());
+        }
+        self.kfree_listed(slab, w, state.suspend());
+        Ok(())
+    }
+
+    /// The rest of [`Slabs::settle`].
+    #[inline(never)]
+    fn kfree_listed(&self, slab: *mut Slab, w: usize, token: <P::Lock as RawLock>::Token) {
+        // SAFETY: as in `kfree_first`.
+        let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
+        // SAFETY: as above.
+        let mut state = unsafe { slabs.state.resume(token) };
+        if slabs.show_listed(&mut state, slab, w) {
             self.kfree_last(state.suspend(), slab);
         }
-        Ok(())
     }
 
     /// A slab of a class may be wholly free, or somebody waits for an object.
     #[inline(never)]
     fn kfree_last(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab) {
-        // SAFETY: as in `kfree_edge`, which left its section to this function.
+        // SAFETY: as in `kfree_listed`, which left its section to this function.
         unsafe {
             let slabs = self.locked_class(Slab::owner(slab));
             slabs.settle_rest(slabs.state.resume(token), slab);
@@ -410,8 +451,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // class has no room for a slot behind its last.
         match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
             Given::Inside => Ok(()),
-            Given::Edge(slab, w) => {
-                slabs.settle(state, slab, w);
+            Given::First(slab, w) | Given::Edge(slab, w) => {
+                slabs.settle(state, slab, w, addr);
                 Ok(())
             }
             Given::Refused(error) => Err(error),

@@ -30,7 +30,7 @@ pub enum MetaSize {
     Small = 0,
     /// 96 bytes: slabs of up to 512 objects, areas.
     Large = 1,
-    /// 192 bytes: the control blocks of caches.
+    /// The control blocks of caches: 192 bytes, and 320 where their addresses are of 64 bits.
     Control = 2,
 }
 
@@ -43,6 +43,7 @@ impl MetaSize {
         match self {
             MetaSize::Small => UNIT,
             MetaSize::Large => 3 * UNIT,
+            MetaSize::Control if usize::BITS == 64 => 10 * UNIT,
             MetaSize::Control => 6 * UNIT,
         }
     }

@@ -135,19 +135,19 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// Word `w` of a live slab, not the current word, got its first free slot or perhaps its last.
+    /// See [`Slabs::settle`].
     #[inline(never)]
     fn cache_edge(
         &self,
         control: &Control<P>,
         token: <P::Lock as RawLock>::Token,
-        slab: *mut Slab,
-        w: usize,
+        (slab, w): (*mut Slab, usize),
+        addr: usize,
     ) -> Result<(), FreeError> {
         let slabs = self.cache_slabs(control);
         // SAFETY: `free` locked this state, and left its section to this function.
         let state = unsafe { slabs.state.resume(token) };
-        slabs.settle(state, slab, w);
+        slabs.settle(state, slab, w, addr);
         Ok(())
     }
 

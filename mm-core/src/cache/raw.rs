@@ -180,7 +180,7 @@ impl<M: Manager> RawKmemCache<M> {
         let (asked, caller) = (flags, Location::caller());
         let (flags, zero) = self.admit(flags, caller)?;
         let mut state = control.state.lock();
-        let object = match state.take(control.geometry.size as usize) {
+        let object = match state.take() {
             Some(object) => {
                 drop(state);
                 object
@@ -249,7 +249,9 @@ impl<M: Manager> RawKmemCache<M> {
                 // so.
                 return match unsafe { slab::give(mm.memory.meta_ptr(frame.link()), addr, slots) } {
                     Given::Inside => Ok(()),
-                    Given::Edge(slab, w) => mm.cache_edge(control, state.suspend(), slab, w),
+                    Given::First(slab, w) | Given::Edge(slab, w) => {
+                        mm.cache_edge(control, state.suspend(), (slab, w), addr)
+                    }
                     Given::Refused(error) => Err(error),
                 };
             }

@@ -15,7 +15,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         let mut state = self.state.lock();
         let mut taken = 0;
         for entry in objects.iter_mut().take(BATCH) {
-            let object = match state.take(self.geometry.size as usize) {
+            let object = match state.take() {
                 Some(object) => object,
                 None => match self.advance(&mut state) {
                     Some(object) => object,
@@ -47,8 +47,8 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
                         // head says so.
                         match unsafe { give(self.slab(frame.link()), addr, Some(self.geometry.slots)) } {
                             Given::Inside => continue,
-                            Given::Edge(slab, w) => {
-                                self.settle(state, slab, w);
+                            Given::First(slab, w) | Given::Edge(slab, w) => {
+                                self.settle(state, slab, w, addr);
                                 return Ok(given + 1);
                             }
                             Given::Refused(error) => error,

@@ -3,6 +3,8 @@
 //! Invariants, under the cache's lock:
 //! - the current word is hidden: its slab's summary does not show it, and its slab's `place` names it, until another
 //!   word takes its place, which is when it is used up;
+//! - a few words that got a free slot while they had none stand open: no summary shows them either, and they are the next
+//!   to be taken from;
 //! - a slab is listed exactly while its summary shows a word, and its summary shows every other word with a free slot;
 //! - a slab that is wholly free has the current word or is on its way back to the buddy.
 
@@ -28,8 +30,9 @@ use core::time::Duration;
 pub struct CacheState {
     /// The current word of free bits.
     pub(super) current: *mut Word,
-    /// The slot of the current word's bit 0.
+    /// The slot of the current word's bit 0, and from each slot to the next.
     base: *mut u8,
+    size: usize,
     /// The slab that has it, if there is one.
     pub(super) holder: *mut Slab,
     /// The first listed slab.
@@ -38,6 +41,30 @@ pub struct CacheState {
     pub(super) slabs: u32,
     /// Somebody may be waiting for an object. Then there is none free.
     pub(super) waited: bool,
+    /// How many bytes of `open` there are.
+    opened: u8,
+    /// Words that have a free slot since they had none, the last one last. Among objects that are freed and allocated at
+    /// random that is what most words are: here they come and go without being listed.
+    open: [Open; OPEN],
+}
+
+/// The most open words of a cache. A 32-bit machine spares the room: what a class holds there is small, and so is memory.
+const OPEN: usize = if usize::BITS == 64 { 5 } else { 0 };
+const _: () = assert!(OPEN * size_of::<Open>() < 0xff);
+
+/// A word that is not shown by its slab's summary, though it has free slots.
+#[derive(Clone, Copy)]
+pub(super) struct Open {
+    /// The word.
+    pub(super) at: *mut Word,
+    /// The object of its first free slot, which is free still.
+    pub(super) object: *mut u8,
+    /// Its slab.
+    pub(super) slab: *mut Slab,
+}
+
+impl Open {
+    const NONE: Open = Open { at: core::ptr::null_mut(), object: core::ptr::null_mut(), slab: core::ptr::null_mut() };
 }
 
 // SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
@@ -49,16 +76,104 @@ impl CacheState {
         CacheState {
             current: (&raw const USED_UP).cast_mut(),
             base: core::ptr::null_mut(),
+            size: 0,
             holder: core::ptr::null_mut(),
             head: NIL,
             slabs: 0,
             waited: false,
+            opened: 0,
+            open: [Open::NONE; OPEN],
         }
     }
 
-    /// Takes the lowest slot of the current word, if it has one. `size` is that of the cache's slots.
+    /// The open words.
+    pub(super) fn open(&self) -> &[Open] {
+        &self.open[..OPEN.min(usize::from(self.opened) / size_of::<Open>())]
+    }
+
+    /// Opens word `w` of a live slab, which has got its first free slot, the object at `addr`: if there is room, the slab
+    /// cannot be wholly free, and nobody waits.
     #[inline(always)]
-    pub fn take(&mut self, size: usize) -> Option<NonNull<u8>> {
+    pub fn try_open(&mut self, slab: *mut Slab, w: usize, addr: usize) -> bool {
+        let at = Slab::words(slab).wrapping_add(w);
+        let opened = usize::from(self.opened);
+        // SAFETY: a word of a live slab; the lock is held.
+        if opened >= OPEN * size_of::<Open>() || unsafe { *at } == 1 || self.waited {
+            return false;
+        }
+        // SAFETY: there is room behind so many bytes of whole entries.
+        unsafe {
+            *self.open.as_mut_ptr().byte_add(opened) = Open { at, object: slab.cast::<u8>().with_addr(addr), slab }
+        };
+        self.opened += size_of::<Open>() as u8;
+        true
+    }
+
+    /// The word that was opened last.
+    #[inline(always)]
+    fn last_open(&self) -> Option<Open> {
+        if OPEN == 0 || self.opened == 0 {
+            return None;
+        }
+        // SAFETY: it ends behind so many bytes of whole entries.
+        Some(unsafe { *self.open.as_ptr().byte_add(usize::from(self.opened)).sub(1) })
+    }
+
+    /// Takes an object of the word that was opened last, if there is one: the only one it has, or else the lowest, and it is
+    /// the current word from now on, when the one before is used up.
+    #[inline(always)]
+    pub fn take_open(&mut self) -> Option<NonNull<u8>> {
+        let open = self.last_open()?;
+        self.opened -= size_of::<Open>() as u8;
+        // SAFETY: a word of a live slab, which has a free slot; the lock is held.
+        unsafe {
+            let word = *open.at;
+            if word & (word - 1) != 0 {
+                self.point(open.slab, open.at, open.at.offset_from_unsigned(Slab::words(open.slab)));
+                return self.take();
+            }
+            *open.at = 0;
+            Some(NonNull::new_unchecked(open.object))
+        }
+    }
+
+    /// Makes `at`, word `w` of a slab, which its summary does not show, the current one. The one before is used up.
+    ///
+    /// # Safety
+    /// The slab is live, and the lock held.
+    #[inline(always)]
+    unsafe fn point(&mut self, slab: *mut Slab, at: *mut Word, w: usize) {
+        // SAFETY: by the caller's word; the slab that has the current word is live.
+        let origin = unsafe {
+            if !self.holder.is_null() {
+                (*self.holder).place = NOWHERE;
+            }
+            (*slab).place = w as u8;
+            (*slab).origin
+        };
+        self.holder = slab;
+        self.current = at;
+        // Both lie in memory that is reached through the same mapping.
+        self.base = slab.cast::<u8>().with_addr(((w << WORD_SHIFT) * self.size).wrapping_sub(origin));
+    }
+
+    /// Forgets the open words of a slab.
+    fn close(&mut self, slab: *mut Slab) {
+        let mut i = self.open().len();
+        while let Some(before) = i.checked_sub(1) {
+            i = before;
+            if core::ptr::eq(self.open[i].slab, slab)
+                && let Some(last) = self.last_open()
+            {
+                self.open[i] = last;
+                self.opened -= size_of::<Open>() as u8;
+            }
+        }
+    }
+
+    /// Takes the lowest slot of the current word, if it has one.
+    #[inline(always)]
+    pub fn take(&mut self) -> Option<NonNull<u8>> {
         // SAFETY: the current word is a word of a listed slab or `USED_UP`.
         let word = unsafe { *self.current };
         if word == 0 {
@@ -68,7 +183,7 @@ impl CacheState {
         // SAFETY: not `USED_UP`, since it has a bit.
         unsafe { *self.current = word & (word - 1) };
         // SAFETY: slots lie in the slab's pages, which have a kernel address, so the pointer is not null.
-        Some(unsafe { NonNull::new_unchecked(self.base.wrapping_add(lowest(word) * size)) })
+        Some(unsafe { NonNull::new_unchecked(self.base.wrapping_add(lowest(word) * self.size)) })
     }
 }
 
@@ -96,6 +211,8 @@ pub enum Given {
     /// It is free, and [`Slabs::settle`] has to look at the slab: this word of it, not the current one, got its first free
     /// slot or perhaps its last.
     Edge(*mut Slab, usize),
+    /// The same of a word that had none.
+    First(*mut Slab, usize),
     /// Nothing was changed.
     Refused(FreeError),
 }
@@ -111,7 +228,7 @@ pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
     let recip = unsafe { (*slab).recip };
     // As in `Geometry::slot`, which has the reasons.
     // SAFETY: as above.
-    let product = unsafe { (*slab).origin }.wrapping_add(addr as u32) as u64 * recip as u64;
+    let product = (unsafe { (*slab).origin } as u32).wrapping_add(addr as u32) as u64 * recip as u64;
     if product as u32 >= recip {
         return Given::Refused(FreeError::Interior);
     }
@@ -133,7 +250,11 @@ pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
     // is wholly free. Any other word matters when it gets its first free slot, or may have got its last: a word that
     // is wholly free is all ones from bit 0 up.
     // SAFETY: as above.
-    if unsafe { (*slab).place } == w as u8 || (word != 0 && new & new.wrapping_add(1) != 0) {
+    if unsafe { (*slab).place } == w as u8 {
+        Given::Inside
+    } else if word == 0 {
+        Given::First(slab, w)
+    } else if new & new.wrapping_add(1) != 0 {
         Given::Inside
     } else {
         Given::Edge(slab, w)
@@ -196,10 +317,19 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.memory.meta_ptr(id)
     }
 
-    /// Takes an object when the current word is used up: from the next word of the first listed slab. `None` when the
-    /// cache has no free slot; [`grow`](Self::grow) makes some.
+    /// Whether words are opened. What a CPU keeps for itself is part of the current word, so with several there is no use
+    /// for it.
+    pub const OPENS: bool = OPEN != 0 && P::CPUS == 1;
+
+    /// Takes an object when the current word is used up: from the word that was opened last, else from the next word of the
+    /// first listed slab. `None` when the cache has no free slot; [`grow`](Self::grow) makes some.
     #[inline(always)]
     pub fn advance(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
+        if Self::OPENS
+            && let Some(object) = state.take_open()
+        {
+            return Some(object);
+        }
         if state.head == NIL {
             self.point_nowhere(state);
             return None;
@@ -217,24 +347,14 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             }
             self.point(state, slab, lowest(summary.into()));
         }
-        state.take(self.geometry.size as usize)
+        state.take()
     }
 
-    /// Makes word `w` of a slab, which its summary does not show, the current one. The one before is used up.
+    /// Makes word `w` of a live slab, which its summary does not show, the current one. The one before is used up.
     #[inline(always)]
     fn point(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
-        // SAFETY: the slab is live, as is the one that has the current word, and the lock held.
-        let pfn = unsafe {
-            if !state.holder.is_null() {
-                (*state.holder).place = NOWHERE;
-            }
-            (*slab).place = w as u8;
-            (*slab).pfn
-        };
-        state.holder = slab;
-        state.current = Slab::words(slab).wrapping_add(w);
-        let offset = self.geometry.slack as usize + (w << WORD_SHIFT) * self.geometry.size as usize;
-        state.base = self.memory.frame_ptr(Pfn(pfn)).wrapping_add(offset);
+        // SAFETY: live, and the lock is held, since the state is at hand.
+        unsafe { state.point(slab, Slab::words(slab).wrapping_add(w), w) };
     }
 
     /// There is no current word. The one there was is used up, or its slab is about to go.
@@ -250,7 +370,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     /// Takes an object of any slab there is. When there is none there is no current word, so that the next free of any comes
     /// to [`settle`](Self::settle).
     pub(super) fn any_object(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
-        state.take(self.geometry.size as usize).or_else(|| self.advance(state))
+        state.take().or_else(|| self.advance(state))
     }
 
     /// Makes a slab of fresh pages; keeps its first object. No lock is held.
@@ -280,15 +400,20 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let words = Slab::words(slab);
         // SAFETY: the descriptor is ours alone until it is listed or named by a frame.
         unsafe {
-            for w in 0..g.words as usize {
-                *words.add(w) = g.full(w);
+            // A compiler that knows the word calls the library's function for it, which takes longer for so few.
+            let full = core::hint::black_box(Word::MAX);
+            let last = words.add(g.words as usize - 1);
+            let mut at = words;
+            while at != last {
+                *at = full;
+                at = at.add(1);
             }
+            *last = g.last;
             *words &= !1;
             slab.write(Slab {
+                origin: self.first_slot(pfn).addr().get().wrapping_neg(),
                 next: NIL,
                 prev: NIL,
-                pfn: pfn.0,
-                origin: self.memory.frame_ptr(pfn).addr().wrapping_add(g.slack as usize).wrapping_neg() as u32,
                 recip: g.recip,
                 summary: (u16::MAX >> (16 - g.words as u32)) & !u16::from(*words == 0),
                 owner: self.owner,
@@ -304,6 +429,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         crate::trace::slab(true, g.size, g.pages, pfn.0);
         let mut state = self.state.lock();
         state.slabs += 1;
+        state.size = g.size as usize;
         // Under the lock: from here on a free can find the slab.
         let mut head = Head::new(self.kind, self.owner, 0);
         for frame in self.memory.frames.block(pfn, g.marked as usize) {
@@ -352,12 +478,16 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
     }
 
-    /// Unlists a slab, if it is listed, and takes the current word from it.
+    /// Unlists a slab, if it is listed, and takes the current and the open words from it.
     fn unlist(&self, state: &mut CacheState, slab: *mut Slab) {
         // SAFETY: the slab is live, as are its neighbours if it is listed; the lock is held.
         unsafe {
             if core::ptr::eq(slab, state.holder) {
                 self.point_nowhere(state);
+            }
+            // Of the words of a slab that is wholly free those are open that neither its summary shows nor are current.
+            if Self::OPENS && (*slab).summary.count_ones() != u32::from(self.geometry.words) {
+                state.close(slab);
             }
             if (*slab).summary == 0 {
                 return;
@@ -400,35 +530,49 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         unsafe { *state.current == 0 && (state.head == NIL || !state.holder.is_null()) }
     }
 
-    /// Word `w` of a live slab of this cache, not the current word, got its first free slot or perhaps its last.
+    /// The object at `addr` of word `w` of a live slab of this cache, not the current word, was freed: the word's first free
+    /// slot, or perhaps the last one it lacked.
     #[inline(always)]
-    pub fn settle(&self, mut state: State<'_, P>, slab: *mut Slab, w: usize) {
-        if self.show(&mut state, slab, w) {
+    pub fn settle(&self, mut state: State<'_, P>, slab: *mut Slab, w: usize, addr: usize) {
+        if self.show(&mut state, slab, w, addr) {
             self.settle_rest(state, slab);
         }
     }
 
     /// The most frequent part of [`settle`](Self::settle); true when [`settle_rest`](Self::settle_rest) is to go on.
     #[inline(always)]
-    pub fn show(&self, state: &mut CacheState, slab: *mut Slab, w: usize) -> bool {
+    pub fn show(&self, state: &mut CacheState, slab: *mut Slab, w: usize, addr: usize) -> bool {
+        // SAFETY: the slab is live, and the lock is held.
+        let word = unsafe { *Slab::words(slab).wrapping_add(w) };
+        if Self::OPENS && word & (word - 1) == 0 && state.try_open(slab, w, addr) {
+            return false;
+        }
+        self.show_listed(state, slab, w)
+    }
+
+    /// [`show`](Self::show) of a word that is not opened.
+    #[inline(always)]
+    pub fn show_listed(&self, state: &mut CacheState, slab: *mut Slab, w: usize) -> bool {
         // SAFETY: the slab is live, and the lock is held.
         let (word, summary) = unsafe { (*Slab::words(slab).wrapping_add(w), (*slab).summary) };
         let full = word == self.geometry.full(w);
-        let stays = !full || (state.holder.is_null() && !self.memory.waiting.is_any());
-        if summary == 0 && stays && !state.waited && self.is_used_up(state) {
-            // The next allocation finds it at hand, and nothing is listed.
-            self.point(state, slab, w);
-            return false;
-        }
-        // SAFETY: as above.
-        unsafe { (*slab).summary = summary | 1 << w };
-        if summary == 0 {
-            self.list(state, slab, self.memory.meta_id_at(slab.addr()));
+        if word & (word - 1) == 0 {
+            let stays = !full || (state.holder.is_null() && !self.memory.waiting.is_any());
+            if (Self::OPENS || summary == 0) && stays && !state.waited && self.is_used_up(state) {
+                // The next allocation finds it at hand, and nothing is listed.
+                self.point(state, slab, w);
+                return false;
+            }
+            // SAFETY: as above.
+            unsafe { (*slab).summary = summary | 1 << w };
+            if summary == 0 {
+                self.list(state, slab, self.memory.meta_id_at(slab.addr()));
+            }
         }
         full || state.waited
     }
 
-    /// What [`show`](Self::show) left: somebody waits for an object, or the slab, which is listed, may be wholly free.
+    /// What [`show`](Self::show) left: somebody waits for an object, or the slab may be wholly free.
     #[inline(always)]
     pub fn settle_rest(&self, mut state: State<'_, P>, slab: *mut Slab) {
         if state.waited {
@@ -446,9 +590,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// True when no slot of the slab is in use.
     pub(super) fn is_free(&self, slab: *mut Slab) -> bool {
-        let words = Slab::words(slab);
+        let (words, last) = (Slab::words(slab), self.geometry.words as usize - 1);
         // SAFETY: the slab is live, the lock is held, and it has that many words.
-        (0..self.geometry.words as usize).all(|w| unsafe { *words.add(w) } == self.geometry.full(w))
+        unsafe { *words.add(last) == self.geometry.last && (0..last).all(|w| *words.add(w) == Word::MAX) }
     }
 
     /// Gives an unlisted, wholly free slab back to the buddy.
@@ -465,8 +609,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     fn detach(&self, state: &mut CacheState, slab: *mut Slab) -> Detached {
         state.slabs -= 1;
         let id = self.memory.meta_id_at(slab.addr());
-        // SAFETY: the slab is live, and the lock is held.
-        let pfn = unsafe { (*slab).pfn };
+        let pfn = self.pfn_of(slab).0;
         let pages = self.geometry.pages;
         let mut head = Head::new(FrameKind::Held, 0, pages.into());
         for frame in self.memory.frames.block(Pfn(pfn), self.geometry.marked as usize) {
@@ -481,6 +624,13 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let g = self.geometry;
         let descriptor = meta_size(g.words as usize);
         Detached { id, descriptor, pfn, pages: g.pages, size: g.size, slack: g.slack, slots: g.slots, hooks: *hooks }
+    }
+
+    /// The first frame of a live slab, whose cache is locked.
+    pub(super) fn pfn_of(&self, slab: *mut Slab) -> Pfn {
+        // SAFETY: live, and the lock is held.
+        let first = unsafe { (*slab).origin }.wrapping_neg() - self.geometry.slack as usize;
+        Pfn(self.memory.backend.direct_frame(first) as u32)
     }
 
     /// Slot 0 of the slab that begins at `pfn`.

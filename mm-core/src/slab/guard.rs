@@ -226,8 +226,8 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         // SAFETY: the frame names a live slab of this cache, whose lock is held, for as long as its head says so.
         match unsafe { give(slab, addr, Some(self.geometry.slots)) } {
             Given::Inside => Ok(None),
-            Given::Edge(slab, w) => {
-                self.settle(state, slab, w);
+            Given::First(slab, w) | Given::Edge(slab, w) => {
+                self.settle(state, slab, w, addr);
                 Ok(None)
             }
             Given::Refused(error) => Err(error),
@@ -236,8 +236,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
 
     /// The object that begins at `addr` in a slab, if it is in a caller's hands. The lock is held.
     fn live_object(&self, slab: *mut Slab, addr: usize) -> Option<*mut u8> {
-        // SAFETY: the slab is live, and the lock is held.
-        let pages = self.memory.frame_ptr(Pfn(unsafe { (*slab).pfn }));
+        let pages = self.memory.frame_ptr(self.pfn_of(slab));
         let offset = addr.wrapping_sub(pages.addr());
         let slot = self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize)?;
         self.is_taken(slab, slot).then(|| pages.wrapping_add(offset))

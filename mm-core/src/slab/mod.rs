@@ -33,13 +33,11 @@ use crate::meta::MetaSize;
 /// What a free needs stands here, in one line, and not with the cache: a free then need not look for its cache.
 #[repr(C)]
 pub struct Slab {
+    /// Minus the address of slot 0: what a free adds to find its slot.
+    origin: usize,
     /// Next and previous listed slab of the cache.
     next: u32,
     prev: u32,
-    /// Its first frame.
-    pfn: u32,
-    /// Minus the low 32 bits of the address of slot 0.
-    origin: u32,
     /// The cache's [`Geometry::recip`].
     recip: u32,
     /// Bit `w`: word `w` has a free slot, and is not the cache's current word. The slab is listed while there is one.
@@ -72,7 +70,7 @@ impl Slab {
     pub unsafe fn slot_of(this: *mut Slab, addr: usize) -> usize {
         // SAFETY: live, by the caller's word.
         let (origin, recip) = unsafe { ((*this).origin, (*this).recip) };
-        ((origin.wrapping_add(addr as u32) as u64 * recip as u64) >> 32) as usize
+        ((origin.wrapping_add(addr) as u32 as u64 * recip as u64) >> 32) as usize
     }
 
     /// The slab's free bits.

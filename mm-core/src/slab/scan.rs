@@ -1,9 +1,9 @@
 //! Diagnostics of a cache: counts, and a scan of its invariants. Not bounded.
 
-use super::{NOWHERE, Slab, Slabs};
+use super::{CacheState, NOWHERE, Slab, Slabs};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::USED_UP;
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word};
 use crate::frame::{FrameKind, Head};
 use crate::meta::NIL;
 use crate::platform::Platform;
@@ -28,7 +28,8 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         self.geometry.slots as usize - (0..self.geometry.words as usize).map(free).sum::<usize>()
     }
 
-    /// How many objects and slabs there are. Walks the listed slabs; the others, but for the current word, are full.
+    /// How many objects and slabs there are. Walks the listed slabs; the others, but for the current word and the
+    /// open ones, are full.
     pub fn counts(&self) -> SlabCounts {
         let state = self.state.lock();
         let slots = self.geometry.slots as usize;
@@ -47,10 +48,53 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         }
         let slabs = state.slabs as usize;
         active += slabs.saturating_sub(listed) * slots;
+        for open in state.open() {
+            // SAFETY: an open word's slab is live, and the lock is held.
+            let (summary, word) = unsafe { ((*open.slab).summary, *open.at) };
+            if summary == 0 && !core::ptr::eq(open.slab, state.holder) {
+                // Its slab was taken for a full one.
+                active -= word.count_ones() as usize;
+            }
+        }
         if self.kind == FrameKind::Slab {
             active = active.saturating_sub(self.mm.objects_at_hand(self.owner.into()));
         }
         SlabCounts { active, objects: slabs * slots, slabs }
+    }
+
+    /// The slab of an object, if it is of one.
+    fn slab_of(&self, object: *mut u8) -> Option<*mut Slab> {
+        let (_, frame) = self.memory.frames.find(self.memory.backend.direct_frame(object.addr()))?;
+        frame.head().is(self.kind).then(|| self.slab(frame.link()))
+    }
+
+    /// Checks the open words and their slabs.
+    fn check_open(&self, state: &CacheState) -> Result<(), (&'static str, usize)> {
+        for (i, open) in state.open().iter().enumerate() {
+            let fail = |what| Err((what, open.object.addr()));
+            let slab = open.slab;
+            if self.slab_of(open.object) != Some(slab) {
+                return fail("an open word is not of its slab");
+            }
+            let w = open.at.addr().wrapping_sub(Slab::words(slab).addr()) / size_of::<Word>();
+            if w >= self.geometry.words.into() || state.open()[..i].iter().any(|other| other.at == open.at) {
+                return fail("an open word is not its slab's, or open twice");
+            }
+            // SAFETY: the slab is live, and the lock is held.
+            let (word, origin, place, owner) = unsafe { (*open.at, (*slab).origin, (*slab).place, (*slab).owner) };
+            let slot = open.object.addr().wrapping_add(origin) / self.geometry.size as usize;
+            if slot >> WORD_SHIFT != w || word >> (slot & WORD_MASK) & 1 == 0 {
+                return fail("the object of an open word is not free");
+            }
+            if owner != self.owner || place as usize == w {
+                return fail("an open word is the current one, or another cache's");
+            }
+            self.check_slab(state, slab, self.memory.meta_id_at(slab.addr()))?;
+            if self.is_free(slab) && !core::ptr::eq(slab, state.holder) {
+                return fail("a wholly free slab was not given back");
+            }
+        }
+        Ok(())
     }
 
     /// Checks the list and every listed slab. Returns how many slabs the cache says it has.
@@ -72,8 +116,9 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             if owner != self.owner || place == NOWHERE || !core::ptr::eq(word, state.current) {
                 return Err(("a cache is wrong about its current word", id as usize));
             }
-            self.check_slab(state.holder, id)?;
+            self.check_slab(&state, state.holder, id)?;
         }
+        self.check_open(&state)?;
         while id != NIL {
             let slab = self.slab(id);
             let fail = |what| Err((what, id as usize));
@@ -90,7 +135,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             if holds != (place != NOWHERE) {
                 return fail("a listed slab is wrong about its place");
             }
-            self.check_slab(slab, id)?;
+            self.check_slab(&state, slab, id)?;
             // SAFETY: as above.
             if unsafe { (*slab).summary } == 0 {
                 return fail("a listed slab has no free slot");
@@ -104,13 +149,14 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         Ok(state.slabs as usize)
     }
 
-    fn check_slab(&self, slab: *mut Slab, id: u32) -> Result<(), (&'static str, usize)> {
+    fn check_slab(&self, state: &CacheState, slab: *mut Slab, id: u32) -> Result<(), (&'static str, usize)> {
         let words = Slab::words(slab);
         // SAFETY: the slab is live, and the lock is held.
-        let (pfn, summary, origin, recip, place) =
-            unsafe { ((*slab).pfn, (*slab).summary, (*slab).origin, (*slab).recip, (*slab).place) };
+        let (summary, origin, recip, place) =
+            unsafe { ((*slab).summary, (*slab).origin, (*slab).recip, (*slab).place) };
+        let pfn = self.pfn_of(slab).0;
         let first_slot = self.memory.frame_ptr(Pfn(pfn)).addr() + self.geometry.slack as usize;
-        if origin != (first_slot as u32).wrapping_neg() || recip != self.geometry.recip {
+        if origin != first_slot.wrapping_neg() || recip != self.geometry.recip {
             return Err(("a slab is wrong about its slots", id as usize));
         }
         for w in 0..self.geometry.words as usize {
@@ -119,9 +165,10 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             if word & !self.geometry.full(w) != 0 {
                 return Err(("a slab has free bits past its last slot", id as usize));
             }
-            // The current word is hidden.
+            // The current word and the open ones are hidden.
             let told = summary >> w & 1 == 1;
-            if told != (word != 0 && place as usize != w) {
+            let hidden = place as usize == w || state.open().iter().any(|open| open.at == words.wrapping_add(w));
+            if told != (word != 0 && !hidden) {
                 return Err(("a slab's summary is wrong about a word", id as usize));
             }
         }

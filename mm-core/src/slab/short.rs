@@ -29,8 +29,10 @@ impl<P: Platform, B: Backend> Objects for Slabs<'_, P, B> {
         let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else { return };
         let state = self.state.lock();
         // SAFETY: the object is live, since nobody has it but we, and so is its slab; its cache is locked.
-        if let Given::Edge(slab, w) = unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) } {
-            self.settle(state, slab, w);
+        if let Given::First(slab, w) | Given::Edge(slab, w) =
+            unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) }
+        {
+            self.settle(state, slab, w, addr);
         }
     }
 }

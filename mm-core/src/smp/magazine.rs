@@ -165,7 +165,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             NonNull::new(base.wrapping_add(lowest(all) * size))
         } else {
             magazine.set(base, 0, 0, 0, 0);
-            let object = state.take(size).or_else(|| slabs.advance(&mut state));
+            let object = state.take().or_else(|| slabs.advance(&mut state));
             if let Some(object) = object
                 && !self.memory.waiting.is_any()
             {
@@ -304,7 +304,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                     // SAFETY: the slot was the magazine's, so it is handed out and its slab is live; its class is locked.
                     match unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) } {
                         Given::Inside => drop(state),
-                        Given::Edge(slab, w) => slabs.settle(state, slab, w),
+                        Given::First(slab, w) | Given::Edge(slab, w) => slabs.settle(state, slab, w, addr),
                         Given::Refused(_) => {
                             drop(state);
                             refused = true;
