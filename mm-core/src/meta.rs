@@ -13,7 +13,7 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::platform::{Platform, RawLock};
-use core::time::Duration;
+use crate::wait::Patience;
 
 /// Bytes per unit of a descriptor id.
 pub const UNIT: usize = 32;
@@ -148,19 +148,25 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         unit as u32
     }
 
-    /// Takes a descriptor for a request with `flags`, with undefined contents; waits until `until`, if that is a time.
+    /// Takes a descriptor for a request with `flags`, with undefined contents; waits for a page, if the
+    /// caller has patience.
     ///
     /// Context: any. Cost: constant, plus a page when all pages are used up.
     ///
     /// # Errors
     /// `NoMemory`.
-    pub(crate) fn meta_take(&self, size: MetaSize, flags: Gfp, until: Option<Duration>) -> Result<u32, AllocError> {
+    pub(crate) fn meta_take(
+        &self,
+        size: MetaSize,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<u32, AllocError> {
         self.fault_point(FaultClass::Descriptor)?;
         let slots = size.per_page(B::PAGE_SIZE);
         let mut pool = self.meta.pools[size as usize].lock();
         if pool.head == NIL {
             drop(pool);
-            let pfn = self.take_block_until(1, flags.own(), FrameKind::Meta, 0, until)?.0;
+            let pfn = self.take_block_until(1, flags.own(), FrameKind::Meta, 0, patience)?.0;
             if (pfn as u64 + 1) << B::PAGE_SHIFT > META_REACH {
                 // A page above cannot be named.
                 let _ = self.free_block(pfn as usize, FrameKind::Meta, Some(1));
