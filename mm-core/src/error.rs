@@ -32,6 +32,46 @@ impl Packed {
     }
 }
 
+/// The frames of a block that was freed, or why it was not, in one register.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedFree(usize);
+
+impl PackedFree {
+    #[inline(always)]
+    pub(crate) fn new(result: Result<usize, FreeError>) -> PackedFree {
+        // No block has that many frames.
+        PackedFree(result.unwrap_or_else(|error| !(error as usize)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<usize, FreeError> {
+        match FreeError::ALL.get(!self.0) {
+            Some(error) => Err(*error),
+            None => Ok(self.0),
+        }
+    }
+}
+
+/// A frame, or why there is none, in one register.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedFrame(u32);
+
+impl PackedFrame {
+    #[inline(always)]
+    pub(crate) fn new(result: Result<u32, AllocError>) -> PackedFrame {
+        // No frame has such a number: a region ends with one.
+        PackedFrame(result.unwrap_or_else(|error| !(error as u32)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<u32, AllocError> {
+        match AllocError::ALL.get(!self.0 as usize) {
+            Some(error) => Err(*error),
+            None => Ok(self.0),
+        }
+    }
+}
+
 macro_rules! errors {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal, $errno:literal;)* }) => {
         $(#[$doc])*

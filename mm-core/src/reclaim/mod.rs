@@ -24,6 +24,7 @@ use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::platform::{Context, Platform, RawLock};
 use crate::wait::Block;
+use core::ptr::NonNull;
 use core::time::Duration;
 use shrinker::MAX_SHRINKERS;
 
@@ -64,6 +65,9 @@ enum Again {
     Short,
     Hopeless,
 }
+
+/// What is tried again for objects and blocks.
+pub type Attempt<'a> = dyn FnMut() -> Result<NonNull<u8>, AllocError> + 'a;
 
 /// How shrinkers are asked; see [`Mm::ask_shrinkers`].
 type Round<P, B> = fn(&Mm<P, B>, Gfp, usize, &mut dyn FnMut() -> Again) -> bool;
@@ -118,7 +122,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     fn drain_and(&self, attempt: &mut dyn FnMut() -> Again) -> Again {
         // Areas whose frees were put off are torn down in tasks only.
         if self.platform().context() == Context::Task {
-            self.flush_deferred();
+            self.flush_any_deferred();
         }
         self.drain_kept();
         attempt()
@@ -207,7 +211,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         until: Option<Duration>,
     ) -> Result<Pfn, AllocError> {
         let Block { pages, flags, kind, link } = block;
-        let result = self.reclaim(flags, pages, error, || self.memory.take_block_now(pages, flags, kind, link));
+        // By the type of objects, so that one copy of it serves both. Frame 0 is never handed out.
+        let mut again = || {
+            let pfn = self.memory.take_block_now(pages, flags, kind, link)?;
+            NonNull::new(core::ptr::without_provenance_mut(pfn.0 as usize)).ok_or(AllocError::NoMemory)
+        };
+        let result = self.reclaim(flags, pages, error, &mut again as &mut Attempt<'_>);
+        let result = result.map(|pfn| Pfn(pfn.addr().get() as u32));
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());

@@ -9,6 +9,7 @@ use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use crate::reclaim::Attempt;
 use crate::wait::queue::{Grant, Step, Wake};
 use crate::wait::{Block, Ended, Objects, Place};
 use core::pin::{Pin, pin};
@@ -56,15 +57,29 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     fn reclaim(&self, flags: Gfp, error: AllocError) -> Result<NonNull<u8>, crate::reclaim::Failed> {
-        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || match self.free_object() {
+        let mut again = || match self.free_object() {
             Some(object) => Ok(object),
             None => self.grow(flags),
-        })
+        };
+        // By a pointer, as blocks: one copy of it serves both.
+        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, &mut again as &mut Attempt<'_>)
     }
 
     /// An object without making a slab.
     pub fn free_object(&self) -> Option<NonNull<u8>> {
         self.any_object(&mut self.state.lock())
+    }
+
+    /// Takes an object, of a new slab if it must.
+    ///
+    /// # Errors
+    /// Those of [`alloc_slab`](Self::alloc_slab).
+    #[inline(always)]
+    pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        match self.free_object() {
+            Some(object) => Ok(object),
+            None => self.alloc_slab(flags, None),
+        }
     }
 
     /// [`alloc`](Self::alloc) with a deadline of the caller's own.

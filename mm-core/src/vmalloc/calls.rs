@@ -153,6 +153,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::TooBig);
         }
         let request = options.request(size, flags, caller);
+        self.use_areas();
         let made = match self.areas.vmalloc(&self.memory, &request) {
             Ok(area) => Ok(area),
             Err(error) => self.vmalloc_slow(&request, error, until),

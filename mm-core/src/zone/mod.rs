@@ -10,8 +10,8 @@ mod query;
 pub use batch::BATCH;
 
 use crate::bits::{Word, order_for, rarely};
-use crate::buddy::Buddy;
-use crate::error::AllocError;
+use crate::buddy::RegionBuddy as Buddy;
+use crate::error::{AllocError, PackedFrame};
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
@@ -142,7 +142,7 @@ impl ZoneState {
 
     /// What a request must leave that does not wait.
     fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
-        let put_by = if depth == Depth::Min { self.put_by } else { 0 };
+        let put_by = if matches!(depth, Depth::Low | Depth::Min) { self.put_by } else { 0 };
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 
@@ -158,7 +158,8 @@ impl ZoneState {
 
     /// Takes a block of `pages` frames of this zone, aligned to `1 << align` of them, if it leaves `limit`, and marks its
     /// first frame.
-    #[inline(never)]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline(never))]
     pub fn take(&mut self, (pages, align): (usize, usize), limit: usize, head: Head, link: u32) -> Option<u32> {
         // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
         if self.free.saturating_sub(limit) < pages {
@@ -468,23 +469,29 @@ impl<L: RawLock> Zones<L> {
     pub fn take_deep(
         &self,
         pages: usize,
-        (kind, depth): (ZoneKind, Depth),
+        reach: (ZoneKind, Depth),
         head: Head,
         link: u32,
     ) -> Result<u32, AllocError> {
+        self.take_at(pages, reach, head, link).result()
+    }
+
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
+    pub fn take_at(&self, pages: usize, (kind, depth): (ZoneKind, Depth), head: Head, link: u32) -> PackedFrame {
         let mut index = self.entry(kind);
         let mut seen = 0;
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit_at(kind, depth);
             if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
-                return Ok(pfn);
+                return PackedFrame::new(Ok(pfn));
             }
             seen += zone.free.saturating_sub(limit);
             drop(zone);
             index = index.wrapping_sub(1);
         }
-        Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory })
+        PackedFrame::new(Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory }))
     }
 
     /// Gives back a block whose head `admit` accepts; all under the zone's lock, so that of two frees one is refused.
