@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::bits::rarely;
 use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError, Packed};
+use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::Guard;
@@ -12,7 +13,9 @@ use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
+use crate::reclaim::{Wanted, block_of};
 use crate::slab::{self, CacheState, ClassStates, ClassTable, Given, MAX_CLASSES, Slab, Slabs};
+use crate::wait::Block;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -144,6 +147,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::ZeroSize);
         }
         let table = ClassTable::<B>::TABLE;
+        if Self::OBTAINS {
+            return self.kmalloc_obtain(size, flags);
+        }
         let for_device = flags.intersects(Gfp::DMA.union(Gfp::DMA32));
         if for_device && !STRAIGHT {
             return self.kmalloc_dma(size, flags, caller);
@@ -162,6 +168,27 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the object is ours and as long as its class, a multiple of 8 as is its address.
+            unsafe { wipe(object.as_ptr(), table.object_size(class)) };
+        }
+        Ok(object)
+    }
+
+    /// [`kmalloc`](Self::kmalloc) with admitted flags, of a size that is not 0, where code is to be small and nobody waits.
+    #[inline(always)]
+    fn kmalloc_obtain(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let table = ClassTable::<B>::TABLE;
+        if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+            let pages = size.div_ceil(B::PAGE_SIZE);
+            self.memory.fault_point(FaultClass::Page)?;
+            let block = Block { pages, flags, kind: FrameKind::Large, link: NIL };
+            return Ok(self.block_ptr(block_of(self.obtain(&Wanted::Block(block), flags, pages).result()?)));
+        }
+        let class = table.of[(size + 7) >> 3] as usize;
+        let slabs = self.class(class).ok_or(AllocError::NotReady)?;
+        let pages = slabs.geometry.pages as usize + 1;
+        let object = self.obtain(&Wanted::Object(slabs), flags.difference(Gfp::ZERO), pages).result()?;
+        if flags.contains(Gfp::ZERO) {
+            // SAFETY: as in `kmalloc_other`.
             unsafe { wipe(object.as_ptr(), table.object_size(class)) };
         }
         Ok(object)

@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
-const MAX_SITES: usize = 16;
+const MAX_SITES: usize = if cfg!(feature = "small") { 4 } else { 16 };
 
 const STATE_NEW: u8 = 0;
 const STATE_READY: u8 = 1;
@@ -187,7 +187,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     fn report_may_wait(&self, caller: &'static Location<'static>) {
         // By value: one place in the source can have several copies of its location. (Byte by byte: comparing strings
         // would bring a library function in that nothing else here needs.)
-        let same = |site: &&Location<'_>| {
+        let same = |site: &&'static Location<'static>| {
+            // Where code is to be small, each copy is told of.
+            if cfg!(feature = "small") {
+                return core::ptr::eq(*site, caller);
+            }
             (site.line(), site.column()) == (caller.line(), caller.column())
                 && site.file().bytes().eq(caller.file().bytes())
         };
@@ -226,7 +230,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cold]
     #[inline(never)]
     pub fn take_block_high(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
-        if pages < 2 || pages > 1 << B::MAX_ORDER {
+        // Where code is to be small all comes from the low end.
+        if cfg!(feature = "small") || pages < 2 || pages > 1 << B::MAX_ORDER {
             return self.take_block(pages, flags, kind, link);
         }
         self.fault_point(FaultClass::Page)?;
@@ -609,6 +614,17 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 /// They are the caller's to write, and `at` and `bytes` are multiples of 8.
 #[inline(never)]
 pub(crate) unsafe fn wipe(at: *mut u8, bytes: usize) {
+    if cfg!(feature = "small") {
+        // Not known to be 0, so that the library's function for it is not called, which is larger than this.
+        let zero = core::hint::black_box(0u32);
+        let mut left = bytes / 4;
+        while left != 0 {
+            left -= 1;
+            // SAFETY: by the caller's word.
+            unsafe { at.cast::<u32>().add(left).write(zero) };
+        }
+        return;
+    }
     // SAFETY: by the caller's word.
     unsafe { at.cast::<u64>().write_bytes(0, bytes / 8) };
 }

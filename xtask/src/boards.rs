@@ -132,6 +132,10 @@ const PLAIN_EXIT: Codes = Codes { pass: 0, fail: 134, fault: 101 };
 /// The suites that are run with the debugging features.
 const DEBUGGED: &[&str] = &["bad_input", "debug", "faults", "kmalloc", "pages", "vmalloc"];
 
+/// The suites that are run with feature `small`.
+const SMALL: &[&str] =
+    &["bad_input", "failure_injection", "faults", "kmalloc", "pages", "vmalloc", "vmalloc_family", "waiting", "zones"];
+
 /// Every board.
 pub const BOARDS: &[Board] = &[
     Board {
@@ -153,6 +157,16 @@ pub const BOARDS: &[Board] = &[
         qemu: None,
         codes: PLAIN_EXIT,
         about: "the manager in a process, x86 page tables on the simulated machine",
+    },
+    Board {
+        name: "host-small",
+        family: "host",
+        target: None,
+        extra: &["small"],
+        suites: SMALL,
+        qemu: None,
+        codes: PLAIN_EXIT,
+        about: "host with less code rather than fewer instructions",
     },
     Board {
         name: "qemu-x86_64",
@@ -506,9 +520,9 @@ mod tests {
     }
 
     #[test]
-    fn host_means_both_ways_to_run_it() {
+    fn host_means_all_ways_to_run_it() {
         let names: Vec<_> = Board::selected(Some("host")).unwrap().iter().map(|board| board.name).collect();
-        assert_eq!(names, ["host", "host-mmu"]);
+        assert_eq!(names, ["host", "host-mmu", "host-small"]);
         assert_eq!(Board::selected(None).unwrap().len(), BOARDS.len());
         assert!(Board::selected(Some("pdp11")).unwrap_err().to_string().contains("mps2-an385"));
     }

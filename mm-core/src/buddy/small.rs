@@ -278,10 +278,7 @@ impl Buddy {
 
     /// Calls `f` for each block that is wholly free or wholly taken, by ascending address: its first leaf, its height, and
     /// whether it is free.
-    fn each_block<E>(
-        &mut self,
-        mut f: impl FnMut(&mut Self, usize, usize, bool) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn each_block<E>(&mut self, mut f: impl FnMut(&mut Self, usize, usize, bool) -> Result<(), E>) -> Result<(), E> {
         let (mut at, leaves) = (0, 1 << self.height);
         while at < leaves {
             let mut height = usize::from(self.height);

@@ -11,7 +11,10 @@
 //! Nothing is killed and nothing is tried for ever. No lock is held between the steps. One context reclaims at a time:
 //! what a shrinker allocates does step 1 only, and whoever comes meanwhile goes on to step 3.
 
+mod obtain;
 mod shrinker;
+
+pub use obtain::{Wanted, block_of};
 
 pub use shrinker::{ShrinkRequest, Shrinker, ShrinkerId, Shrinkers};
 
@@ -24,7 +27,6 @@ use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::platform::{Context, Platform, RawLock};
 use crate::wait::Block;
-use core::ptr::NonNull;
 use core::time::Duration;
 use shrinker::MAX_SHRINKERS;
 
@@ -60,14 +62,11 @@ impl<L: RawLock> Drop for Held<'_, L> {
 }
 
 /// What trying again came to.
-enum Again {
+pub(crate) enum Again {
     Done,
     Short,
     Hopeless,
 }
-
-/// What is tried again for objects and blocks.
-pub type Attempt<'a> = dyn FnMut() -> Result<NonNull<u8>, AllocError> + 'a;
 
 /// How shrinkers are asked; see [`Mm::ask_shrinkers`].
 type Round<P, B> = fn(&Mm<P, B>, Gfp, usize, &mut dyn FnMut() -> Again) -> bool;
@@ -108,7 +107,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// The steps of reclaim; returns whether there is use in waiting.
     #[cold]
     #[inline(never)]
-    fn reclaim_steps(&self, flags: Gfp, pages: usize, attempt: &mut dyn FnMut() -> Again) -> bool {
+    pub(super) fn reclaim_steps(&self, flags: Gfp, pages: usize, attempt: &mut dyn FnMut() -> Again) -> bool {
         match self.drain_and(attempt) {
             Again::Short if flags.contains(Gfp::WAIT) => {}
             _ => return false,
@@ -211,13 +210,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         until: Option<Duration>,
     ) -> Result<Pfn, AllocError> {
         let Block { pages, flags, kind, link } = block;
-        // By the type of objects, so that one copy of it serves both. Frame 0 is never handed out.
-        let mut again = || {
-            let pfn = self.memory.take_block_now(pages, flags, kind, link)?;
-            NonNull::new(core::ptr::without_provenance_mut(pfn.0 as usize)).ok_or(AllocError::NoMemory)
-        };
-        let result = self.reclaim(flags, pages, error, &mut again as &mut Attempt<'_>);
-        let result = result.map(|pfn| Pfn(pfn.addr().get() as u32));
+        let result = self.reclaim(flags, pages, error, || self.memory.take_block_now(pages, flags, kind, link));
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());

@@ -9,7 +9,6 @@ use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::meta::NIL;
 use crate::platform::Platform;
-use crate::reclaim::Attempt;
 use crate::wait::queue::{Grant, Step, Wake};
 use crate::wait::{Block, Ended, Objects, Place};
 use core::pin::{Pin, pin};
@@ -57,12 +56,12 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     fn reclaim(&self, flags: Gfp, error: AllocError) -> Result<NonNull<u8>, crate::reclaim::Failed> {
-        let mut again = || match self.free_object() {
-            Some(object) => Ok(object),
-            None => self.grow(flags),
-        };
-        // By a pointer, as blocks: one copy of it serves both.
-        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, &mut again as &mut Attempt<'_>)
+        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || self.object_now(flags))
+    }
+
+    /// An object, of a new slab if there is none; without reclaim.
+    pub fn object_now(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.free_object().map_or_else(|| self.grow(flags), Ok)
     }
 
     /// An object without making a slab.

@@ -20,8 +20,10 @@ use crate::wait::Waiting;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most zones a board can list.
-pub const MAX_ZONES: usize = 4;
+pub const MAX_ZONES: usize = if cfg!(feature = "small") { 3 } else { 4 };
 const NO_ZONE: u8 = u8::MAX;
+/// How many limits of the first pass are kept at hand: one for each kind, or none, where room counts for more.
+const LIMITS: usize = if cfg!(feature = "small") { 0 } else { 4 };
 
 /// What a zone's memory is good for, from the most to the least wanted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,7 +100,7 @@ pub struct ZoneState {
     /// What requests must leave.
     pub marks: Marks,
     /// By the number of a kind: what a request for it must leave in the first pass.
-    pub limit: [usize; 4],
+    limit: [usize; LIMITS],
     /// Frames that are put by for a waiter: ordinary requests leave as many more.
     put_by: usize,
 }
@@ -117,7 +119,7 @@ impl ZoneState {
         singles: core::ptr::null(),
         kind: None,
         marks: Marks::NONE,
-        limit: [0; 4],
+        limit: [0; LIMITS],
         put_by: 0,
     };
 
@@ -136,8 +138,16 @@ impl ZoneState {
     /// Puts `frames` by for a waiter; returns how many were before.
     pub fn put_by(&mut self, frames: usize) -> usize {
         let before = core::mem::replace(&mut self.put_by, frames);
-        self.limit = ZoneKind::ALL.map(|kind| self.marks.limit(kind, Depth::Low).saturating_add(frames));
+        for (limit, kind) in self.limit.iter_mut().zip(ZoneKind::ALL) {
+            *limit = self.marks.limit(kind, Depth::Low).saturating_add(frames);
+        }
         before
+    }
+
+    /// What a request for `kind` must leave in the first pass.
+    #[inline(always)]
+    pub fn limit(&self, kind: ZoneKind) -> usize {
+        if LIMITS == 0 { self.limit_at(kind, Depth::Low) } else { self.limit[kind as usize] }
     }
 
     /// What a request must leave that does not wait.
@@ -310,7 +320,7 @@ impl<L: RawLock> Zones<L> {
     #[inline(always)]
     pub fn take_single(&self, head: Head, link: u32) -> Result<(u32, Option<bool>), L::Token> {
         let mut zone = self.normal().lock();
-        let limit = zone.limit[ZoneKind::Normal as usize];
+        let limit = zone.limit(ZoneKind::Normal);
         match zone.take_single(limit, head, link) {
             Some(pfn) => Ok((pfn, zone.was_masked())),
             None => Err(zone.suspend()),
@@ -321,7 +331,7 @@ impl<L: RawLock> Zones<L> {
     #[inline(always)]
     pub fn take_single_of(&self, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
         let mut zone = self.zones.get(self.entry(kind))?.lock();
-        let limit = zone.limit[kind as usize];
+        let limit = zone.limit(kind);
         zone.take_single(limit, head, link)
     }
 
@@ -432,7 +442,7 @@ impl<L: RawLock> Zones<L> {
         let mut index = self.entry(kind);
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            let limit = zone.limit[kind as usize];
+            let limit = zone.limit(kind);
             if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
                 return Some(pfn);
             }
@@ -450,7 +460,7 @@ impl<L: RawLock> Zones<L> {
         let mut index = self.entry(kind);
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            let limit = zone.limit[kind as usize];
+            let limit = zone.limit(kind);
             if let Some(pfn) = zone.take_high(frames, pages, limit, head, link) {
                 return Some(pfn);
             }
@@ -466,13 +476,7 @@ impl<L: RawLock> Zones<L> {
     /// `NoContig` when there are as many frames to be had but no run of them, else `NoMemory`.
     #[cold]
     #[inline(never)]
-    pub fn take_deep(
-        &self,
-        pages: usize,
-        reach: (ZoneKind, Depth),
-        head: Head,
-        link: u32,
-    ) -> Result<u32, AllocError> {
+    pub fn take_deep(&self, pages: usize, reach: (ZoneKind, Depth), head: Head, link: u32) -> Result<u32, AllocError> {
         self.take_at(pages, reach, head, link).result()
     }
 
