@@ -67,8 +67,8 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             memory.take_block(pages, flags, FrameKind::Mapped, id)
         };
         match taken {
-            Err(_) if P::CAN_WAIT && request.until.is_some() => {
-                memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.until)
+            Err(_) if P::CAN_WAIT && request.patience.is_some() => {
+                memory.take_block_until(pages, flags, FrameKind::Mapped, id, request.patience)
             }
             taken => taken,
         }

@@ -11,12 +11,11 @@ use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform, RawLock};
 use crate::smp::Smp;
-use crate::wait::{Block, Waiting};
+use crate::wait::{Block, Patience, Waiting};
 use crate::zone::{Depth, ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
-use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
 const MAX_SITES: usize = if cfg!(feature = "small") { 4 } else { 16 };
@@ -319,7 +318,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         result.map_err(|error| if self.is_ready() { error } else { AllocError::NotReady })
     }
 
-    /// [`take_block_now`](Self::take_block_now), and when there is none waits for it until `until`, if that is a time.
+    /// [`take_block_now`](Self::take_block_now), and when there is none waits for it, if the caller has patience.
     ///
     /// Context: task when it may wait, no lock held.
     ///
@@ -332,11 +331,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         flags: Gfp,
         kind: FrameKind,
         link: u32,
-        until: Option<Duration>,
+        patience: Option<&Patience<'_>>,
     ) -> Result<Pfn, AllocError> {
-        match (self.take_block_now(pages, flags, kind, link), until) {
-            (Err(error), Some(until)) if P::CAN_WAIT && error.may_pass() => {
-                self.wait_for_block(Block { pages, flags, kind, link }, until, error, &|| false)
+        match (self.take_block_now(pages, flags, kind, link), patience) {
+            (Err(error), Some(patience)) if P::CAN_WAIT && error.may_pass() => {
+                self.wait_for_block(Block { pages, flags, kind, link }, patience.until, error, patience.tend)
             }
             (result, _) => result,
         }

@@ -13,7 +13,7 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::platform::{Platform, RawLock};
-use core::time::Duration;
+use crate::wait::Patience;
 
 /// Bytes per unit of a descriptor id.
 pub const UNIT: usize = 32;
@@ -164,18 +164,24 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.frame_ptr(Pfn(pfn)).cast()
     }
 
-    /// Takes a descriptor for a request with `flags`, with undefined contents; waits until `until`, if that is a time.
+    /// Takes a descriptor for a request with `flags`, with undefined contents; waits for a page, if the
+    /// caller has patience.
     ///
     /// Context: any. Cost: constant, plus a page when all pages are used up.
     ///
     /// # Errors
     /// `NoMemory`.
     #[inline]
-    pub(crate) fn meta_take(&self, size: MetaSize, flags: Gfp, until: Option<Duration>) -> Result<u32, AllocError> {
+    pub(crate) fn meta_take(
+        &self,
+        size: MetaSize,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<u32, AllocError> {
         if cfg!(feature = "small") && !P::CAN_WAIT {
             return self.meta_take_packed(size, flags).result();
         }
-        self.meta_take_here(size, flags, until)
+        self.meta_take_here(size, flags, patience)
     }
 
     /// [`meta_take`](Self::meta_take) by a call, and without waiting.
@@ -185,7 +191,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     #[inline(always)]
-    fn meta_take_here(&self, size: MetaSize, flags: Gfp, until: Option<Duration>) -> Result<u32, AllocError> {
+    fn meta_take_here(&self, size: MetaSize, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<u32, AllocError> {
         self.fault_point(FaultClass::Descriptor)?;
         let cut = &Self::CUTS[size as usize];
         let mut pool = self.meta.pools[size as usize].lock();
@@ -193,7 +199,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             drop(pool);
             let own = flags.own();
             let pfn = match P::CAN_WAIT {
-                true => self.take_block_until(1, own, FrameKind::Meta, 0, until)?.0,
+                true => self.take_block_until(1, own, FrameKind::Meta, 0, patience)?.0,
                 false => self.take_block_now(1, own, FrameKind::Meta, 0)?.0,
             };
             if B::PHYS_BITS >= META_REACH.ilog2() && (pfn as u64 + 1) << B::PAGE_SHIFT > META_REACH {

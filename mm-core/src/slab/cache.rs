@@ -20,9 +20,9 @@ use crate::memory::Memory;
 use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
+use crate::wait::Patience;
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::time::Duration;
 
 /// The part of a cache that its lock guards.
 pub struct CacheState {
@@ -263,11 +263,16 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.make_slab(pfn, flags, None)
     }
 
-    /// Makes a slab of the caller's block and a descriptor, for which it waits until `until`, if that is a time; keeps
-    /// its first object, and lists it if there are more. On failure the block goes back.
-    pub(super) fn make_slab(&self, pfn: Pfn, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
+    /// Makes a slab of the caller's block and a descriptor, for which it waits if the caller has patience; keeps its first
+    /// object, and lists it if there are more. On failure the block goes back.
+    pub(super) fn make_slab(
+        &self,
+        pfn: Pfn,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<NonNull<u8>, AllocError> {
         let g = self.geometry;
-        let id = match self.memory.meta_take(meta_size(g.words as usize), flags, until) {
+        let id = match self.memory.meta_take(meta_size(g.words as usize), flags, patience) {
             Ok(id) => id,
             Err(error) => {
                 let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);

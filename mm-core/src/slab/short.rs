@@ -10,7 +10,7 @@ use crate::gfp::Gfp;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::wait::queue::{Grant, Step, Wake};
-use crate::wait::{Block, Ended, Objects, Place};
+use crate::wait::{Block, Ended, Objects, Patience, Place};
 use core::pin::{Pin, pin};
 use core::ptr::NonNull;
 use core::time::Duration;
@@ -129,13 +129,13 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Makes an object of what was handed over.
-    pub fn accept(&self, grant: Grant, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
+    pub fn accept(&self, grant: Grant, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<NonNull<u8>, AllocError> {
         match grant {
             Grant::Object(object) => Ok(object),
             Grant::Block(pfn) => {
                 let block = self.slab_block(flags);
                 let pfn: Pfn = self.memory.accept(self.memory.sound_grant(pfn, &block)?, &block);
-                self.make_slab(pfn, flags, until)
+                self.make_slab(pfn, flags, patience)
             }
         }
     }
@@ -153,8 +153,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             // From now on no CPU keeps what is freed, and what they have comes here.
             self.mm.drain_cpus(P::MAX_POLLS / 1024);
         }
-        match place.wait(until, &|| self.mm.tend()) {
-            Some(grant) => self.accept(grant, flags, Some(until)),
+        let tend = &|| self.mm.tend();
+        match place.wait(until, tend) {
+            Some(grant) => self.accept(grant, flags, Some(&Patience { until, tend })),
             None => Err(error),
         }
     }
@@ -188,7 +189,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 return;
             }
             match step {
-                Step::End => {
+                Step::End(_) => {
                     state.waited = false;
                     drop(state);
                     return;

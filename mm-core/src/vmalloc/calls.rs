@@ -12,6 +12,7 @@ use crate::meta::MetaSize;
 use crate::platform::Platform;
 use crate::prot::Prot;
 use crate::reclaim::Wanted;
+use crate::wait::Patience;
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::time::Duration;
@@ -195,10 +196,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = self.reclaim(flags, size.div_ceil(B::PAGE_SIZE), error, again);
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
-                let until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                let until = until.unwrap_or_else(|| self.memory.default_deadline());
+                let patience = Some(&Patience { until, tend: &|| self.tend() });
                 // A page for its record comes first: this one keeps it from others who wait.
-                let waited = self.memory.meta_take(MetaSize::Large, flags, until).and_then(|record| {
-                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request });
+                let waited = self.memory.meta_take(MetaSize::Large, flags, patience).and_then(|record| {
+                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { patience, ..*request });
                     self.memory.meta_give(record, MetaSize::Large);
                     area
                 });
