@@ -9,6 +9,9 @@
 //! Cost: O(log2 of the frames) for each aligned block that a run consists of; two bytes for each frame, six at
 //! worst, where a region's first frame is far from any alignment.
 
+// Without that feature only its tests use it.
+#![cfg_attr(not(feature = "small"), allow(dead_code))]
+
 use super::MAX_ORDER_LIMIT;
 use crate::bits::{Word, lowest, order_for};
 
