@@ -358,6 +358,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Unlists a slab, if it is listed, and takes the current word from it.
+    #[cfg_attr(feature = "small", inline(always))]
     fn unlist(&self, state: &mut CacheState, slab: *mut Slab) {
         // SAFETY: the slab is live, as are its neighbours if it is listed; the lock is held.
         unsafe {
@@ -420,7 +421,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         let (word, summary) = unsafe { (*Slab::words(slab).wrapping_add(w), (*slab).summary) };
         let full = word == self.geometry.full(w);
         let stays = !full || (state.holder.is_null() && !self.memory.waiting.is_any());
-        if summary == 0 && stays && !state.waited && self.is_used_up(state) {
+        if !cfg!(feature = "small") && summary == 0 && stays && !state.waited && self.is_used_up(state) {
             // The next allocation finds it at hand, and nothing is listed.
             self.point(state, slab, w);
             return false;
@@ -435,7 +436,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// What [`show`](Self::show) left: somebody waits for an object, or the slab, which is listed, may be wholly free.
     #[inline(always)]
-    pub fn settle_rest(&self, mut state: State<'_, P>, slab: *mut Slab) {
+    pub fn settle_rest(&self, state: State<'_, P>, slab: *mut Slab) {
         if state.waited {
             return self.hand_over(state);
         }
@@ -444,7 +445,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         if is_kept || !self.is_free(slab) {
             return;
         }
-        self.unlist(&mut state, slab);
         // Who waits for an object waits for pages too.
         self.release(state, slab);
     }
@@ -456,10 +456,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         (0..self.geometry.words as usize).all(|w| unsafe { *words.add(w) } == self.geometry.full(w))
     }
 
-    /// Gives an unlisted, wholly free slab back to the buddy.
+    /// Unlists a wholly free slab and gives it back to the buddy.
     #[cold]
     #[inline(never)]
     fn release(&self, mut state: State<'_, P>, slab: *mut Slab) {
+        self.unlist(&mut state, slab);
         let detached = self.detach(&mut state, slab);
         drop(state);
         detached.give(self.memory);
@@ -467,6 +468,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// Makes an unlisted, wholly free slab nobody's. Under the lock, so that a second free of one of its objects finds
     /// either the slab or none.
+    #[cfg_attr(feature = "small", inline(always))]
     fn detach(&self, state: &mut CacheState, slab: *mut Slab) -> Detached {
         state.slabs -= 1;
         let id = self.memory.meta_id_at(slab.addr());
@@ -482,6 +484,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// A slab, or what is to become one, that nobody knows of.
+    #[cfg_attr(feature = "small", inline(always))]
     fn detached(&self, id: u32, pfn: u32, hooks: &Hooks) -> Detached {
         let g = self.geometry;
         let descriptor = meta_size(g.words as usize);
@@ -514,8 +517,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// Gives back the wholly free slab the cache keeps.
     pub fn drain(&self) {
-        if let Some(detached) = self.detach_kept() {
-            detached.give(self.memory);
+        let state = self.state.lock();
+        if let Some(slab) = self.kept(&state) {
+            self.release(state, slab);
         }
     }
 
@@ -546,6 +550,7 @@ impl Detached {
     }
 
     /// Destroys its objects, and gives its pages and its descriptor back. No lock is held.
+    #[cfg_attr(feature = "small", inline(always))]
     pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
         let first = memory.frame_ptr(Pfn(self.pfn)).wrapping_add(self.slack as usize);
         // SAFETY: what has a destructor was constructed, and no cache has the slab any more.

@@ -56,15 +56,29 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     fn reclaim(&self, flags: Gfp, error: AllocError) -> Result<NonNull<u8>, crate::reclaim::Failed> {
-        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || match self.free_object() {
-            Some(object) => Ok(object),
-            None => self.grow(flags),
-        })
+        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || self.object_now(flags))
+    }
+
+    /// An object, of a new slab if there is none; without reclaim.
+    pub fn object_now(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.free_object().map_or_else(|| self.grow(flags), Ok)
     }
 
     /// An object without making a slab.
     pub fn free_object(&self) -> Option<NonNull<u8>> {
         self.any_object(&mut self.state.lock())
+    }
+
+    /// Takes an object, of a new slab if it must.
+    ///
+    /// # Errors
+    /// Those of [`alloc_slab`](Self::alloc_slab).
+    #[inline(always)]
+    pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        match self.free_object() {
+            Some(object) => Ok(object),
+            None => self.alloc_slab(flags, None),
+        }
     }
 
     /// [`alloc`](Self::alloc) with a deadline of the caller's own.
