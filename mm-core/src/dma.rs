@@ -18,8 +18,12 @@ use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Release};
 
-/// The kinds of zone with classes of their own.
+/// The kinds of zone with classes of their own. Where code is to be small there are none, and objects for devices are
+/// whole pages.
+#[cfg(not(feature = "small"))]
 const KINDS: [ZoneKind; 2] = [ZoneKind::Dma, ZoneKind::Dma32];
+#[cfg(feature = "small")]
+const KINDS: [ZoneKind; 0] = [];
 /// A frame's record names the class by the low bits, and the kind of zone by this one.
 const DMA32: usize = MAX_CLASSES;
 const _: () = assert!(KINDS.len() * MAX_CLASSES <= 256);

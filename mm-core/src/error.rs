@@ -12,7 +12,7 @@ pub(crate) struct Packed(*mut u8);
 
 impl Packed {
     /// No memory of a manager lies below: its frame 0 is never handed out, and no page is smaller.
-    const FIRST_ADDRESS: usize = 256;
+    pub(crate) const FIRST_ADDRESS: usize = 256;
 
     #[inline(always)]
     pub(crate) fn new(result: Result<NonNull<u8>, AllocError>) -> Packed {
@@ -25,10 +25,44 @@ impl Packed {
     #[inline(always)]
     pub(crate) fn result(self) -> Result<NonNull<u8>, AllocError> {
         if self.0.addr() < Self::FIRST_ADDRESS {
-            return Err(AllocError::ALL.get(self.0.addr()).copied().unwrap_or(AllocError::NoMemory));
+            return Err(AllocError::numbered(self.0.addr()).unwrap_or(AllocError::NoMemory));
         }
         // SAFETY: just compared with more than 0.
         Ok(unsafe { NonNull::new_unchecked(self.0) })
+    }
+}
+
+/// The frames of a block that was freed, or why it was not, in one register.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedFree(usize);
+
+impl PackedFree {
+    #[inline(always)]
+    pub(crate) fn new(result: Result<usize, FreeError>) -> PackedFree {
+        // No block has that many frames.
+        PackedFree(result.unwrap_or_else(|error| !(error as usize)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<usize, FreeError> {
+        FreeError::numbered(!self.0).map_or(Ok(self.0), Err)
+    }
+}
+
+/// A frame, or why there is none, in one register.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedFrame(u32);
+
+impl PackedFrame {
+    #[inline(always)]
+    pub(crate) fn new(result: Result<u32, AllocError>) -> PackedFrame {
+        // No frame has such a number: a region ends with one.
+        PackedFrame(result.unwrap_or_else(|error| !(error as u32)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<u32, AllocError> {
+        AllocError::numbered(!self.0 as usize).map_or(Ok(self.0), Err)
     }
 }
 
@@ -38,12 +72,18 @@ macro_rules! errors {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
+        #[repr(u8)]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
-            /// Every error, by its number.
+            /// The error with this number.
             #[allow(dead_code)]
-            const ALL: &[$name] = &[$($name::$variant),*];
+            #[inline(always)]
+            pub(crate) fn numbered(number: usize) -> Option<$name> {
+                const COUNT: usize = [$($name::$variant),*].len();
+                // SAFETY: errors are numbered from 0 without a gap.
+                (number < COUNT).then(|| unsafe { core::mem::transmute::<u8, $name>(number as u8) })
+            }
 
             /// The error as Linux's positive errno value.
             pub const fn errno(self) -> i32 {

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::bits::rarely;
 use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError, Packed};
+use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::Guard;
@@ -12,9 +13,14 @@ use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
+use crate::reclaim::{Wanted, block_of};
 use crate::slab::{self, CacheState, ClassStates, ClassTable, Given, MAX_CLASSES, Slab, Slabs};
+use crate::wait::Block;
 use core::panic::Location;
 use core::ptr::NonNull;
+
+/// One way for every request, instead of a short one for most beside it.
+const STRAIGHT: bool = cfg!(feature = "small");
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes, as Linux's `kmalloc`.
@@ -45,7 +51,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let (table, flags) = (ClassTable::<B>::TABLE, flags.union(ON_ALLOC));
         // What is watched is looked at there.
         let watched = cfg!(feature = "kmalloc-debug");
-        if watched || flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
+        if STRAIGHT || watched || flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
             return self.kmalloc_other(size, flags, caller);
         }
         self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, caller)
@@ -61,6 +67,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ) -> Result<NonNull<u8>, AllocError> {
         if Self::KEEPS {
             return self.take_own(class, flags, caller);
+        }
+        if STRAIGHT {
+            // The caller has asked `admit`.
+            return self.class(class).ok_or(AllocError::NotReady)?.alloc(flags);
         }
         // SAFETY: the class of a size in the table.
         let Some(state) = (unsafe { self.classes.get(class) }) else {
@@ -155,10 +165,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::ZeroSize);
         }
         let table = ClassTable::<B>::TABLE;
-        if flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+        if Self::OBTAINS {
+            return self.kmalloc_obtain(size, flags);
+        }
+        let for_device = flags.intersects(Gfp::DMA.union(Gfp::DMA32));
+        if for_device && !STRAIGHT {
             return self.kmalloc_dma(size, flags, caller);
         }
-        if size > table.largest {
+        if for_device || size > table.largest {
             let pages = size.div_ceil(B::PAGE_SIZE);
             let pfn = self.take_block(pages, flags, FrameKind::Large, NIL)?;
             return Ok(self.block_ptr(pfn));
@@ -172,6 +186,27 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         if flags.contains(Gfp::ZERO) {
             // SAFETY: the object is ours and as long as its class, a multiple of 8 as is its address.
+            unsafe { wipe(object.as_ptr(), table.object_size(class)) };
+        }
+        Ok(object)
+    }
+
+    /// [`kmalloc`](Self::kmalloc) with admitted flags, of a size that is not 0, where code is to be small and nobody waits.
+    #[inline(always)]
+    fn kmalloc_obtain(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let table = ClassTable::<B>::TABLE;
+        if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+            let pages = size.div_ceil(B::PAGE_SIZE);
+            self.memory.fault_point(FaultClass::Page)?;
+            let block = Block { pages, flags, kind: FrameKind::Large, link: NIL };
+            return Ok(self.block_ptr(block_of(self.obtain(&Wanted::Block(block), flags, pages).result()?)));
+        }
+        let class = table.of[(size + 7) >> 3] as usize;
+        let slabs = self.class(class).ok_or(AllocError::NotReady)?;
+        let pages = slabs.geometry.pages as usize + 1;
+        let object = self.obtain(&Wanted::Object(slabs), flags.difference(Gfp::ZERO), pages).result()?;
+        if flags.contains(Gfp::ZERO) {
+            // SAFETY: as in `kmalloc_other`.
             unsafe { wipe(object.as_ptr(), table.object_size(class)) };
         }
         Ok(object)
@@ -310,7 +345,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if Self::KEEPS {
             return if self.give_own(addr) { Ok(()) } else { self.kfree_other(addr) };
         }
-        if !cfg!(feature = "kmalloc-debug")
+        if !STRAIGHT
+            && !cfg!(feature = "kmalloc-debug")
             && let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
             && let Some((state, _)) = self.open_class(frame)
         {
@@ -463,17 +499,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if addr == 0 {
             return Ok(());
         }
-        let pfn = self.memory.backend.direct_frame(addr);
-        if addr & (B::PAGE_SIZE - 1) == 0 {
-            return match self.memory.free_block(pfn, FrameKind::Large, None) {
-                Ok(_) => Ok(()),
-                Err(FreeError::Foreign) if self.areas_hold(addr) => Err(FreeError::WrongAllocator),
-                Err(error) => Err(error),
-            };
-        }
-        match self.memory.frames.find(pfn) {
-            Some((_, frame)) if frame.head().is(FrameKind::Large) => Err(FreeError::Interior),
-            _ => Err(if self.areas_hold(addr) { FreeError::WrongAllocator } else { self.memory.refusal(addr) }),
-        }
+        // No block has 0 pages, so that none goes back by an address inside its first page.
+        let inside = addr & (B::PAGE_SIZE - 1) != 0;
+        let pages = if inside { Some(0) } else { None };
+        let error = match self.memory.free_block(self.memory.backend.direct_frame(addr), FrameKind::Large, pages) {
+            Ok(_) => return Ok(()),
+            Err(FreeError::WrongOrder) => return Err(FreeError::Interior),
+            Err(error) => error,
+        };
+        let is_area = (inside || error == FreeError::Foreign) && self.any_area_holds(addr);
+        Err(if is_area { FreeError::WrongAllocator } else { error })
     }
 }

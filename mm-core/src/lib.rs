@@ -51,6 +51,7 @@ mod global;
 mod kbox;
 mod kmalloc;
 mod kmap;
+mod late;
 mod lock;
 mod manager;
 mod memory;

@@ -3,11 +3,12 @@
 use crate::addr::VirtRange;
 use crate::backend::Backend;
 use crate::boot::RamMap;
-use crate::buddy::{Buddy, MAX_ORDER_LIMIT};
+use crate::buddy::{MAX_ORDER_LIMIT, RegionBuddy as Buddy};
 use crate::cache::CacheList;
 use crate::dma::DmaClasses;
 use crate::error::MmError;
 use crate::frame::{Frame, FrameKind, Head, Region};
+use crate::late::Late;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::META_REACH;
@@ -54,6 +55,7 @@ pub struct Mm<P: Platform, B: Backend> {
     pub(crate) caches: CacheList<P>,
     pub(crate) areas: B::Areas<P>,
     pub(crate) deferred: Locked<P::Lock, AreaList>,
+    pub(crate) late: Late<P, B>,
     pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
     #[cfg(feature = "trace-hooks")]
@@ -74,6 +76,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             caches: CacheList::new(),
             areas: B::Areas::<P>::NEW,
             deferred: Locked::new(AreaList::EMPTY),
+            late: Late::new(),
             shrinkers: Shrinkers::new(),
             turn: Turn::new(),
             #[cfg(feature = "trace-hooks")]
@@ -98,8 +101,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB), `Unsupported` for several CPUs and RAM
-    /// without a kernel address (HIGHMEM).
+    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `BadRange` when all low memory lies past
+    /// the reach of descriptors (128 GiB), `Unsupported` when free pages cannot be hidden as was asked, and for several
+    /// CPUs and RAM without a kernel address (HIGHMEM).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
@@ -293,12 +297,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             self.drain_cpus(P::MAX_POLLS / 1024);
         }
         self.areas.drain(&self.memory);
-        for number in 0..MAX_CLASSES {
+        for number in 0..ClassTable::<B>::TABLE.count {
             // One after the other: an iterator over caches is passed through memory.
-            self.class(number).inspect(Slabs::drain);
+            if let Some(slabs) = self.class(number) {
+                slabs.drain();
+            }
             self.drain_dma(number);
         }
-        self.drain_caches();
+        self.drain_any_caches();
         self.memory.meta_drain();
     }
 

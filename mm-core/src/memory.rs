@@ -3,7 +3,7 @@
 use crate::addr::{PageRange, Pfn};
 use crate::backend::Backend;
 use crate::bits::Word;
-use crate::error::{AllocError, FreeError};
+use crate::error::{AllocError, FreeError, PackedFrame, PackedFree};
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
@@ -11,15 +11,14 @@ use crate::lock::Locked;
 use crate::meta::MetaPools;
 use crate::platform::{Bug, Context, Platform, RawLock};
 use crate::smp::Smp;
-use crate::wait::{Block, Waiting};
-use crate::zone::{ZoneKind, Zones};
+use crate::wait::{Block, Patience, Waiting};
+use crate::zone::{Depth, ZoneKind, Zones};
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
-use core::time::Duration;
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
-const MAX_SITES: usize = 16;
+const MAX_SITES: usize = if cfg!(feature = "small") { 4 } else { 16 };
 
 const STATE_NEW: u8 = 0;
 const STATE_READY: u8 = 1;
@@ -187,7 +186,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     fn report_may_wait(&self, caller: &'static Location<'static>) {
         // By value: one place in the source can have several copies of its location. (Byte by byte: comparing strings
         // would bring a library function in that nothing else here needs.)
-        let same = |site: &&Location<'_>| {
+        let same = |site: &&'static Location<'static>| {
+            // Where code is to be small, each copy is told of.
+            if cfg!(feature = "small") {
+                return core::ptr::eq(*site, caller);
+            }
             (site.line(), site.column()) == (caller.line(), caller.column())
                 && site.file().bytes().eq(caller.file().bytes())
         };
@@ -226,7 +229,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cold]
     #[inline(never)]
     pub fn take_block_high(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
-        if pages < 2 || pages > 1 << B::MAX_ORDER {
+        // Where code is to be small all comes from the low end.
+        if cfg!(feature = "small") || pages < 2 || pages > 1 << B::MAX_ORDER {
             return self.take_block(pages, flags, kind, link);
         }
         self.fault_point(FaultClass::Page)?;
@@ -245,8 +249,12 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     /// [`take_block`](Self::take_block) behind a fault point of the caller's own.
-    #[inline]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline)]
     pub fn take_block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        if cfg!(feature = "small") {
+            return self.take_by_depth(pages, flags, kind, link).result().map(Pfn);
+        }
         if pages.wrapping_sub(1) >= 1 << B::MAX_ORDER {
             return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
         }
@@ -263,6 +271,30 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             self.zero(PageRange { start: Pfn(pfn), count: pages as u32 });
         }
         Ok(Pfn(pfn))
+    }
+
+    /// [`take_block_now`](Self::take_block_now) by a call, and both passes by the same code.
+    #[inline(never)]
+    fn take_by_depth(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> PackedFrame {
+        if pages.wrapping_sub(1) >= 1 << B::MAX_ORDER {
+            return PackedFrame::new(Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig }));
+        }
+        let head = Head::new(kind, 0, pages as u32);
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return PackedFrame::new(self.take_poisoned(pages, flags, head, link).map(|pfn| pfn.0));
+        }
+        let mut taken = PackedFrame::new(Err(AllocError::NotReady));
+        for depth in [Depth::Low, flags.depth()] {
+            taken = self.zones.take_at(pages, (ZoneKind::of(flags), depth), head, link);
+            if let Ok(start) = taken.result() {
+                if flags.contains(Gfp::ZERO) {
+                    self.zero(PageRange { start: Pfn(start), count: pages as u32 });
+                }
+                return taken;
+            }
+        }
+        if self.is_ready() { taken } else { PackedFrame::new(Err(AllocError::NotReady)) }
     }
 
     /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.
@@ -286,7 +318,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         result.map_err(|error| if self.is_ready() { error } else { AllocError::NotReady })
     }
 
-    /// [`take_block_now`](Self::take_block_now), and when there is none waits for it until `until`, if that is a time.
+    /// [`take_block_now`](Self::take_block_now), and when there is none waits for it, if the caller has patience.
     ///
     /// Context: task when it may wait, no lock held.
     ///
@@ -299,11 +331,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         flags: Gfp,
         kind: FrameKind,
         link: u32,
-        until: Option<Duration>,
+        patience: Option<&Patience<'_>>,
     ) -> Result<Pfn, AllocError> {
-        match (self.take_block_now(pages, flags, kind, link), until) {
-            (Err(error), Some(until)) if P::CAN_WAIT && error.may_pass() => {
-                self.wait_for_block(Block { pages, flags, kind, link }, until, error, &|| false)
+        match (self.take_block_now(pages, flags, kind, link), patience) {
+            (Err(error), Some(patience)) if P::CAN_WAIT && error.may_pass() => {
+                self.wait_for_block(Block { pages, flags, kind, link }, patience.until, error, patience.tend)
             }
             (result, _) => result,
         }
@@ -314,8 +346,24 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     ///
     /// # Errors
     /// Every [`FreeError`] that fits; nothing was changed.
-    #[inline]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline)]
     pub fn free_block(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
+        if cfg!(feature = "small") {
+            // No block has as many pages as stand for any number.
+            return self.free_run(pfn, kind, pages.map_or(usize::MAX, |pages| pages.min(usize::MAX - 1))).result();
+        }
+        self.free_block_here(pfn, kind, pages)
+    }
+
+    /// [`free_block`](Self::free_block) by a call; `usize::MAX` pages are any number.
+    #[inline(never)]
+    fn free_run(&self, pfn: usize, kind: FrameKind, pages: usize) -> PackedFree {
+        PackedFree::new(self.free_block_here(pfn, kind, (pages != usize::MAX).then_some(pages)))
+    }
+
+    #[inline(always)]
+    fn free_block_here(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
         let Some((region, frame)) = self.frames.find(pfn) else {
             return Err(self.foreign());
         };
@@ -565,6 +613,17 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 /// They are the caller's to write, and `at` and `bytes` are multiples of 8.
 #[inline(never)]
 pub(crate) unsafe fn wipe(at: *mut u8, bytes: usize) {
+    if cfg!(feature = "small") {
+        // Not known to be 0, so that the library's function for it is not called, which is larger than this.
+        let zero = core::hint::black_box(0u32);
+        let mut left = bytes / 4;
+        while left != 0 {
+            left -= 1;
+            // SAFETY: by the caller's word.
+            unsafe { at.cast::<u32>().add(left).write(zero) };
+        }
+        return;
+    }
     // SAFETY: by the caller's word.
     unsafe { at.cast::<u64>().write_bytes(0, bytes / 8) };
 }

@@ -5,15 +5,15 @@
 
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::{WORD_MASK, WORD_SHIFT, Word, lowest, run};
-use crate::error::AllocError;
+use crate::bits::{WORD_MASK, WORD_SHIFT, Word, lowest};
+use crate::error::{AllocError, PackedFrame};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::platform::{Platform, RawLock};
-use core::time::Duration;
+use crate::wait::Patience;
 
 /// Bytes per unit of a descriptor id.
 pub const UNIT: usize = 32;
@@ -55,13 +55,16 @@ impl MetaSize {
     }
 }
 
+/// The units of the largest page; those of any page but its header have a bit.
 const SLOTS: usize = 128;
 const BITMAP_WORDS: usize = SLOTS >> WORD_SHIFT;
+type Bitmap = [Word; BITMAP_WORDS];
 
 /// The header of a page of descriptors.
 #[repr(C, align(32))]
 struct Page {
-    free: [Word; BITMAP_WORDS],
+    /// By the first unit of a free descriptor, counted from behind the header.
+    free: Bitmap,
     next: u32,
     prev: u32,
     /// How many are in use.
@@ -88,9 +91,9 @@ impl<L: RawLock> MetaPools<L> {
 }
 
 impl Page {
-    fn fill(&mut self, slots: usize) {
-        for (i, word) in self.free.iter_mut().enumerate() {
-            *word = full(i, slots);
+    fn fill(&mut self, free: &Bitmap) {
+        for (word, all) in self.free.iter_mut().zip(free) {
+            *word = *all;
         }
         self.used = 0;
     }
@@ -103,8 +106,8 @@ impl Page {
         Some((i << WORD_SHIFT) + bit)
     }
 
-    fn give(&mut self, slot: usize) {
-        self.free[(slot >> WORD_SHIFT) % BITMAP_WORDS] |= 1 << (slot & WORD_MASK);
+    fn give(&mut self, unit: usize) {
+        self.free[(unit >> WORD_SHIFT) % BITMAP_WORDS] |= 1 << (unit & WORD_MASK);
         self.used -= 1;
     }
 
@@ -112,20 +115,38 @@ impl Page {
         self.used == 0
     }
 
-    fn is_used_up(&self, slots: usize) -> bool {
-        self.used == slots as u32
+    fn is_used_up(&self, slots: u8) -> bool {
+        self.used == slots.into()
     }
 }
 
-/// The bits of word `i` of a bitmap of `slots`.
-fn full(i: usize, slots: usize) -> Word {
-    match slots.saturating_sub(i << WORD_SHIFT).min(Word::BITS as usize) {
-        0 => 0,
-        n => run(0, n),
+/// How the pages of a size are cut.
+struct Cut {
+    /// All descriptors free.
+    free: Bitmap,
+    /// How many there are.
+    slots: u8,
+}
+
+impl Cut {
+    const fn of(size: MetaSize, page_size: usize) -> Cut {
+        let mut cut = Cut { free: [0; BITMAP_WORDS], slots: size.per_page(page_size) as u8 };
+        let mut unit = 0;
+        while unit < cut.slots as usize * (size.bytes() >> UNIT_SHIFT) {
+            cut.free[unit >> WORD_SHIFT] |= 1 << (unit & WORD_MASK);
+            unit += size.bytes() >> UNIT_SHIFT;
+        }
+        cut
     }
 }
 
 impl<P: Platform, B: Backend> Memory<P, B> {
+    const CUTS: &'static [Cut; MetaSize::ALL.len()] = &[
+        Cut::of(MetaSize::Small, B::PAGE_SIZE),
+        Cut::of(MetaSize::Large, B::PAGE_SIZE),
+        Cut::of(MetaSize::Control, B::PAGE_SIZE),
+    ];
+
     /// The pointer to a live descriptor.
     #[inline(always)]
     pub(crate) fn meta_ptr<T>(&self, id: u32) -> *mut T {
@@ -139,30 +160,62 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         (page | (addr & (B::PAGE_SIZE - 1)) >> UNIT_SHIFT) as u32
     }
 
+    /// True when `id`, which may be anything, is where a descriptor of `size` can be: for the scan, so that a record that
+    /// was damaged is told and not followed.
+    #[cold]
+    pub(crate) fn is_meta(&self, id: u32, size: MetaSize) -> bool {
+        let (page, unit) = (id >> (B::PAGE_SHIFT - UNIT_SHIFT), id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1));
+        let (step, slots) = (size.bytes() as u32 >> UNIT_SHIFT, size.per_page(B::PAGE_SIZE) as u32);
+        let (slot, rest) = (unit.wrapping_sub(1) / step, unit.wrapping_sub(1) % step);
+        let marked =
+            self.frames.frame(Pfn(page)).is_some_and(|frame| frame.head() == Head::new(FrameKind::Meta, size as u8, 1));
+        marked && slot < slots && rest == 0
+    }
+
     #[inline]
     fn meta_page(&self, pfn: u32) -> *mut Page {
         self.frame_ptr(Pfn(pfn)).cast()
     }
 
-    fn meta_id(&self, pfn: u32, slot: usize, size: MetaSize) -> u32 {
-        let unit = ((pfn as usize) << (B::PAGE_SHIFT - UNIT_SHIFT)) + 1 + slot * (size.bytes() >> UNIT_SHIFT);
-        unit as u32
-    }
-
-    /// Takes a descriptor for a request with `flags`, with undefined contents; waits until `until`, if that is a time.
+    /// Takes a descriptor for a request with `flags`, with undefined contents; waits for a page, if the
+    /// caller has patience.
     ///
     /// Context: any. Cost: constant, plus a page when all pages are used up.
     ///
     /// # Errors
     /// `NoMemory`.
-    pub(crate) fn meta_take(&self, size: MetaSize, flags: Gfp, until: Option<Duration>) -> Result<u32, AllocError> {
+    #[inline]
+    pub(crate) fn meta_take(
+        &self,
+        size: MetaSize,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<u32, AllocError> {
+        if cfg!(feature = "small") && !P::CAN_WAIT {
+            return self.meta_take_packed(size, flags).result();
+        }
+        self.meta_take_here(size, flags, patience)
+    }
+
+    /// [`meta_take`](Self::meta_take) by a call, and without waiting.
+    #[inline(never)]
+    fn meta_take_packed(&self, size: MetaSize, flags: Gfp) -> PackedFrame {
+        PackedFrame::new(self.meta_take_here(size, flags, None))
+    }
+
+    #[inline(always)]
+    fn meta_take_here(&self, size: MetaSize, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<u32, AllocError> {
         self.fault_point(FaultClass::Descriptor)?;
-        let slots = size.per_page(B::PAGE_SIZE);
+        let cut = &Self::CUTS[size as usize];
         let mut pool = self.meta.pools[size as usize].lock();
         if pool.head == NIL {
             drop(pool);
-            let pfn = self.take_block_until(1, flags.own(), FrameKind::Meta, 0, until)?.0;
-            if (pfn as u64 + 1) << B::PAGE_SHIFT > META_REACH {
+            let own = flags.own();
+            let pfn = match P::CAN_WAIT {
+                true => self.take_block_until(1, own, FrameKind::Meta, 0, patience)?.0,
+                false => self.take_block_now(1, own, FrameKind::Meta, 0)?.0,
+            };
+            if B::PHYS_BITS >= META_REACH.ilog2() && (pfn as u64 + 1) << B::PAGE_SHIFT > META_REACH {
                 // A page above cannot be named.
                 let _ = self.free_block(pfn as usize, FrameKind::Meta, Some(1));
                 return Err(AllocError::NoMemory);
@@ -172,25 +225,25 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             }
             pool = self.meta.pools[size as usize].lock();
             // SAFETY: the page is this pool's alone, and nobody else can see it yet.
-            unsafe { (*self.meta_page(pfn)).fill(slots) };
+            unsafe { (*self.meta_page(pfn)).fill(&cut.free) };
             self.meta_link(&mut pool, pfn);
         }
         let pfn = pool.head;
         // SAFETY: listed pages are the pool's, and its lock is held.
-        let (slot, used_up) = unsafe { ((*self.meta_page(pfn)).take(), (*self.meta_page(pfn)).is_used_up(slots)) };
-        let Some(slot) = slot else { return Err(AllocError::NoMemory) };
+        let (unit, used_up) = unsafe { ((*self.meta_page(pfn)).take(), (*self.meta_page(pfn)).is_used_up(cut.slots)) };
+        let Some(unit) = unit else { return Err(AllocError::NoMemory) };
         if used_up {
             self.meta_unlink(&mut pool, pfn);
         }
-        Ok(self.meta_id(pfn, slot, size))
+        Ok((pfn << (B::PAGE_SHIFT - UNIT_SHIFT)) + 1 + unit as u32)
     }
 
     /// Gives a live descriptor back; its page goes back too when it is empty, and not the only one or waited for.
     pub(crate) fn meta_give(&self, id: u32, size: MetaSize) {
         let pfn = id >> (B::PAGE_SHIFT - UNIT_SHIFT);
-        let slot = ((id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1)) as usize - 1) / (size.bytes() >> UNIT_SHIFT);
+        let unit = (id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1)) as usize - 1;
         let mut pool = self.meta.pools[size as usize].lock();
-        let slots = size.per_page(B::PAGE_SIZE);
+        let slots = Self::CUTS[size as usize].slots;
         let page = self.meta_page(pfn);
         let mut spare = NIL;
         // SAFETY: the descriptor is live, so its page is the pool's, as listed pages are, and the lock is held; no
@@ -204,7 +257,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                 }
                 self.meta_link(&mut pool, pfn);
             }
-            (*page).give(slot);
+            (*page).give(unit);
             let only = pool.head == pfn && (*page).next == NIL && !self.waiting.is_any();
             if (*page).is_unused() && !only {
                 self.meta_unlink(&mut pool, pfn);
@@ -245,8 +298,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// Gives back the empty page each pool keeps.
     pub(crate) fn meta_drain(&self) {
-        for size in MetaSize::ALL {
-            let mut pool = self.meta.pools[size as usize].lock();
+        for pool in &self.meta.pools {
+            let mut pool = pool.lock();
             let pfn = pool.head;
             // SAFETY: listed pages are the pool's, and its lock is held.
             if pfn != NIL && unsafe { (*self.meta_page(pfn)).is_unused() } {

@@ -329,6 +329,50 @@ mod tests {
         all.check();
     }
 
+    /// The page that one CPU writes to and another protects, and how far they are with it.
+    static PAGE_TO_PROTECT: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+    static WRITTEN: AtomicBool = AtomicBool::new(false);
+    static PROTECTED: AtomicBool = AtomicBool::new(false);
+
+    /// A store that the compiler can neither drop nor move.
+    fn store(at: *mut u8) {
+        // SAFETY: a byte of an area that stays; where it may not be stored to, the fault does not return.
+        unsafe { core::arch::asm!("mov byte ptr [{at}], 7", at = in(reg) at, options(nostack)) };
+    }
+
+    /// On CPU 1, which drops no translation unless it is asked to: that of its first store would do for the second.
+    fn write_before_and_after() {
+        let at = PAGE_TO_PROTECT.load(SeqCst);
+        store(at);
+        WRITTEN.store(true, SeqCst);
+        while !PROTECTED.load(SeqCst) {
+            hint::spin_loop();
+        }
+        // SAFETY: the area stays, and may be read.
+        assert_eq!(unsafe { at.read_volatile() }, 7, "it can still be read");
+        let mut text: heapless::String<160> = heapless::String::new();
+        let area = at.addr() - PAGE;
+        let report = format_args!("page fault at {:#x} (write, present) in area {area:#x}", at.addr());
+        core::fmt::Write::write_fmt(&mut text, report).unwrap();
+        board::expect_fault(&text);
+        store(at);
+        panic!("CPU {} wrote to a page that CPU 0 protected", cpu());
+    }
+
+    #[test]
+    fn fault_on_a_cpu_that_wrote_to_a_page_before_another_protected_it(_all: NothingLost) {
+        let area = MM.vmalloc(3 * PAGE).unwrap().as_ptr();
+        PAGE_TO_PROTECT.store(area.wrapping_add(PAGE), SeqCst);
+        on_cpu(1, write_before_and_after);
+        while !WRITTEN.load(SeqCst) {
+            hint::spin_loop();
+        }
+        MM.set_memory(area, 3, Prot::Read).unwrap();
+        PROTECTED.store(true, SeqCst);
+        wait_for(1);
+        panic!("the work of CPU 1 ended");
+    }
+
     /// What two CPUs free at the same time.
     static TARGET: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
     static ROUND: AtomicUsize = AtomicUsize::new(0);

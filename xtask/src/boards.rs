@@ -132,244 +132,199 @@ const PLAIN_EXIT: Codes = Codes { pass: 0, fail: 134, fault: 101 };
 /// The suites that are run with the debugging features.
 const DEBUGGED: &[&str] = &["bad_input", "debug", "faults", "kmalloc", "pages", "vmalloc"];
 
+/// The suites that are run with feature `small`.
+const SMALL: &[&str] =
+    &["bad_input", "failure_injection", "faults", "kmalloc", "pages", "vmalloc", "vmalloc_family", "waiting", "zones"];
+
+/// The suites that take blocks of the largest order.
+const OF_LARGE_BLOCKS: &[&str] = &["bad_input", "far_frames", "kmalloc", "pages", "storm", "zones"];
+
+/// What every x86 machine is started with.
+const X86: Qemu = Qemu {
+    program: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+    machines: &["microvm", "q35", "pc"],
+    args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+    ram: Ram::Default("256M"),
+    max_cpus: 1,
+    door: Door::Pvh,
+    icount: &["-icount", "shift=0,sleep=off"],
+    display: None,
+    again: &[],
+};
+
+/// Its `-smp` is the board's own: the start code waits for all of them.
+const X86_SMP4: Qemu = Qemu {
+    args: &["-cpu", "max", "-accel", "tcg", "-smp", "4", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+    ..X86
+};
+
+/// With the 32-bit processor, and RAM past the 896 MiB that have a kernel address.
+const I386: Qemu = Qemu { program: "qemu-system-i386", ram: Ram::Default("2G"), ..X86 };
+
+/// A microcontroller or machine of Arm's, one machine a board.
+const fn arm(
+    program: &'static str,
+    machines: &'static [&'static str],
+    args: &'static [&'static str],
+    ram: Ram,
+    icount: &'static [&'static str],
+) -> Qemu {
+    let (package, door) = ("qemu-system-arm", Door::Semihosting);
+    Qemu { program, package, machines, args, ram, max_cpus: 1, door, icount, display: None, again: &[] }
+}
+
+/// The board's 25 MHz timer ticks 1.6 times per instruction.
+const AN385: Qemu = arm("qemu-system-arm", &["mps2-an385"], &[], Ram::Fixed("16M"), &["-icount", "shift=6,sleep=off"]);
+
+/// The processor's 12.5 MHz timer ticks 1.6 times per instruction.
+const LM3S: Qemu = arm("qemu-system-arm", &["lm3s6965evb"], &[], Ram::Fixed("64K"), &["-icount", "shift=7,sleep=off"]);
+
+/// An instruction takes as long as a tick of the timer.
+const AARCH64: Qemu = arm(
+    "qemu-system-aarch64",
+    &["virt"],
+    &["-cpu", "cortex-a53"],
+    Ram::Default("128M"),
+    &["-icount", "shift=4,sleep=off"],
+);
+
+/// An instruction is as long as ten ticks of the timer.
+const RV32: Qemu = Qemu {
+    program: "qemu-system-riscv32",
+    package: "qemu-system-misc",
+    machines: &["virt"],
+    // With Smepmp, so that guards by the PMP can be taken back.
+    args: &["-bios", "none", "-cpu", "rv32,x-epmp=true"],
+    ram: Ram::Default("128M"),
+    max_cpus: 1,
+    door: Door::Semihosting,
+    icount: &["-icount", "shift=10,sleep=off"],
+    display: None,
+    again: &[WITHOUT_SMEPMP],
+};
+
+/// A row on the host.
+const HOST: Board = Board {
+    name: "host",
+    family: "host",
+    target: None,
+    extra: &[],
+    suites: &[],
+    qemu: None,
+    codes: PLAIN_EXIT,
+    about: "the manager in a process, without an MMU, on an arena",
+};
+
+const QEMU_X86_64: Board = Board {
+    name: "qemu-x86_64",
+    family: "qemu-x86_64",
+    target: Some("x86_64-unknown-none"),
+    extra: &["mmu"],
+    suites: &[],
+    qemu: Some(Qemu { display: BOCHS, again: &[PAST_4G, on("q35"), on("pc")], ..X86 }),
+    codes: DEBUG_EXIT,
+    about: "x86-64 under QEMU, real page tables",
+};
+
+const QEMU_I586: Board = Board {
+    name: "qemu-i586",
+    family: "qemu-i586",
+    target: Some("i586-unknown-linux-gnu"),
+    extra: &["mmu"],
+    suites: &[],
+    qemu: Some(Qemu { display: BOCHS, again: &[PAST_4G], ..I386 }),
+    codes: DEBUG_EXIT,
+    about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
+};
+
+const MPS2_AN385: Board = Board {
+    name: "mps2-an385",
+    family: "mps2-an385",
+    target: Some("thumbv7m-none-eabi"),
+    extra: &[],
+    suites: &[],
+    qemu: Some(AN385),
+    codes: PLAIN_EXIT,
+    about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
+};
+
+const VIRT_AARCH64: Board = Board {
+    name: "virt-aarch64",
+    family: "virt-aarch64",
+    target: Some("aarch64-unknown-none"),
+    extra: &[],
+    suites: &[],
+    qemu: Some(Qemu { display: Some(Display { machine: "virt", device: "ramfb" }), ..AARCH64 }),
+    codes: PLAIN_EXIT,
+    about: "Cortex-A53 under QEMU, its MMU left off",
+};
+
 /// Every board.
 pub const BOARDS: &[Board] = &[
-    Board {
-        name: "host",
-        family: "host",
-        target: None,
-        extra: &[],
-        suites: &[],
-        qemu: None,
-        codes: PLAIN_EXIT,
-        about: "the manager in a process, without an MMU, on an arena",
-    },
+    HOST,
     Board {
         name: "host-mmu",
-        family: "host",
-        target: None,
         extra: &["mmu"],
-        suites: &[],
-        qemu: None,
-        codes: PLAIN_EXIT,
         about: "the manager in a process, x86 page tables on the simulated machine",
+        ..HOST
     },
     Board {
-        name: "qemu-x86_64",
-        family: "qemu-x86_64",
-        target: Some("x86_64-unknown-none"),
-        extra: &["mmu"],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-x86_64",
-            package: "qemu-system-x86",
-            machines: &["microvm", "q35", "pc"],
-            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-            ram: Ram::Default("256M"),
-            max_cpus: 1,
-            door: Door::Pvh,
-            icount: &["-icount", "shift=0,sleep=off"],
-            display: BOCHS,
-            again: &[PAST_4G, on("q35"), on("pc")],
-        }),
-        codes: DEBUG_EXIT,
-        about: "x86-64 under QEMU, real page tables",
+        name: "host-small",
+        extra: &["small"],
+        suites: SMALL,
+        about: "host with less code rather than fewer instructions",
+        ..HOST
     },
+    QEMU_X86_64,
     Board {
         name: "qemu-x86_64-smp4",
-        family: "qemu-x86_64",
-        target: Some("x86_64-unknown-none"),
         extra: &["mmu", "smp"],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-x86_64",
-            package: "qemu-system-x86",
-            machines: &["microvm", "q35", "pc"],
-            args: &["-cpu", "max", "-accel", "tcg", "-smp", "4", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-            ram: Ram::Default("256M"),
-            max_cpus: 1,
-            door: Door::Pvh,
-            icount: &["-icount", "shift=0,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: DEBUG_EXIT,
+        qemu: Some(X86_SMP4),
         about: "qemu-x86_64 with four CPUs",
+        ..QEMU_X86_64
     },
     Board {
         name: "qemu-x86_64-debug",
-        family: "qemu-x86_64",
-        target: Some("x86_64-unknown-none"),
         extra: &["mmu", "debug"],
         suites: DEBUGGED,
-        qemu: Some(Qemu {
-            program: "qemu-system-x86_64",
-            package: "qemu-system-x86",
-            machines: &["microvm", "q35", "pc"],
-            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-            ram: Ram::Default("256M"),
-            max_cpus: 1,
-            door: Door::Pvh,
-            icount: &["-icount", "shift=0,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: DEBUG_EXIT,
+        qemu: Some(X86),
         about: "qemu-x86_64 with the debugging features",
+        ..QEMU_X86_64
     },
-    Board {
-        name: "qemu-i586",
-        family: "qemu-i586",
-        target: Some("i586-unknown-linux-gnu"),
-        extra: &["mmu"],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-i386",
-            package: "qemu-system-x86",
-            machines: &["microvm", "q35", "pc"],
-            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-            // Well past the 896 MiB that have a kernel address.
-            ram: Ram::Default("2G"),
-            max_cpus: 1,
-            door: Door::Pvh,
-            icount: &["-icount", "shift=0,sleep=off"],
-            display: BOCHS,
-            again: &[PAST_4G],
-        }),
-        codes: DEBUG_EXIT,
-        about: "32-bit x86 under QEMU, PAE page tables, HIGHMEM",
-    },
+    QEMU_I586,
     Board {
         name: "qemu-i586-debug",
-        family: "qemu-i586",
-        target: Some("i586-unknown-linux-gnu"),
         extra: &["mmu", "debug"],
         // Each boot fills all free memory.
         suites: &["debug"],
-        qemu: Some(Qemu {
-            program: "qemu-system-i386",
-            package: "qemu-system-x86",
-            machines: &["microvm", "q35", "pc"],
-            args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-            // Past the 896 MiB that have a kernel address.
-            ram: Ram::Default("1G"),
-            max_cpus: 1,
-            door: Door::Pvh,
-            icount: &["-icount", "shift=0,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: DEBUG_EXIT,
+        qemu: Some(Qemu { ram: Ram::Default("1G"), ..I386 }),
         about: "qemu-i586 with the debugging features",
+        ..QEMU_I586
     },
-    Board {
-        name: "mps2-an385",
-        family: "mps2-an385",
-        target: Some("thumbv7m-none-eabi"),
-        extra: &[],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-arm",
-            package: "qemu-system-arm",
-            machines: &["mps2-an385"],
-            args: &[],
-            ram: Ram::Fixed("16M"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            // The board's 25 MHz timer then ticks 1.6 times per instruction.
-            icount: &["-icount", "shift=6,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: PLAIN_EXIT,
-        about: "Cortex-M3 under QEMU, 16 MiB of PSRAM, no MMU",
-    },
+    MPS2_AN385,
     Board {
         name: "mps2-an385-debug",
-        family: "mps2-an385",
-        target: Some("thumbv7m-none-eabi"),
         extra: &["debug"],
         suites: DEBUGGED,
-        qemu: Some(Qemu {
-            program: "qemu-system-arm",
-            package: "qemu-system-arm",
-            machines: &["mps2-an385"],
-            args: &[],
-            ram: Ram::Fixed("16M"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            // The board's 25 MHz timer then ticks 1.6 times per instruction.
-            icount: &["-icount", "shift=6,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: PLAIN_EXIT,
         about: "mps2-an385 with the debugging features",
+        ..MPS2_AN385
     },
     Board {
         name: "lm3s6965evb",
         family: "lm3s6965evb",
-        target: Some("thumbv7m-none-eabi"),
-        extra: &[],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-arm",
-            package: "qemu-system-arm",
-            machines: &["lm3s6965evb"],
-            args: &[],
-            ram: Ram::Fixed("64K"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            // The processor's 12.5 MHz timer then ticks 1.6 times per instruction.
-            icount: &["-icount", "shift=7,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: PLAIN_EXIT,
+        qemu: Some(LM3S),
         about: "Cortex-M3 under QEMU, 64 KiB of RAM in small pages",
+        ..MPS2_AN385
     },
-    Board {
-        name: "virt-aarch64",
-        family: "virt-aarch64",
-        target: Some("aarch64-unknown-none"),
-        extra: &[],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-aarch64",
-            package: "qemu-system-arm",
-            machines: &["virt"],
-            args: &["-cpu", "cortex-a53"],
-            ram: Ram::Default("128M"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            // An instruction then takes as long as a tick of the timer.
-            icount: &["-icount", "shift=4,sleep=off"],
-            display: Some(Display { machine: "virt", device: "ramfb" }),
-            again: &[],
-        }),
-        codes: PLAIN_EXIT,
-        about: "Cortex-A53 under QEMU, its MMU left off",
-    },
+    VIRT_AARCH64,
     Board {
         name: "virt-aarch64-order13",
-        family: "virt-aarch64",
-        target: Some("aarch64-unknown-none"),
         extra: &["max-order-13"],
-        suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-aarch64",
-            package: "qemu-system-arm",
-            machines: &["virt"],
-            args: &["-cpu", "cortex-a53"],
-            ram: Ram::Default("256M"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            icount: &["-icount", "shift=4,sleep=off"],
-            display: None,
-            again: &[],
-        }),
-        codes: PLAIN_EXIT,
+        suites: OF_LARGE_BLOCKS,
+        qemu: Some(Qemu { ram: Ram::Default("256M"), ..AARCH64 }),
         about: "virt-aarch64 with blocks of up to 32 MiB",
+        ..VIRT_AARCH64
     },
     Board {
         name: "virt-rv32",
@@ -377,20 +332,7 @@ pub const BOARDS: &[Board] = &[
         target: Some("riscv32imac-unknown-none-elf"),
         extra: &[],
         suites: &[],
-        qemu: Some(Qemu {
-            program: "qemu-system-riscv32",
-            package: "qemu-system-misc",
-            machines: &["virt"],
-            // With Smepmp, so that guards by the PMP can be taken back.
-            args: &["-bios", "none", "-cpu", "rv32,x-epmp=true"],
-            ram: Ram::Default("128M"),
-            max_cpus: 1,
-            door: Door::Semihosting,
-            // An instruction is then as long as ten ticks of the timer.
-            icount: &["-icount", "shift=10,sleep=off"],
-            display: None,
-            again: &[WITHOUT_SMEPMP],
-        }),
+        qemu: Some(RV32),
         codes: PLAIN_EXIT,
         about: "32-bit RISC-V under QEMU, machine mode, no MMU",
     },
@@ -506,9 +448,9 @@ mod tests {
     }
 
     #[test]
-    fn host_means_both_ways_to_run_it() {
+    fn host_means_all_ways_to_run_it() {
         let names: Vec<_> = Board::selected(Some("host")).unwrap().iter().map(|board| board.name).collect();
-        assert_eq!(names, ["host", "host-mmu"]);
+        assert_eq!(names, ["host", "host-mmu", "host-small"]);
         assert_eq!(Board::selected(None).unwrap().len(), BOARDS.len());
         assert!(Board::selected(Some("pdp11")).unwrap_err().to_string().contains("mps2-an385"));
     }

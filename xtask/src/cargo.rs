@@ -12,6 +12,11 @@ use crate::c::compilers;
 use crate::process;
 use crate::workspace::{self, Target, Workspace};
 
+/// Cargo's profile of what is shipped.
+pub const RELEASE: &str = "release";
+/// And of what is tested on boards, which leaves the long work at link time out: a board has some thirty programs.
+pub const SUITE: &str = "suite";
+
 /// The workspace's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
@@ -103,7 +108,8 @@ pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
 
 /// Builds the suites of a package for a board, or only one of them.
 ///
-/// Boards run what is shipped, release code; the host adds the checks of a debug build.
+/// Boards run optimised code, as it is shipped but for what the linker would do with the whole; the host adds the checks of
+/// a debug build.
 pub fn suites(board: &Board, package: &str, only: Option<&str>, defmt: bool) -> Result<Vec<Program>> {
     let mut command = cargo();
     command.args(["test", "--no-run", "--package", package]);
@@ -113,7 +119,7 @@ pub fn suites(board: &Board, package: &str, only: Option<&str>, defmt: bool) -> 
         None => _ = command.args(board.suites.iter().flat_map(|suite| ["--test", suite])),
     }
     if !board.is_host() {
-        command.arg("--release");
+        command.args(["--profile", SUITE]);
     }
     for_board(&mut command, board, defmt);
     build(&mut command, &["test"])
@@ -123,12 +129,12 @@ pub fn suites(board: &Board, package: &str, only: Option<&str>, defmt: bool) -> 
 ///
 /// Release code everywhere: a demo shows what the manager costs.
 pub fn demo(board: &Board, name: &str, defmt: bool, config: &[&str]) -> Result<Program> {
-    let mut built = demos(board, &[name], defmt, config)?;
+    let mut built = demos(board, &[name], RELEASE, defmt, config)?;
     Ok(built.remove(0))
 }
 
 /// Builds several, those of a package in one call, and returns them in the order of their names here.
-pub fn demos(board: &Board, names: &[&str], defmt: bool, config: &[&str]) -> Result<Vec<Program>> {
+pub fn demos(board: &Board, names: &[&str], profile: &str, defmt: bool, config: &[&str]) -> Result<Vec<Program>> {
     let workspace = Workspace::read()?;
     let mut packages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in names {
@@ -141,7 +147,7 @@ pub fn demos(board: &Board, names: &[&str], defmt: bool, config: &[&str]) -> Res
             compilers::provide(board)?;
         }
         let mut command = cargo();
-        command.args(["build", "--release", "--package", package]).args(programs);
+        command.args(["build", "--profile", profile, "--package", package]).args(programs);
         for_board(&mut command, board, defmt);
         for value in config {
             command.args(["--config", value]);

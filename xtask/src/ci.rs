@@ -183,7 +183,16 @@ fn clippy(workspace: &Workspace) -> Vec<(String, Command)> {
     command.args(["clippy", "--all-targets"]).args(bench::HOST_PACKAGES.iter().flat_map(|name| ["--package", name]));
     commands.push(("clippy of the bench for this machine".to_owned(), command));
     let mut command = cargo_command();
-    command.args(["clippy", "--package", size::PACKAGE, "--features", size::SETUP, "--bins", "--target", size::TARGET]);
+    command.args([
+        "clippy",
+        "--package",
+        size::PACKAGE,
+        "--features",
+        &[size::SETUP, size::SMALL].join(","),
+        "--bins",
+        "--target",
+        size::TARGET,
+    ]);
     commands.push(("clippy of the smallest programs".to_owned(), command));
     let mut command = cargo_command();
     command.args(["clippy", "--release", "--package", c::library::PACKAGE]);
@@ -219,7 +228,8 @@ fn docs(workspace: &Workspace) -> Vec<(String, Command)> {
 ///
 /// The methods that such a processor lacks are missing from its atomic types, so a use of one does not compile.
 fn without_swap(workspace: &Workspace) -> Result<Vec<(String, Command)>> {
-    let features: Vec<&str> = workspace.package("rtmm")?.features().filter(|feature| *feature != "mmu").collect();
+    let features: Vec<&str> =
+        workspace.package("rtmm")?.features().filter(|feature| !["mmu", "small"].contains(feature)).collect();
     let commands = WITHOUT_SWAP.iter().map(|target| {
         let mut command = cargo_command();
         command.args(["build", "--package", "rtmm", "--target", target, "--features", &features.join(",")]);

@@ -221,7 +221,7 @@ fn demos(board: &'static Board, options: &Options, failures: &Arc<Mutex<Vec<Stri
     let names: Vec<&str> = chosen.iter().map(|demo| demo.name).collect();
     let programs = match options.list {
         true => Vec::new(),
-        false => cargo::demos(board, &names, options.defmt, &[])?.into_iter().map(Some).collect(),
+        false => cargo::demos(board, &names, cargo::SUITE, options.defmt, &[])?.into_iter().map(Some).collect(),
     };
     let trial = |(name, program): (&str, Option<cargo::Program>)| {
         let full = format!("{DEMO}{name}");

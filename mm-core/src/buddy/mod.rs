@@ -12,9 +12,19 @@
 //! request needs it. Cost: a few instructions for a single frame, O(levels) for a block of any length, and one word
 //! at a time for lengths above a word (at most `2^13 / Word::BITS`).
 
+// With that feature regions have the other one.
+#![cfg_attr(feature = "small", allow(dead_code))]
+
 mod check;
+#[cfg(any(test, feature = "small"))]
+mod small;
 #[cfg(test)]
 mod tests;
+
+#[cfg(not(feature = "small"))]
+pub use self::Buddy as RegionBuddy;
+#[cfg(feature = "small")]
+pub use small::Buddy as RegionBuddy;
 
 use crate::bits::{
     USED_UP, WORD_MASK, WORD_SHIFT, Word, aligned, class, fold, highest, lowest, order_for, rarely, run, runs,
@@ -136,6 +146,9 @@ impl Layout {
 impl Buddy {
     /// The most frames one buddy can serve, beginning anywhere: four levels of words, less one largest block.
     pub const MAX_FRAMES: usize = if Word::BITS == 64 { 1 << 24 } else { 1 << 20 } - (1 << MAX_ORDER_LIMIT);
+
+    /// Frames have words of bits that may be written to from outside; see [`retell`](Self::retell).
+    pub const HAS_WORDS: bool = true;
 
     /// Bytes of storage for a region; the storage is aligned to 8 bytes.
     pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
@@ -528,6 +541,19 @@ impl Buddy {
         let i = unsafe { word.offset_from_unsigned(self.words) };
         let word = *self.word(i);
         self.rise(i, class(word));
+    }
+
+    /// Takes a free frame out of use.
+    #[cfg(feature = "page-poison")]
+    pub fn withdraw(&mut self, pfn: u32) {
+        let (word, first) = self.word_of(pfn);
+        // SAFETY: a word of this buddy, for the frame is one of its.
+        unsafe {
+            *word &= !(1 << (pfn - first));
+            if !self.is_open(word) {
+                self.retell(word);
+            }
+        }
     }
 
     /// True when the frame, which lies in the region, is free.

@@ -130,6 +130,7 @@ impl<M: Manager> RawKmemCache<M> {
 
     /// Lists a control block behind the lowest unused number.
     fn list(mm: &Mm<M::Platform, M::Backend>, control: *mut Control<M::Platform>) -> Result<(), MmError> {
+        mm.use_caches();
         let mut first = mm.caches.first.lock();
         let mut link: *mut *mut Control<M::Platform> = &raw mut first.0;
         let mut number = 0;

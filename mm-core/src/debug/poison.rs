@@ -222,13 +222,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             let spoilt = unsafe { self.spoilt(Pfn(pfn), offset, PIECE) };
             self.hide(Pfn(pfn), 1);
             let Some(spoilt) = spoilt else { continue };
-            let (word, first) = buddy.word_of(pfn);
-            // SAFETY: a word of the region's buddy, whose zone's lock is held.
-            unsafe { *word &= !(1 << (pfn - first)) };
-            if !buddy.is_open(word) {
-                // SAFETY: of this buddy.
-                unsafe { buddy.retell(word) };
-            }
+            buddy.withdraw(pfn);
             zone.free -= 1;
             if let Some(frame) = region.frame(pfn as usize) {
                 frame.set_head(Head::new(FrameKind::Withdrawn, 0, 0));

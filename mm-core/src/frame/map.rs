@@ -3,7 +3,7 @@
 use super::{Frame, FrameKind};
 use crate::addr::Pfn;
 use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
-use crate::buddy::Buddy;
+use crate::buddy::RegionBuddy as Buddy;
 use crate::error::FreeError;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -182,6 +182,9 @@ impl FrameMap {
     /// region and at the start of a page.
     #[inline(always)]
     pub fn single_at(&self, addr: usize, page_shift: u32) -> Option<Single<'_>> {
+        if !Buddy::HAS_WORDS {
+            return None;
+        }
         let hot = self.hot();
         // Rotated, the offset within the page makes the number too large.
         let at = addr.wrapping_sub(hot.addr).rotate_right(page_shift);
@@ -237,8 +240,12 @@ impl FrameMap {
     }
 
     /// The region and record of a frame number, which may be anything.
-    #[inline(always)]
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
     pub fn find(&self, pfn: usize) -> Option<(&Region, &Frame)> {
+        if cfg!(feature = "small") {
+            return self.regions().iter().find_map(|r| Some((r, r.frame(pfn)?)));
+        }
         // SAFETY: null, or published, and regions live as long as the manager.
         if let Some(hot) = unsafe { self.hot().region.as_ref() }
             && hot.holds(pfn)

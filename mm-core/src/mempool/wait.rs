@@ -43,7 +43,7 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
             match step {
                 Step::Handed { wake, overdue } => memory.handed(wake, overdue),
                 Step::More => {}
-                Step::End => return,
+                Step::End(_) => return,
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
+use crate::reclaim::{Wanted, block_of};
 use crate::wait::Block;
 use crate::zone::{ZoneGuard, ZoneKind};
 use core::panic::Location;
@@ -51,7 +52,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
         let flags = flags.union(ON_ALLOC);
-        if order != 0 || flags.bits() & !Gfp::PLAIN.bits() != 0 || self.memory.poisons() {
+        // One way for every request, where code is to be small.
+        if cfg!(feature = "small") || order != 0 || flags.bits() & !Gfp::PLAIN.bits() != 0 || self.memory.poisons() {
             return self.pages_other(flags, order, caller).result();
         }
         if let Err(error) = self.memory.fault_point(FaultClass::Page) {
@@ -72,7 +74,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     fn page_next(&self, token: <P::Lock as RawLock>::Token, flags: Gfp, caller: &'static Location<'static>) -> Packed {
         // SAFETY: `take_single` locked this zone, and left its section to this function.
         let mut zone = unsafe { self.memory.zones.normal().resume(token) };
-        let limit = zone.limit[ZoneKind::Normal as usize];
+        let limit = zone.limit(ZoneKind::Normal);
         if let Some(pfn) = zone.take_next(limit, Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
             let masked = zone.was_masked();
             drop(zone);
@@ -93,7 +95,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         order: usize,
         caller: &'static Location<'static>,
     ) -> Option<NonNull<u8>> {
-        let limit = zone.limit[ZoneKind::Normal as usize];
+        let limit = zone.limit(ZoneKind::Normal);
         let pfn = zone.take((1 << order, order), limit, Head::new(FrameKind::Pages, 0, 1 << order), flags.bits())?;
         let masked = zone.was_masked();
         drop(zone);
@@ -109,7 +111,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if let Err(error) = self.memory.fault_point(FaultClass::Page) {
             return Packed::new(Err(self.memory.admit(flags, caller).err().unwrap_or(error)));
         }
-        if flags.bits() & !Gfp::PLAIN.bits() == 0
+        if !cfg!(feature = "small")
+            && flags.bits() & !Gfp::PLAIN.bits() == 0
             && !self.memory.poisons()
             && let Some(memory) = self.pages_of(self.memory.zones.normal().lock(), flags, order, caller)
         {
@@ -124,6 +127,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let taken = self.memory.admit(flags, caller).and_then(|flags| {
             let flags = flags.difference(Gfp::HIGHMEM);
             let block = Block { pages: 1 << order, flags, kind: FrameKind::Pages, link: flags.bits() };
+            if Self::OBTAINS {
+                return self.obtain(&Wanted::Block(block), flags, block.pages).result().map(block_of);
+            }
             let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
             now.or_else(|error| self.take_block_slow(block, error, None))
         });
@@ -204,6 +210,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     fn free_frames(&self, pfn: usize, pages: usize) -> Result<(), FreeError> {
         // No block has 0 pages. A count that does not fit the record must not be cut down to one that does.
         let pages = if pages <= 1 << B::MAX_ORDER { pages } else { 0 };
+        if cfg!(feature = "small") {
+            return self.free_referenced(pfn, pages);
+        }
         let Some((region, frame)) = self.memory.frames.find(pfn) else {
             return Err(self.memory.foreign());
         };

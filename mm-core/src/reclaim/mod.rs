@@ -11,7 +11,10 @@
 //! Nothing is killed and nothing is tried for ever. No lock is held between the steps. One context reclaims at a time:
 //! what a shrinker allocates does step 1 only, and whoever comes meanwhile goes on to step 3.
 
+mod obtain;
 mod shrinker;
+
+pub use obtain::{Wanted, block_of};
 
 pub use shrinker::{ShrinkRequest, Shrinker, ShrinkerId, Shrinkers};
 
@@ -59,7 +62,7 @@ impl<L: RawLock> Drop for Held<'_, L> {
 }
 
 /// What trying again came to.
-enum Again {
+pub(crate) enum Again {
     Done,
     Short,
     Hopeless,
@@ -104,7 +107,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// The steps of reclaim; returns whether there is use in waiting.
     #[cold]
     #[inline(never)]
-    fn reclaim_steps(&self, flags: Gfp, pages: usize, attempt: &mut dyn FnMut() -> Again) -> bool {
+    pub(super) fn reclaim_steps(&self, flags: Gfp, pages: usize, attempt: &mut dyn FnMut() -> Again) -> bool {
         match self.drain_and(attempt) {
             Again::Short if flags.contains(Gfp::WAIT) => {}
             _ => return false,
@@ -118,7 +121,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     fn drain_and(&self, attempt: &mut dyn FnMut() -> Again) -> Again {
         // Areas whose frees were put off are torn down in tasks only.
         if self.platform().context() == Context::Task {
-            self.flush_deferred();
+            self.flush_any_deferred();
         }
         self.drain_kept();
         attempt()

@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// The most shrinkers a manager can have.
-pub const MAX_SHRINKERS: usize = 8;
+pub const MAX_SHRINKERS: usize = if cfg!(feature = "small") { 4 } else { 8 };
 
 /// What is asked of a shrinker.
 #[derive(Clone, Copy, Debug)]

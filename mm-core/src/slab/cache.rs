@@ -22,9 +22,9 @@ use crate::memory::Memory;
 use crate::meta::{MetaSize, NIL};
 use crate::platform::Platform;
 use crate::slab::Geometry;
+use crate::wait::Patience;
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::time::Duration;
 
 /// The part of a cache that its lock guards.
 pub struct CacheState {
@@ -49,7 +49,7 @@ pub struct CacheState {
 }
 
 /// The most open words of a cache. A 32-bit machine spares the room: what a class holds there is small, and so is memory.
-const OPEN: usize = if usize::BITS == 64 { 5 } else { 0 };
+const OPEN: usize = if usize::BITS == 64 && !cfg!(feature = "small") { 5 } else { 0 };
 const _: () = assert!(OPEN * size_of::<Open>() < 0xff);
 
 /// A word that is not shown by its slab's summary, though it has free slots.
@@ -383,11 +383,16 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.make_slab(pfn, flags, None)
     }
 
-    /// Makes a slab of the caller's block and a descriptor, for which it waits until `until`, if that is a time; keeps
-    /// its first object, and lists it if there are more. On failure the block goes back.
-    pub(super) fn make_slab(&self, pfn: Pfn, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
+    /// Makes a slab of the caller's block and a descriptor, for which it waits if the caller has patience; keeps its first
+    /// object, and lists it if there are more. On failure the block goes back.
+    pub(super) fn make_slab(
+        &self,
+        pfn: Pfn,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<NonNull<u8>, AllocError> {
         let g = self.geometry;
-        let id = match self.memory.meta_take(meta_size(g.words as usize), flags, until) {
+        let id = match self.memory.meta_take(meta_size(g.words as usize), flags, patience) {
             Ok(id) => id,
             Err(error) => {
                 let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
@@ -479,6 +484,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Unlists a slab, if it is listed, and takes the current and the open words from it.
+    #[cfg_attr(feature = "small", inline(always))]
     fn unlist(&self, state: &mut CacheState, slab: *mut Slab) {
         // SAFETY: the slab is live, as are its neighbours if it is listed; the lock is held.
         unsafe {
@@ -556,9 +562,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         // SAFETY: the slab is live, and the lock is held.
         let (word, summary) = unsafe { (*Slab::words(slab).wrapping_add(w), (*slab).summary) };
         let full = word == self.geometry.full(w);
-        if word & (word - 1) == 0 {
+        // A word that could be opened may be open already.
+        if !Self::OPENS || word & (word - 1) == 0 {
             let stays = !full || (state.holder.is_null() && !self.memory.waiting.is_any());
-            if (Self::OPENS || summary == 0) && stays && !state.waited && self.is_used_up(state) {
+            let is_listed = !Self::OPENS && summary != 0;
+            if !cfg!(feature = "small") && !is_listed && stays && !state.waited && self.is_used_up(state) {
                 // The next allocation finds it at hand, and nothing is listed.
                 self.point(state, slab, w);
                 return false;
@@ -574,7 +582,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// What [`show`](Self::show) left: somebody waits for an object, or the slab may be wholly free.
     #[inline(always)]
-    pub fn settle_rest(&self, mut state: State<'_, P>, slab: *mut Slab) {
+    pub fn settle_rest(&self, state: State<'_, P>, slab: *mut Slab) {
         if state.waited {
             return self.hand_over(state);
         }
@@ -583,7 +591,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         if is_kept || !self.is_free(slab) {
             return;
         }
-        self.unlist(&mut state, slab);
         // Who waits for an object waits for pages too.
         self.release(state, slab);
     }
@@ -595,10 +602,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         unsafe { *words.add(last) == self.geometry.last && (0..last).all(|w| *words.add(w) == Word::MAX) }
     }
 
-    /// Gives an unlisted, wholly free slab back to the buddy.
+    /// Unlists a wholly free slab and gives it back to the buddy.
     #[cold]
     #[inline(never)]
     fn release(&self, mut state: State<'_, P>, slab: *mut Slab) {
+        self.unlist(&mut state, slab);
         let detached = self.detach(&mut state, slab);
         drop(state);
         detached.give(self.memory);
@@ -606,6 +614,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// Makes an unlisted, wholly free slab nobody's. Under the lock, so that a second free of one of its objects finds
     /// either the slab or none.
+    #[cfg_attr(feature = "small", inline(always))]
     fn detach(&self, state: &mut CacheState, slab: *mut Slab) -> Detached {
         state.slabs -= 1;
         let id = self.memory.meta_id_at(slab.addr());
@@ -620,6 +629,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// A slab, or what is to become one, that nobody knows of.
+    #[cfg_attr(feature = "small", inline(always))]
     fn detached(&self, id: u32, pfn: u32, hooks: &Hooks) -> Detached {
         let g = self.geometry;
         let descriptor = meta_size(g.words as usize);
@@ -659,8 +669,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// Gives back the wholly free slab the cache keeps.
     pub fn drain(&self) {
-        if let Some(detached) = self.detach_kept() {
-            detached.give(self.memory);
+        let state = self.state.lock();
+        if let Some(slab) = self.kept(&state) {
+            self.release(state, slab);
         }
     }
 
@@ -691,6 +702,7 @@ impl Detached {
     }
 
     /// Destroys its objects, and gives its pages and its descriptor back. No lock is held.
+    #[cfg_attr(feature = "small", inline(always))]
     pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
         let first = memory.frame_ptr(Pfn(self.pfn)).wrapping_add(self.slack as usize);
         // SAFETY: what has a destructor was constructed, and no cache has the slab any more.

@@ -4,7 +4,6 @@
 //! spoil a pattern, never the cache. Spoilt objects are left in nobody's hands and never handed out again.
 
 use super::{Given, Slab, Slabs, give};
-use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{WORD_MASK, WORD_SHIFT};
 use crate::error::{AllocError, FreeError};

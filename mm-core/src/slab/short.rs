@@ -10,7 +10,7 @@ use crate::gfp::Gfp;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::wait::queue::{Grant, Step, Wake};
-use crate::wait::{Block, Ended, Objects, Place};
+use crate::wait::{Block, Ended, Objects, Patience, Place};
 use core::pin::{Pin, pin};
 use core::ptr::NonNull;
 use core::time::Duration;
@@ -58,15 +58,29 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     fn reclaim(&self, flags: Gfp, error: AllocError) -> Result<NonNull<u8>, crate::reclaim::Failed> {
-        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || match self.free_object() {
-            Some(object) => Ok(object),
-            None => self.grow(flags),
-        })
+        self.mm.reclaim(flags, self.geometry.pages as usize + 1, error, || self.object_now(flags))
+    }
+
+    /// An object, of a new slab if there is none; without reclaim.
+    pub fn object_now(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.free_object().map_or_else(|| self.grow(flags), Ok)
     }
 
     /// An object without making a slab.
     pub fn free_object(&self) -> Option<NonNull<u8>> {
         self.any_object(&mut self.state.lock())
+    }
+
+    /// Takes an object, of a new slab if it must.
+    ///
+    /// # Errors
+    /// Those of [`alloc_slab`](Self::alloc_slab).
+    #[inline(always)]
+    pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        match self.free_object() {
+            Some(object) => Ok(object),
+            None => self.alloc_slab(flags, None),
+        }
     }
 
     /// [`alloc`](Self::alloc) with a deadline of the caller's own.
@@ -117,13 +131,13 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Makes an object of what was handed over.
-    pub fn accept(&self, grant: Grant, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
+    pub fn accept(&self, grant: Grant, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<NonNull<u8>, AllocError> {
         match grant {
             Grant::Object(object) => Ok(object),
             Grant::Block(pfn) => {
                 let block = self.slab_block(flags);
                 let pfn: Pfn = self.memory.accept(self.memory.sound_grant(pfn, &block)?, &block);
-                self.make_slab(pfn, flags, until)
+                self.make_slab(pfn, flags, patience)
             }
         }
     }
@@ -141,8 +155,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             // From now on no CPU keeps what is freed, and what they have comes here.
             self.mm.drain_cpus(P::MAX_POLLS / 1024);
         }
-        match place.wait(until, &|| self.mm.tend()) {
-            Some(grant) => self.accept(grant, flags, Some(until)),
+        let tend = &|| self.mm.tend();
+        match place.wait(until, tend) {
+            Some(grant) => self.accept(grant, flags, Some(&Patience { until, tend })),
             None => Err(error),
         }
     }
@@ -176,7 +191,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 return;
             }
             match step {
-                Step::End => {
+                Step::End(_) => {
                     state.waited = false;
                     drop(state);
                     return;

@@ -5,12 +5,14 @@ use super::copy::STEP;
 use super::{AreaFamily, AreaOptions, AreaRequest, CopyWay};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::error::{AllocError, FreeError, MmError};
+use crate::error::{AllocError, FreeError, MmError, Packed};
 use crate::gfp::{GFP_DMA32, GFP_KERNEL, Gfp};
 use crate::manager::Mm;
 use crate::meta::MetaSize;
 use crate::platform::Platform;
 use crate::prot::Prot;
+use crate::reclaim::Wanted;
+use crate::wait::Patience;
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::time::Duration;
@@ -153,9 +155,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Err(AllocError::TooBig);
         }
         let request = options.request(size, flags, caller);
-        let made = match self.areas.vmalloc(&self.memory, &request) {
-            Ok(area) => Ok(area),
-            Err(error) => self.vmalloc_slow(&request, error, until),
+        self.use_areas();
+        let made = if Self::OBTAINS && !B::HAS_MMU {
+            // Among what is reclaimed, what was put off comes first too.
+            let make = || Packed::new(self.areas.vmalloc(&self.memory, &request));
+            self.obtain(&Wanted::Other(&make), flags, size.div_ceil(B::PAGE_SIZE)).result()
+        } else {
+            match self.areas.vmalloc(&self.memory, &request) {
+                Ok(area) => Ok(area),
+                Err(error) => self.vmalloc_slow(&request, error, until),
+            }
         };
         self.made_area(made, size, flags, caller)
     }
@@ -187,10 +196,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = self.reclaim(flags, size.div_ceil(B::PAGE_SIZE), error, again);
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
-                let until = Some(until.unwrap_or_else(|| self.memory.default_deadline()));
+                let until = until.unwrap_or_else(|| self.memory.default_deadline());
+                let patience = Some(&Patience { until, tend: &|| self.tend() });
                 // A page for its record comes first: this one keeps it from others who wait.
-                let waited = self.memory.meta_take(MetaSize::Large, flags, until).and_then(|record| {
-                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { until, ..*request });
+                let waited = self.memory.meta_take(MetaSize::Large, flags, patience).and_then(|record| {
+                    let area = self.areas.vmalloc(&self.memory, &AreaRequest { patience, ..*request });
                     self.memory.meta_give(record, MetaSize::Large);
                     area
                 });

@@ -202,6 +202,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         pages: usize,
         mut attempt: impl FnMut() -> Result<T, MmError>,
     ) -> Result<T, MmError> {
+        self.use_areas();
         let error = match attempt() {
             Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => error,
             result => return result,

@@ -18,6 +18,7 @@ mod owned;
 mod space;
 mod unflushed;
 
+pub use crate::wait::Patience;
 pub use area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, Place};
 pub(crate) use deferred::AreaList;
 pub use deferred::FreeBatch;
@@ -40,7 +41,6 @@ use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::time::Duration;
 
 /// Which page-table entries an area is mapped by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,7 +55,7 @@ pub enum Entries {
 
 /// What a caller wants of an area.
 #[derive(Clone, Copy)]
-pub struct AreaRequest {
+pub struct AreaRequest<'a> {
     /// Length in bytes, not zero.
     pub size: usize,
     /// Where the frames may come from, and whether they are zeroed; validated.
@@ -68,8 +68,8 @@ pub struct AreaRequest {
     pub entries: Entries,
     /// What it is made for.
     pub uses: AreaUses,
-    /// Until when to wait for pages that are short, if the request may.
-    pub until: Option<Duration>,
+    /// How to wait for pages that are short, if the request may.
+    pub patience: Option<&'a Patience<'a>>,
     /// Who asks.
     pub caller: &'static Location<'static>,
 }

@@ -116,7 +116,12 @@ impl AreaOptions {
     }
 
     #[inline(always)]
-    pub(super) const fn request(&self, size: usize, flags: Gfp, caller: &'static Location<'static>) -> AreaRequest {
+    pub(super) const fn request(
+        &self,
+        size: usize,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> AreaRequest<'static> {
         AreaRequest {
             size,
             flags,
@@ -124,7 +129,7 @@ impl AreaOptions {
             align: self.align,
             entries: self.entries,
             uses: self.uses,
-            until: None,
+            patience: None,
             caller,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A free that finds somebody waiting hands its block over before it opens the zone's lock, oldest waiter first among
 //! those it fits, and wakes behind the lock. A waiter that goes without what it was handed gives it back, which hands
-//! it on. Who wants much may be passed over by younger ones [`PASSES`](queue::PASSES) times; then its frames are put by.
+//! it on. Who wants much may be passed over [`PASSES`](queue::PASSES) times, by younger ones, or because what became free
+//! for it was taken by who does not wait at all; then its frames are put by.
 //!
 //! Frees reach what serves waiters through a pointer that the first waiter leaves here: a program in which nobody can
 //! wait, because its platform cannot and it uses no futures, has none of it.
@@ -87,6 +88,22 @@ type ServeZone<P, B> = for<'z> fn(&'z Memory<P, B>, usize, ZoneGuard<'z, <P as P
 /// See [`Slabs::serve`].
 type ServeCache<P, B> = for<'z> fn(&Slabs<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
 
+/// Why a zone's queue is served.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Something was freed there.
+    Free,
+    /// Somebody came, or was served before.
+    Look,
+}
+
+/// What one turn of serving came to; with whether somebody was passed over too often.
+enum Served {
+    One(Wake, bool),
+    More,
+    Nobody(bool),
+}
+
 /// What serves the queue.
 pub(crate) struct Servants<P: Platform, B: Backend> {
     zone: ServeZone<P, B>,
@@ -111,6 +128,15 @@ impl Block {
     }
 }
 
+/// How a request waits for each of several things it needs.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    /// Until when.
+    pub(crate) until: Duration,
+    /// What it does whenever it is awake: what was put off. Tells whether there was anything.
+    pub(crate) tend: &'a dyn Fn() -> bool,
+}
+
 impl<P: Platform, B: Backend> Memory<P, B> {
     /// When a request that begins to wait now gives up, unless it was told.
     pub(crate) fn default_deadline(&self) -> Duration {
@@ -119,7 +145,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     const SERVANTS: &'static Servants<P, B> =
-        &Servants { zone: Self::serve, cache: |slabs, state| slabs.serve(state), rouse: Self::rouse };
+        &Servants { zone: Self::serve_freed, cache: |slabs, state| slabs.serve(state), rouse: Self::rouse };
 
     /// Who serves the queue, while somebody is in it.
     pub(crate) fn servants(&self) -> Option<&'static Servants<P, B>> {
@@ -139,7 +165,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// Hands what the zone has free to those who wait for it, oldest first, one block a lock hold, and wakes them.
     ///
     /// Cost: per waiter served, and per batch of waiters it does not fit.
-    fn serve<'z>(&'z self, index: usize, mut zone: ZoneGuard<'z, P::Lock>) {
+    fn serve<'z>(&'z self, index: usize, zone: ZoneGuard<'z, P::Lock>) {
+        self.serve_for(index, zone, Cause::Look);
+    }
+
+    /// [`serve`](Self::serve) when something was freed.
+    fn serve_freed<'z>(&'z self, index: usize, zone: ZoneGuard<'z, P::Lock>) {
+        self.serve_for(index, zone, Cause::Free);
+    }
+
+    fn serve_for<'z>(&'z self, index: usize, mut zone: ZoneGuard<'z, P::Lock>, mut cause: Cause) {
         let search = Ended { memory: self, search: Search::new() };
         loop {
             let step = self.waiting.change(|queue| {
@@ -156,13 +191,29 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                     _ => Offer::Wrong,
                 };
                 // SAFETY: the search stays here, and ends when this function does.
-                unsafe { search.search.step(queue, offer) }
+                match unsafe { search.search.step(queue, offer) } {
+                    Step::End(refused) if cause == Cause::Free => {
+                        Served::Nobody(queue.freed(index, zone.free, refused))
+                    }
+                    Step::End(_) => Served::Nobody(false),
+                    Step::Handed { wake, overdue } => Served::One(wake, overdue),
+                    Step::More => Served::More,
+                }
             });
             drop(zone);
             match step {
-                Step::Handed { wake, overdue } => self.handed(wake, overdue),
-                Step::More => {}
-                Step::End => return,
+                Served::One(wake, overdue) => {
+                    self.handed(wake, overdue);
+                    // Whom that passed over it has counted.
+                    cause = Cause::Look;
+                }
+                Served::More => {}
+                Served::Nobody(overdue) => {
+                    if overdue {
+                        self.put_by();
+                    }
+                    return;
+                }
             }
             zone = self.zones.zone(index).lock();
         }

@@ -5,15 +5,16 @@
 //! owns it. One hold of the queue's lock looks at up to [`BATCH`] nodes; a longer search leaves a mark in the queue and
 //! goes on behind it.
 
-use crate::zone::{BATCH, Depth, ZoneKind};
+use crate::zone::{BATCH, Depth, MAX_ZONES, ZoneKind};
 use core::cell::UnsafeCell;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
 use core::ptr::{self, NonNull};
 use core::task::Waker;
 
-/// How often a waiter is passed over by younger ones, whose smaller wants fit, before its own frames are put by: from
-/// then on ordinary requests and younger waiters leave as many frames more as it wants.
+/// How often a waiter is passed over before its own frames are put by: by younger ones, whose smaller wants fit, or by
+/// requests that wait for nothing and take what was freed. From then on ordinary requests and younger waiters leave as
+/// many frames more as it wants.
 pub const PASSES: u32 = 16;
 
 /// What a waiter wants.
@@ -100,6 +101,8 @@ pub struct Queue {
     granted: usize,
     /// Grants to nodes further back than a search sees at once: each may have passed over any node before.
     far: u32,
+    /// By zone: its free frames when what was freed there last was not enough for anybody.
+    seen: [usize; MAX_ZONES],
 }
 
 // SAFETY: nodes are reached under the queue's lock, and unlink themselves before they go.
@@ -108,7 +111,7 @@ unsafe impl Send for Queue {}
 impl Queue {
     /// Nobody waits.
     pub const fn new() -> Self {
-        Queue { head: ptr::null(), tail: ptr::null(), len: 0, granted: 0, far: 0 }
+        Queue { head: ptr::null(), tail: ptr::null(), len: 0, granted: 0, far: 0, seen: [0; MAX_ZONES] }
     }
 
     /// How many wait.
@@ -260,6 +263,24 @@ impl Queue {
         overdue
     }
 
+    /// A free left zone `index` with `free` frames, which were too few for those it `refused`. If there are no more than the
+    /// last time, somebody who does not wait took what came between, and has passed them over; true when that was once
+    /// too often for one of them.
+    pub fn freed(&mut self, index: usize, free: usize, refused: Refused) -> bool {
+        let Some(before) = self.seen.get_mut(index).map(|seen| core::mem::replace(seen, free)) else { return false };
+        if refused.small == 0 || free > before {
+            return false;
+        }
+        if refused.far_off {
+            self.far = self.far.wrapping_add(1);
+            let far = self.far;
+            // SAFETY: listed nodes are live, and a search has its mark in the queue.
+            return unsafe { self.inner(self.head).is_overdue(far) };
+        }
+        // SAFETY: the search began with the oldest waiter and saw as many nodes, under the same hold of the lock.
+        unsafe { self.pass_over(self.head, refused.small) }
+    }
+
     /// The frames to put by in a zone of `kind` for the oldest waiter that may use them and was passed over too often;
     /// `holds` tells whether the zone is large enough for him. Looks at one batch.
     pub fn put_by(&mut self, kind: ZoneKind, holds: impl Fn(&Want) -> bool) -> usize {
@@ -297,7 +318,16 @@ pub enum Step {
     /// There are more behind those looked at.
     More,
     /// Nobody else is there.
-    End,
+    End(Refused),
+}
+
+/// For whom of the last batch looked at the offer would have done, but was not enough.
+#[derive(Clone, Copy)]
+pub struct Refused {
+    /// By place in the batch.
+    small: u32,
+    /// There is another batch before it.
+    far_off: bool,
 }
 
 /// A search through the queue for whom something fits.
@@ -327,7 +357,7 @@ impl Search {
             let (mut at, mut last, mut put_by, mut small) = (first, ptr::null(), 0, 0u32);
             for looked in 0..BATCH {
                 if at.is_null() {
-                    return Step::End;
+                    return Step::End(Refused { small, far_off });
                 }
                 let far = queue.far;
                 let node = queue.inner(at);
@@ -358,7 +388,7 @@ impl Search {
                 (last, at) = (at, next);
             }
             if at.is_null() {
-                return Step::End;
+                return Step::End(Refused { small, far_off });
             }
             if far_off {
                 queue.unlink(mark);

@@ -27,7 +27,7 @@ impl<L: RawLock> Zones<L> {
         let mut taken = 0;
         while index < MAX_ZONES && taken == 0 {
             let mut zone = self.zones[index].lock();
-            let limit = zone.limit[kind as usize];
+            let limit = zone.limit(kind);
             for region in zone.regions(frames) {
                 let most = most.min(zone.free.saturating_sub(limit));
                 // SAFETY: the zone's lock is held, and this is the only reference.

@@ -10,8 +10,8 @@ mod query;
 pub use batch::BATCH;
 
 use crate::bits::{Word, order_for, rarely};
-use crate::buddy::Buddy;
-use crate::error::AllocError;
+use crate::buddy::RegionBuddy as Buddy;
+use crate::error::{AllocError, PackedFrame};
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
@@ -20,8 +20,10 @@ use crate::wait::Waiting;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most zones a board can list.
-pub const MAX_ZONES: usize = 4;
+pub const MAX_ZONES: usize = if cfg!(feature = "small") { 3 } else { 4 };
 const NO_ZONE: u8 = u8::MAX;
+/// How many limits of the first pass are kept at hand: one for each kind, or none, where room counts for more.
+const LIMITS: usize = if cfg!(feature = "small") { 0 } else { 4 };
 
 /// What a zone's memory is good for, from the most to the least wanted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,7 +100,7 @@ pub struct ZoneState {
     /// What requests must leave.
     pub marks: Marks,
     /// By the number of a kind: what a request for it must leave in the first pass.
-    pub limit: [usize; 4],
+    limit: [usize; LIMITS],
     /// Frames that are put by for a waiter: ordinary requests leave as many more.
     put_by: usize,
 }
@@ -117,7 +119,7 @@ impl ZoneState {
         singles: core::ptr::null(),
         kind: None,
         marks: Marks::NONE,
-        limit: [0; 4],
+        limit: [0; LIMITS],
         put_by: 0,
     };
 
@@ -136,13 +138,21 @@ impl ZoneState {
     /// Puts `frames` by for a waiter; returns how many were before.
     pub fn put_by(&mut self, frames: usize) -> usize {
         let before = core::mem::replace(&mut self.put_by, frames);
-        self.limit = ZoneKind::ALL.map(|kind| self.marks.limit(kind, Depth::Low).saturating_add(frames));
+        for (limit, kind) in self.limit.iter_mut().zip(ZoneKind::ALL) {
+            *limit = self.marks.limit(kind, Depth::Low).saturating_add(frames);
+        }
         before
+    }
+
+    /// What a request for `kind` must leave in the first pass.
+    #[inline(always)]
+    pub fn limit(&self, kind: ZoneKind) -> usize {
+        if LIMITS == 0 { self.limit_at(kind, Depth::Low) } else { self.limit[kind as usize] }
     }
 
     /// What a request must leave that does not wait.
     fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
-        let put_by = if depth == Depth::Min { self.put_by } else { 0 };
+        let put_by = if matches!(depth, Depth::Low | Depth::Min) { self.put_by } else { 0 };
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 
@@ -158,7 +168,8 @@ impl ZoneState {
 
     /// Takes a block of `pages` frames of this zone, aligned to `1 << align` of them, if it leaves `limit`, and marks its
     /// first frame.
-    #[inline(never)]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline(never))]
     pub fn take(&mut self, (pages, align): (usize, usize), limit: usize, head: Head, link: u32) -> Option<u32> {
         // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
         if self.free.saturating_sub(limit) < pages {
@@ -309,7 +320,7 @@ impl<L: RawLock> Zones<L> {
     #[inline(always)]
     pub fn take_single(&self, head: Head, link: u32) -> Result<(u32, Option<bool>), L::Token> {
         let mut zone = self.normal().lock();
-        let limit = zone.limit[ZoneKind::Normal as usize];
+        let limit = zone.limit(ZoneKind::Normal);
         match zone.take_single(limit, head, link) {
             Some(pfn) => Ok((pfn, zone.was_masked())),
             None => Err(zone.suspend()),
@@ -320,7 +331,7 @@ impl<L: RawLock> Zones<L> {
     #[inline(always)]
     pub fn take_single_of(&self, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
         let mut zone = self.zones.get(self.entry(kind))?.lock();
-        let limit = zone.limit[kind as usize];
+        let limit = zone.limit(kind);
         zone.take_single(limit, head, link)
     }
 
@@ -431,7 +442,7 @@ impl<L: RawLock> Zones<L> {
         let mut index = self.entry(kind);
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            let limit = zone.limit[kind as usize];
+            let limit = zone.limit(kind);
             if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
                 return Some(pfn);
             }
@@ -449,7 +460,7 @@ impl<L: RawLock> Zones<L> {
         let mut index = self.entry(kind);
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
-            let limit = zone.limit[kind as usize];
+            let limit = zone.limit(kind);
             if let Some(pfn) = zone.take_high(frames, pages, limit, head, link) {
                 return Some(pfn);
             }
@@ -465,26 +476,26 @@ impl<L: RawLock> Zones<L> {
     /// `NoContig` when there are as many frames to be had but no run of them, else `NoMemory`.
     #[cold]
     #[inline(never)]
-    pub fn take_deep(
-        &self,
-        pages: usize,
-        (kind, depth): (ZoneKind, Depth),
-        head: Head,
-        link: u32,
-    ) -> Result<u32, AllocError> {
+    pub fn take_deep(&self, pages: usize, reach: (ZoneKind, Depth), head: Head, link: u32) -> Result<u32, AllocError> {
+        self.take_at(pages, reach, head, link).result()
+    }
+
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
+    pub fn take_at(&self, pages: usize, (kind, depth): (ZoneKind, Depth), head: Head, link: u32) -> PackedFrame {
         let mut index = self.entry(kind);
         let mut seen = 0;
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit_at(kind, depth);
             if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
-                return Ok(pfn);
+                return PackedFrame::new(Ok(pfn));
             }
             seen += zone.free.saturating_sub(limit);
             drop(zone);
             index = index.wrapping_sub(1);
         }
-        Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory })
+        PackedFrame::new(Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory }))
     }
 
     /// Gives back a block whose head `admit` accepts; all under the zone's lock, so that of two frees one is refused.

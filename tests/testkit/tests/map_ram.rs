@@ -229,3 +229,28 @@ fn empty_blocks_give_way<const PAE: bool>(mm: &PagedMm<PAE>) {
 fn blocks_that_are_kept_give_way_to_areas() {
     on_both(empty_blocks_give_way, empty_blocks_give_way);
 }
+
+/// A flush that never ends, as when the CPU dies in it: slots that nobody flushes are nobody's, and the scan tells of them.
+#[test]
+fn slots_that_were_forgotten_before_their_flush_are_told_and_never_used_again() {
+    fn forgotten<const PAE: bool>(mm: &PagedMm<PAE>, platform: &TestPlatform) {
+        let given = frames(mm, 3);
+        let at = mm.vm_map_ram(&given).unwrap().as_ptr();
+        mm.check().unwrap();
+        platform.on_flush_remote(|_| panic!("it ends here"));
+        let unmapped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| mm.vm_unmap_ram(at, 3)));
+        platform.on_flush_remote(|_| ());
+        assert!(unmapped.is_err());
+        assert_eq!(mm.vm_unmap_ram(at, 3), Err(FreeError::DoubleFree));
+        let damage = mm.check().unwrap_err();
+        assert!(damage.to_string().contains("vm_map_ram wait for a flush"), "{damage}");
+        mm.drain();
+        let others: Vec<_> = (0..60).map(|_| mm.vm_map_ram(&given[..2]).unwrap().as_ptr()).collect();
+        let apart = |other: &*mut u8| other.addr() >= at.addr() + 4 * PAGE || other.addr() + 2 * PAGE <= at.addr();
+        assert!(others.iter().all(apart), "a slot that a CPU may reach was used again");
+        others.into_iter().for_each(|other| mm.vm_unmap_ram(other, 2).unwrap());
+    }
+    let (long, pae) = (highmem(), pae());
+    forgotten(&long.mm, &long.platform);
+    forgotten(&pae.mm, &pae.platform);
+}

@@ -107,7 +107,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[inline(always)]
     pub(super) fn build_alloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, MmError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        if pages >= BATCH as usize || request.align > B::PAGE_SIZE || request.until.is_some() {
+        if pages >= BATCH as usize || request.align > B::PAGE_SIZE || request.patience.is_some() {
             return self.build_any(memory, request, pages);
         }
         let (addr, record) = self.take_room(memory, pages, Layout::Packed)?;
@@ -184,7 +184,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         unsafe { (*memory.area(build.record)).uses = request.uses };
         build.prot = request.prot;
         build.entries = request.entries;
-        build.tables.until = request.until;
+        build.tables.patience = request.patience;
         build.fill(request.flags, pages)?;
         build.publish()
     }
@@ -272,8 +272,8 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             // A block that is not to be had is no failure yet: only of a single page is it told.
             let quiet = if want == 1 { flags } else { quiet(flags) };
             let block = match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
-                Err(_) if want == 1 && self.tables.until.is_some() => {
-                    memory.take_block_until(1, flags, FrameKind::Mapped, self.record, self.tables.until)
+                Err(_) if want == 1 && self.tables.patience.is_some() => {
+                    memory.take_block_until(1, flags, FrameKind::Mapped, self.record, self.tables.patience)
                 }
                 block => block,
             };

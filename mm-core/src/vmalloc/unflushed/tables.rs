@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::vmalloc::mapped::Mapped;
-use core::time::Duration;
+use crate::wait::Patience;
 
 /// Zeroed frames for tables that are kept aside, linked through their frame records.
 pub(in crate::vmalloc) struct TableReserve {
@@ -42,17 +42,18 @@ impl TableReserve {
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// A zeroed frame for a table.
-    fn take_table(&self, memory: &Memory<P, B>, until: Option<Duration>) -> Result<Pfn, AllocError> {
+    fn take_table(&self, memory: &Memory<P, B>, patience: Option<&Patience<'_>>) -> Result<Pfn, AllocError> {
         memory.fault_point(FaultClass::Table)?;
         let spare = self.room.lock().tables.pop();
-        let take = |until| memory.take_block_until(1, GFP_KERNEL.own().union(Gfp::ZERO), FrameKind::Held, NIL, until);
+        let flags = GFP_KERNEL.own().union(Gfp::ZERO);
+        let take = |patience| memory.take_block_until(1, flags, FrameKind::Held, NIL, patience);
         match spare {
             Some(pfn) => Ok(pfn),
             None => match take(None) {
                 // Before anybody waits; who fills the reserve does not.
-                Err(_) if P::CAN_WAIT && until.is_some() => {
+                Err(_) if P::CAN_WAIT && patience.is_some() => {
                     let kept = self.reserve.lock().take(memory);
-                    kept.map_or_else(|| take(until), Ok)
+                    kept.map_or_else(|| take(patience), Ok)
                 }
                 taken => taken,
             },
@@ -208,14 +209,14 @@ pub(in crate::vmalloc) struct Tables<'a, P: Platform, B: PageTable> {
     family: &'a Mapped<P, B>,
     stash: heapless::Vec<Pfn, MAX_STASH>,
     pub(in crate::vmalloc) retired: Retired<'a, P, B>,
-    /// Until when to wait for frames.
-    pub(in crate::vmalloc) until: Option<Duration>,
+    /// How to wait for frames.
+    pub(in crate::vmalloc) patience: Option<&'a Patience<'a>>,
 }
 
 impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     pub(in crate::vmalloc) fn new(memory: &'a Memory<P, B>, family: &'a Mapped<P, B>) -> Self {
         const { assert!(B::MAX_TABLES <= MAX_STASH, "one step needs more tables than can be in hand") };
-        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory), until: None }
+        Tables { memory, family, stash: heapless::Vec::new(), retired: Retired::new(memory), patience: None }
     }
 
     /// Brings `wanted` frames in hand. No lock is held.
@@ -224,7 +225,7 @@ impl<'a, P: Platform, B: PageTable> Tables<'a, P, B> {
     /// `NoMemory`; the frames in hand stay there.
     pub(in crate::vmalloc) fn stock(&mut self, wanted: usize) -> Result<(), AllocError> {
         while self.stash.len() < wanted.min(MAX_STASH) {
-            let pfn = match self.family.take_table(self.memory, self.until) {
+            let pfn = match self.family.take_table(self.memory, self.patience) {
                 Ok(pfn) => pfn,
                 Err(error) => self.family.reserve.lock().take(self.memory).ok_or(error)?,
             };

@@ -4,6 +4,7 @@
 
 pub mod machine;
 pub mod steps;
+pub mod waiting;
 pub mod world;
 
 use backend_mmu_x86::X86;
