@@ -4,7 +4,7 @@
 mod common;
 
 use common::world::Reach;
-use common::{TestMm, state};
+use common::{TestMm, state, unchanged};
 use mm_core::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -178,6 +178,7 @@ proptest! {
 }
 
 both! {
+    single_free_objects_of_full_slabs_are_found_again_and_their_slabs_go_back;
     many_caches_are_numbered_anew;
     a_full_machine_of_small_objects_comes_back;
 }
@@ -235,4 +236,35 @@ fn a_full_machine_of_small_objects_comes_back<B: Backend>(mm: &TestMm<B>) {
         }
         assert_eq!(mm.slabinfo().active(), (0, 0));
     }
+}
+
+/// One free object in each of several full slabs: some words stand open then, and the rest are listed.
+fn single_free_objects_of_full_slabs_are_found_again_and_their_slabs_go_back<B: Backend>(mm: &TestMm<B>) {
+    let (size, slabs) = (64, 10);
+    let per_slab = B::PAGE_SIZE / size;
+    let mut objects: Vec<_> = (0..per_slab * slabs).map(|_| mm.kmalloc(size, GFP_ATOMIC).unwrap().as_ptr()).collect();
+    objects.sort();
+    // Not the first of a slab, which is looked at in another way; and the slab of the last object has the current word.
+    let mut freed: Vec<_> = (0..slabs).map(|slab| objects[slab * per_slab + 5 + slab]).collect();
+    for (i, object) in freed.iter().enumerate() {
+        mm.kfree(*object).unwrap();
+        mm.check().unwrap();
+        assert_eq!(mm.slabinfo().active(), (objects.len() - i - 1, 0));
+    }
+    for object in &freed {
+        assert_eq!(unchanged(mm, || mm.kfree(*object)), Err(FreeError::DoubleFree));
+    }
+    let mut again: Vec<_> = freed.iter().map(|_| mm.kmalloc(size, GFP_ATOMIC).unwrap().as_ptr()).collect();
+    mm.check().unwrap();
+    (freed.sort(), again.sort());
+    assert_eq!(freed, again, "no slab is made while there are free objects");
+    // All but the last slab go with their last object, open word or not.
+    freed.iter().for_each(|object| mm.kfree(*object).unwrap());
+    let (pages, slabs_before) = (mm.free_page_count(), slabs);
+    for object in objects.iter().filter(|object| !freed.contains(object)) {
+        mm.kfree(*object).unwrap();
+        mm.check().unwrap();
+    }
+    assert!(mm.free_page_count() >= pages + slabs_before - 1, "one slab is kept at most");
+    assert_eq!(mm.slabinfo().active(), (0, 0));
 }
