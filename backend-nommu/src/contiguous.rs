@@ -130,7 +130,9 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             let (pfn, id) = memory.next_block(from, FrameKind::Mapped)?;
             let lock = self.locked();
             // The block may have gone since it was seen; while it is there its record is live memory.
-            if memory.block_at(pfn.0 as usize, FrameKind::Mapped).is_some_and(|(_, link)| link == id) {
+            let there = memory.block_at(pfn.0 as usize, FrameKind::Mapped).is_some_and(|(_, link)| link == id);
+            // One that names no record is damaged, which the scan tells.
+            if there && memory.is_area(id) {
                 // SAFETY: as just said, and the lock guards its state.
                 let area = unsafe { &*memory.area(id) };
                 if area.is_live() && (!B::HAS_REGIONS || memory.backend().direct_frame(area.addr) >= first) {

@@ -1,7 +1,7 @@
 //! The full invariant scan.
 
 use crate::backend::Backend;
-use crate::frame::{FrameKind, Region};
+use crate::frame::{FrameKind, Head, Region};
 use crate::manager::Mm;
 use crate::meta::MetaSize;
 use crate::platform::Platform;
@@ -163,6 +163,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             match head.kind() {
                 FrameKind::Tail if free => left -= 1,
                 FrameKind::Tail => return fail("a used frame belongs to no block"),
+                // Whatever is no kind counts as reserved for frees.
+                FrameKind::Reserved if !head.is(FrameKind::Reserved) => {
+                    return fail("a frame is marked as nothing there is");
+                }
                 FrameKind::Reserved => tally.reserved += 1,
                 #[cfg(feature = "page-poison")]
                 FrameKind::Withdrawn => tally.reserved += 1,
@@ -200,6 +204,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 FrameKind::Meta => {
                     let size = MetaSize::ALL[head.class() % MetaSize::ALL.len()];
+                    if head != Head::new(FrameKind::Meta, size as u8, 1) {
+                        return fail("a page of descriptors is marked wrongly");
+                    }
                     tally.descriptors += self.memory.meta_used(pfn, size);
                 }
                 FrameKind::Slab | FrameKind::DmaSlab | FrameKind::CacheSlab => {

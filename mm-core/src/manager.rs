@@ -101,8 +101,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `Unsupported` when free pages cannot be hidden as was asked, `BadRange` when all low memory lies past the reach of descriptors (128 GiB), `Unsupported` for several CPUs and RAM
-    /// without a kernel address (HIGHMEM).
+    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `BadRange` when all low memory lies past
+    /// the reach of descriptors (128 GiB), `Unsupported` when free pages cannot be hidden as was asked, and for several
+    /// CPUs and RAM without a kernel address (HIGHMEM).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own

@@ -159,6 +159,18 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         (page | (addr & (B::PAGE_SIZE - 1)) >> UNIT_SHIFT) as u32
     }
 
+    /// True when `id`, which may be anything, is where a descriptor of `size` can be: for the scan, so that a record that
+    /// was damaged is told and not followed.
+    #[cold]
+    pub(crate) fn is_meta(&self, id: u32, size: MetaSize) -> bool {
+        let (page, unit) = (id >> (B::PAGE_SHIFT - UNIT_SHIFT), id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1));
+        let (step, slots) = (size.bytes() as u32 >> UNIT_SHIFT, size.per_page(B::PAGE_SIZE) as u32);
+        let (slot, rest) = (unit.wrapping_sub(1) / step, unit.wrapping_sub(1) % step);
+        let marked =
+            self.frames.frame(Pfn(page)).is_some_and(|frame| frame.head() == Head::new(FrameKind::Meta, size as u8, 1));
+        marked && slot < slots && rest == 0
+    }
+
     #[inline]
     fn meta_page(&self, pfn: u32) -> *mut Page {
         self.frame_ptr(Pfn(pfn)).cast()

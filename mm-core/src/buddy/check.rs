@@ -36,6 +36,22 @@ impl Buddy {
                 }
             }
         }
+        // What a node says of children that are not there would lead a search out of its arrays.
+        let strays = |count: usize, node: usize| {
+            if count - (node << B) < Word::BITS as usize { Word::MAX << (count & WORD_MASK) } else { 0 }
+        };
+        for g in 0..groups {
+            let stray = strays(self.word_count, g);
+            if self.group(g).has.iter().any(|has| has & stray != 0) {
+                return Err(("a group tells of words that are not there", g));
+            }
+        }
+        for r in 0..groups.div_ceil(Word::BITS as usize) {
+            let stray = strays(groups, r);
+            if self.root(r).has.iter().any(|has| has & stray != 0) {
+                return Err(("a root tells of groups that are not there", r));
+            }
+        }
         if open != NO_WORD && (open >= self.word_count || self.open_first != self.base + (open << B) as u32) {
             return Err(("the open word is not where it is said to be", open));
         }

@@ -97,6 +97,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.meta_give(id, MetaSize::Large);
     }
 
+    /// True when `id`, which may be anything, can be that of a record.
+    pub fn is_area(&self, id: u32) -> bool {
+        self.is_meta(id, MetaSize::Large)
+    }
+
     /// The pointer to a record that was taken and not given back.
     #[inline(always)]
     pub fn area(&self, id: u32) -> *mut Area {

@@ -274,6 +274,47 @@ fn all_memory_can_be_had_though_cpus_keep_some() {
     });
 }
 
+/// Whoever comes second is told so, also while the first is at it, and nothing can be had before that is done.
+#[test]
+fn of_cpus_that_start_the_manager_at_once_one_does() {
+    let (start, len) = (0x2000_0000, 1 << 20);
+    for _ in 0..if cfg!(miri) { 2 } else { 50 } {
+        let ram = Ram::new(&[PhysRange { start, end: start + len }]);
+        let (platform, arena) = (Threads::default(), Arena::new());
+        // SAFETY: the RAM outlives the manager.
+        unsafe { arena.place(ram.ptr(start).unwrap(), start as usize) };
+        let mm: Manager = Mm::new(platform.clone(), arena);
+        let (started, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let gate = std::sync::Barrier::new(CPUS);
+        std::thread::scope(|scope| {
+            for _ in 0..CPUS {
+                scope.spawn(|| {
+                    let mut map: BootMap = BootMap::new();
+                    map.add_ram(start, len).unwrap();
+                    let mut usable = map.finish(12, 44).unwrap();
+                    let zones = [ZoneSpec { kind: ZoneKind::Normal, end: 1 << 40 }];
+                    let config = Config::new(&zones, VirtRange { start: 0, end: 0 });
+                    gate.wait();
+                    // SAFETY: the memory is this manager's alone; the one of these calls that goes on has it.
+                    match unsafe { mm.init(&mut usable, &config) } {
+                        Ok(()) => started.fetch_add(1, SeqCst),
+                        Err(MmError::AlreadyInit) => refused.fetch_add(1, SeqCst),
+                        Err(error) => panic!("{error}"),
+                    };
+                    let early = mm.get_free_page(GFP_KERNEL);
+                    match early {
+                        Ok(page) => mm.free_page(page.as_ptr()).unwrap(),
+                        Err(error) => assert_eq!(error, AllocError::NotReady),
+                    }
+                });
+            }
+        });
+        assert_eq!((started.into_inner(), refused.into_inner()), (1, CPUS - 1));
+        mm.check().unwrap();
+        assert!(platform.bugs.lock().unwrap().is_empty());
+    }
+}
+
 fn random(state: &mut u64) -> usize {
     *state ^= *state << 13;
     *state ^= *state >> 7;
