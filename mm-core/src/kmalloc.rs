@@ -425,7 +425,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let seen = frame.head();
         let slabs = match seen.kind() {
             FrameKind::Slab => self.class(seen.class()),
-            FrameKind::DmaSlab => self.dma_class(seen.class()),
+            FrameKind::DmaSlab if !STRAIGHT => self.dma_class(seen.class()),
             _ => return self.kfree_block(addr),
         };
         let Some(slabs) = slabs else { return Err(FreeError::Reserved) };
