@@ -136,6 +136,9 @@ const DEBUGGED: &[&str] = &["bad_input", "debug", "faults", "kmalloc", "pages", 
 const SMALL: &[&str] =
     &["bad_input", "failure_injection", "faults", "kmalloc", "pages", "vmalloc", "vmalloc_family", "waiting", "zones"];
 
+/// The suites that take blocks of the largest order.
+const OF_LARGE_BLOCKS: &[&str] = &["bad_input", "far_frames", "kmalloc", "pages", "storm", "zones"];
+
 /// What every x86 machine is started with.
 const X86: Qemu = Qemu {
     program: "qemu-system-x86_64",
@@ -318,6 +321,7 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "virt-aarch64-order13",
         extra: &["max-order-13"],
+        suites: OF_LARGE_BLOCKS,
         qemu: Some(Qemu { ram: Ram::Default("256M"), ..AARCH64 }),
         about: "virt-aarch64 with blocks of up to 32 MiB",
         ..VIRT_AARCH64
