@@ -54,6 +54,9 @@ impl MetaSize {
     }
 }
 
+/// A pool keeps a page without a descriptor in use, so that the next one finds it. Not where code is to be small.
+const KEEPS: bool = !cfg!(feature = "small");
+
 /// The units of the largest page; those of any page but its header have a bit.
 const SLOTS: usize = 128;
 const BITMAP_WORDS: usize = SLOTS >> WORD_SHIFT;
@@ -250,14 +253,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         unsafe {
             if (*page).is_used_up(slots) {
                 // A wholly free page is kept only while it is the only one listed.
-                if pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
+                if KEEPS && pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
                     spare = pool.head;
                     self.meta_unlink(&mut pool, spare);
                 }
                 self.meta_link(&mut pool, pfn);
             }
             (*page).give(unit);
-            let only = pool.head == pfn && (*page).next == NIL && !self.waiting.is_any();
+            let only = KEEPS && pool.head == pfn && (*page).next == NIL && !self.waiting.is_any();
             if (*page).is_unused() && !only {
                 self.meta_unlink(&mut pool, pfn);
                 spare = pfn;
@@ -297,6 +300,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// Gives back the empty page each pool keeps.
     pub(crate) fn meta_drain(&self) {
+        if !KEEPS {
+            return;
+        }
         for pool in &self.meta.pools {
             let mut pool = pool.lock();
             let pfn = pool.head;

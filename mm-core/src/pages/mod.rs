@@ -20,7 +20,7 @@ use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
-use crate::reclaim::{Wanted, block_of};
+use crate::reclaim::Wanted;
 use crate::wait::Block;
 use crate::zone::{ZoneGuard, ZoneKind};
 use core::panic::Location;
@@ -132,15 +132,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// A block, behind a fault point of the caller's, by any means the flags allow.
     #[inline(never)]
     fn pages_slow(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Packed {
-        let taken = self.memory.admit(flags, caller).and_then(|flags| {
-            let flags = flags.difference(Gfp::HIGHMEM);
-            let block = Block { pages, flags, kind: FrameKind::Pages, link: flags.bits() };
-            if Self::OBTAINS {
-                return self.obtain(&Wanted::Block(block), flags, block.pages).result().map(block_of);
-            }
-            let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
-            now.or_else(|error| self.take_block_slow(block, error, None))
-        });
+        let flags = match self.memory.admit(flags, caller) {
+            Ok(flags) => flags.difference(Gfp::HIGHMEM),
+            Err(error) => return Packed::new(Err(error)),
+        };
+        let block = Block { pages, flags, kind: FrameKind::Pages, link: flags.bits() };
+        if Self::OBTAINS {
+            return self.obtain(&Wanted::Block(block), flags, block.pages);
+        }
+        let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
+        let taken = now.or_else(|error| self.take_block_slow(block, error, None));
         Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
     }
 

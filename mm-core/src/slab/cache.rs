@@ -221,7 +221,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Makes word `w` of a slab, which its summary does not show, the current one. The one before is used up.
-    #[inline(always)]
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
     fn point(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
         // SAFETY: the slab is live, as is the one that has the current word, and the lock held.
         let pfn = unsafe {
@@ -336,7 +337,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Lists a slab, behind the first: that one's words are used up before slabs that have few free slots yet.
-    #[inline(always)]
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
     fn list(&self, state: &mut CacheState, slab: *mut Slab, id: u32) {
         // SAFETY: the slab is live and unlisted; listed slabs are live; the lock is held.
         unsafe {

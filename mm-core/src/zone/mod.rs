@@ -316,9 +316,21 @@ impl<L: RawLock> Zones<L> {
         }
     }
 
+    /// The index, or that of some zone for one that is none.
+    #[inline(always)]
+    const fn place(index: usize) -> usize {
+        if MAX_ZONES.is_power_of_two() {
+            index % MAX_ZONES
+        } else if index < MAX_ZONES {
+            index
+        } else {
+            0
+        }
+    }
+
     /// How many bytes into the zones the one with this index stands.
     pub const fn offset(index: usize) -> usize {
-        index % MAX_ZONES * size_of::<Locked<L, ZoneState>>()
+        Self::place(index) * size_of::<Locked<L, ZoneState>>()
     }
 
     /// The zone at an offset.
@@ -406,7 +418,7 @@ impl<L: RawLock> Zones<L> {
 
     /// The zone with this index.
     pub fn zone(&self, index: usize) -> &Locked<L, ZoneState> {
-        &self.zones[index % MAX_ZONES]
+        &self.zones[Self::place(index)]
     }
 
     /// Lists the zones, lowest first; called once, by `init`.
@@ -564,7 +576,7 @@ impl<L: RawLock> Zones<L> {
         waiting: &Waiting<L>,
         hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> Result<usize, E> {
-        let mut zone = self.zones[region.zone() % MAX_ZONES].lock();
+        let mut zone = self.zones[Self::place(region.zone())].lock();
         // SAFETY: the zone's lock is held, and this is the only reference while it lives.
         let pages = admit(frame.head(), &|| unsafe { region.buddy() }.is_free(pfn))?;
         frame.set_head(Head::new(FrameKind::Tail, 0, 0));
