@@ -482,6 +482,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.zones.give_single(single, head, &self.waiting, edge)
     }
 
+    /// [`give`](Self::give) of a block that is found already, if its record is `head`: one of `pages` frames.
+    #[inline(always)]
+    pub(crate) fn give_known(&self, single: Single<'_>, head: Head, pages: usize) -> bool {
+        if self.poisons() {
+            return false;
+        }
+        let region = single.region;
+        self.zones.give_known(single, head, pages, &self.waiting, |zone| self.hand_over(region.zone(), zone))
+    }
+
     /// A frame of a word that is not the open one was given back, or somebody waits.
     #[inline(never)]
     fn page_edge(&self, token: <P::Lock as RawLock>::Token, region: &Region, word: *mut Word) {
