@@ -27,7 +27,8 @@ pub const fn lowest(set: Word) -> usize {
 /// The highest member of a set that is not empty.
 #[inline(always)]
 pub const fn highest(set: Word) -> usize {
-    WORD_MASK - set.leading_zeros() as usize
+    // As minus would have it, but a compiler sees that it undoes what the processor's search for a bit does.
+    WORD_MASK ^ set.leading_zeros() as usize
 }
 
 /// `count` ones from bit `start` up; `count` is 1 to the width of a word, and they fit.
@@ -77,7 +78,19 @@ pub const fn aligned(set: Word, order: usize) -> Word {
 /// The members at which an aligned run of `1 << order` members starts; `order` is at most [`WORD_SHIFT`].
 #[inline(always)]
 pub const fn fold(set: Word, order: usize) -> Word {
-    aligned(runs(set, 1 << order), order)
+    let mut x = set;
+    macro_rules! orders {
+        ($($n:literal)*) => {$(
+            if $n < WORD_SHIFT {
+                if order <= $n {
+                    return aligned(x, order);
+                }
+                x &= x >> ((1 << $n) & WORD_MASK);
+            }
+        )*};
+    }
+    orders!(0 1 2 3 4 5);
+    aligned(x, WORD_SHIFT)
 }
 
 /// 0 for an empty set, else one more than the order of the largest aligned run in it.
@@ -104,10 +117,44 @@ pub fn class(set: Word) -> usize {
     WORD_SHIFT
 }
 
+/// [`class`], or `most` if that is less; `most` is at least 1.
+#[inline(always)]
+pub const fn class_up_to(set: Word, most: usize) -> usize {
+    let (mut x, mut class) = (set, 0);
+    while x != 0 && class < most {
+        class += 1;
+        x &= x >> (1 << (class - 1) & WORD_MASK) & EVERY[class];
+    }
+    class
+}
+
+/// [`class`] of a set that is likely to have large runs: by halving, where that looks for the smallest first.
+#[inline(always)]
+pub const fn class_of_many(set: Word) -> usize {
+    /// True when some part of `1 << order` bits is all ones: of the others, turned over, none borrows past its end.
+    const fn has_full(set: Word, order: usize) -> bool {
+        let every = EVERY[order];
+        (!set).wrapping_sub(every) & set & every << ((1 << order) - 1) != 0
+    }
+    if set == Word::MAX {
+        return WORD_SHIFT + 1;
+    }
+    if has_full(set, 3) {
+        return if has_full(set, 4) { if WORD_SHIFT > 5 && has_full(set, 5) { 6 } else { 5 } } else { 4 };
+    }
+    if set & set >> 1 & EVERY[1] == 0 {
+        return if set == 0 { 0 } else { 1 };
+    }
+    if has_full(set, 2) { 3 } else { 2 }
+}
+
 /// The order of the smallest block that holds `pages`, which is at least one.
 #[inline(always)]
 pub const fn order_for(pages: usize) -> usize {
-    (usize::BITS - (pages - 1).leading_zeros()) as usize
+    match pages - 1 {
+        0 => 0,
+        last => highest(last) + 1,
+    }
 }
 
 #[cfg(test)]
@@ -136,10 +183,20 @@ mod tests {
                     best = order + 1;
                 }
             }
-            assert_eq!(class(set), best);
+            assert_eq!((class(set), class_of_many(set)), (best, best));
+            assert_eq!([1, 2, 3, 5].map(|most| class_up_to(set, most)), [1, 2, 3, 5].map(|most| best.min(most)));
         }
-        assert_eq!(class(0), 0);
-        assert_eq!(class(Word::MAX), WORD_SHIFT + 1);
+        for (set, class_of_it) in [(0, 0), (1, 1), (Word::MAX, WORD_SHIFT + 1)] {
+            assert_eq!((class(set), class_of_many(set)), (class_of_it, class_of_it));
+        }
+        // A single run of every length in every place, aligned or not.
+        for count in 1..=Word::BITS as usize {
+            for start in 0..=Word::BITS as usize - count {
+                let set = run(start, count);
+                assert_eq!(class_of_many(set), class(set), "{set:#x}");
+                assert_eq!(class_of_many(!set), class(!set), "{:#x}", !set);
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) struct Packed(*mut u8);
 
 impl Packed {
     /// No memory of a manager lies below: its frame 0 is never handed out, and no page is smaller.
-    pub(crate) const FIRST_ADDRESS: usize = 256;
+    const FIRST_ADDRESS: usize = 256;
 
     #[inline(always)]
     pub(crate) fn new(result: Result<NonNull<u8>, AllocError>) -> Packed {

@@ -13,7 +13,7 @@ use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::reclaim::{Wanted, block_of};
+use crate::reclaim::Wanted;
 use crate::slab::{self, CacheState, ClassStates, ClassTable, Given, MAX_CLASSES, Slab, Slabs};
 use crate::wait::Block;
 use core::panic::Location;
@@ -27,8 +27,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// The object is aligned to the largest power of two that divides `size` (a power of two to itself) and to 8
     /// bytes at least. Its contents are undefined unless the flags hold `ZERO`. Sizes up to a page come from slabs of
-    /// their class, larger ones from exactly as many pages. `DMA` and `DMA32` requests are served from slabs of their own
-    /// in whole cache lines, which they share with nothing; `HIGHMEM` is ignored, since the memory must have an address.
+    /// their class, larger ones from exactly as many pages. `DMA` and `DMA32` requests are served from slabs of their
+    /// own in whole cache lines, which they share with nothing; `HIGHMEM` is ignored, since the memory must have an
+    /// address.
     ///
     /// Context: any; a task when the flags hold `WAIT`. Cost: some ten instructions while the class has a free
     /// object; a new slab adds a block of pages.
@@ -153,21 +154,22 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// Special flags, zero, and sizes above the largest class.
-    #[inline(never)]
+    #[cfg_attr(feature = "small", inline)]
+    #[cfg_attr(not(feature = "small"), inline(never))]
     pub(crate) fn kmalloc_other(
         &self,
         size: usize,
         flags: Gfp,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, AllocError> {
+        if Self::OBTAINS {
+            return self.kmalloc_obtain(size, flags, caller).result();
+        }
         let flags = self.memory.admit(flags, caller)?.difference(Gfp::HIGHMEM);
         if size == 0 {
             return Err(AllocError::ZeroSize);
         }
         let table = ClassTable::<B>::TABLE;
-        if Self::OBTAINS {
-            return self.kmalloc_obtain(size, flags);
-        }
         let for_device = flags.intersects(Gfp::DMA.union(Gfp::DMA32));
         if for_device && !STRAIGHT {
             return self.kmalloc_dma(size, flags, caller);
@@ -191,25 +193,36 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(object)
     }
 
-    /// [`kmalloc`](Self::kmalloc) with admitted flags, of a size that is not 0, where code is to be small and nobody waits.
-    #[inline(always)]
-    fn kmalloc_obtain(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+    /// [`kmalloc_other`](Self::kmalloc_other) by one call for objects and pages, where code is to be small and nobody
+    /// waits.
+    #[inline(never)]
+    fn kmalloc_obtain(&self, size: usize, flags: Gfp, caller: &'static Location<'static>) -> Packed {
+        let flags = match self.memory.admit(flags, caller) {
+            Ok(_) if size == 0 => return Packed::new(Err(AllocError::ZeroSize)),
+            Ok(flags) => flags.difference(Gfp::HIGHMEM),
+            Err(error) => return Packed::new(Err(error)),
+        };
         let table = ClassTable::<B>::TABLE;
+        let bare = flags.difference(Gfp::ZERO);
         if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+            if let Err(error) = self.memory.fault_point(FaultClass::Page) {
+                return Packed::new(Err(error));
+            }
             let pages = size.div_ceil(B::PAGE_SIZE);
-            self.memory.fault_point(FaultClass::Page)?;
             let block = Block { pages, flags, kind: FrameKind::Large, link: NIL };
-            return Ok(self.block_ptr(block_of(self.obtain(&Wanted::Block(block), flags, pages).result()?)));
+            return self.obtain(&Wanted::Block(block), bare, pages);
         }
         let class = table.of[(size + 7) >> 3] as usize;
-        let slabs = self.class(class).ok_or(AllocError::NotReady)?;
+        let Some(slabs) = self.class(class) else { return Packed::new(Err(AllocError::NotReady)) };
         let pages = slabs.geometry.pages as usize + 1;
-        let object = self.obtain(&Wanted::Object(slabs), flags.difference(Gfp::ZERO), pages).result()?;
-        if flags.contains(Gfp::ZERO) {
+        let found = self.obtain(&Wanted::Object(slabs), bare, pages);
+        if flags.contains(Gfp::ZERO)
+            && let Ok(object) = found.result()
+        {
             // SAFETY: as in `kmalloc_other`.
             unsafe { wipe(object.as_ptr(), table.object_size(class)) };
         }
-        Ok(object)
+        found
     }
 
     /// The pointer to a block that was just taken.
@@ -455,7 +468,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let seen = frame.head();
         let slabs = match seen.kind() {
             FrameKind::Slab => self.class(seen.class()),
-            FrameKind::DmaSlab => self.dma_class(seen.class()),
+            FrameKind::DmaSlab if !STRAIGHT => self.dma_class(seen.class()),
             _ => return self.kfree_block(addr),
         };
         let Some(slabs) = slabs else { return Err(FreeError::Reserved) };

@@ -284,17 +284,20 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.poisons() {
             return PackedFrame::new(self.take_poisoned(pages, flags, head, link).map(|pfn| pfn.0));
         }
-        let mut taken = PackedFrame::new(Err(AllocError::NotReady));
-        for depth in [Depth::Low, flags.depth()] {
-            taken = self.zones.take_at(pages, (ZoneKind::of(flags), depth), head, link);
+        let (kind, mut depth) = (ZoneKind::of(flags), Depth::Low);
+        loop {
+            let taken = self.zones.take_at(pages, (kind, depth), head, link);
             if let Ok(start) = taken.result() {
                 if flags.contains(Gfp::ZERO) {
                     self.zero(PageRange { start: Pfn(start), count: pages as u32 });
                 }
                 return taken;
             }
+            if depth != Depth::Low {
+                return if self.is_ready() { taken } else { PackedFrame::new(Err(AllocError::NotReady)) };
+            }
+            depth = flags.depth();
         }
-        if self.is_ready() { taken } else { PackedFrame::new(Err(AllocError::NotReady)) }
     }
 
     /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.
@@ -477,6 +480,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
         let edge = |token, region: &Region, word| self.page_edge(token, region, word);
         self.zones.give_single(single, head, &self.waiting, edge)
+    }
+
+    /// [`give`](Self::give) of a block that is found already, if its record is `head`: one of `pages` frames.
+    #[inline(always)]
+    pub(crate) fn give_known(&self, single: Single<'_>, head: Head, pages: usize) -> bool {
+        if self.poisons() {
+            return false;
+        }
+        let region = single.region;
+        self.zones.give_known(single, head, pages, &self.waiting, |zone| self.hand_over(region.zone(), zone))
     }
 
     /// A frame of a word that is not the open one was given back, or somebody waits.

@@ -55,6 +55,9 @@ impl MetaSize {
     }
 }
 
+/// A pool keeps a page without a descriptor in use, so that the next one finds it. Not where code is to be small.
+const KEEPS: bool = !cfg!(feature = "small");
+
 /// The units of the largest page; those of any page but its header have a bit.
 const SLOTS: usize = 128;
 const BITMAP_WORDS: usize = SLOTS >> WORD_SHIFT;
@@ -160,8 +163,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         (page | (addr & (B::PAGE_SIZE - 1)) >> UNIT_SHIFT) as u32
     }
 
-    /// True when `id`, which may be anything, is where a descriptor of `size` can be: for the scan, so that a record that
-    /// was damaged is told and not followed.
+    /// True when `id`, which may be anything, is where a descriptor of `size` can be: for the scan, so that a record
+    /// that was damaged is told and not followed.
     #[cold]
     pub(crate) fn is_meta(&self, id: u32, size: MetaSize) -> bool {
         let (page, unit) = (id >> (B::PAGE_SHIFT - UNIT_SHIFT), id & ((1 << (B::PAGE_SHIFT - UNIT_SHIFT)) - 1));
@@ -251,14 +254,14 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         unsafe {
             if (*page).is_used_up(slots) {
                 // A wholly free page is kept only while it is the only one listed.
-                if pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
+                if KEEPS && pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
                     spare = pool.head;
                     self.meta_unlink(&mut pool, spare);
                 }
                 self.meta_link(&mut pool, pfn);
             }
             (*page).give(unit);
-            let only = pool.head == pfn && (*page).next == NIL && !self.waiting.is_any();
+            let only = KEEPS && pool.head == pfn && (*page).next == NIL && !self.waiting.is_any();
             if (*page).is_unused() && !only {
                 self.meta_unlink(&mut pool, pfn);
                 spare = pfn;
@@ -298,6 +301,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// Gives back the empty page each pool keeps.
     pub(crate) fn meta_drain(&self) {
+        if !KEEPS {
+            return;
+        }
         for pool in &self.meta.pools {
             let mut pool = pool.lock();
             let pfn = pool.head;

@@ -8,6 +8,8 @@ use rtmm::{Backend as _, BootMap, Config, GFP_KERNEL, Mm, Platform, Tuning, Virt
 /// A manager of the `len` bytes at `memory`, its tables among them. Kept for good; `None` when they are too few.
 ///
 /// `memory` came from [`contiguous`](crate::contiguous), and no other manager has it that is still used.
+// A manager is made on the stack before it is kept: of one function that makes several, the stack has no room.
+#[inline(never)]
 pub fn manager<P: Platform>(
     platform: P,
     memory: NonNull<u8>,

@@ -1,6 +1,6 @@
 //! Diagnostics of the buddy: a full scan, and counts by order. Not bounded.
 
-use super::{B, Buddy, MAX_ORDER_LIMIT, NO_WORD, node_class};
+use super::{B, Buddy, MAX_ORDER_LIMIT, NO_WORD};
 use crate::bits::{WORD_MASK, Word, class, fold};
 
 impl Buddy {
@@ -20,7 +20,10 @@ impl Buddy {
         }
         let groups = self.word_count.div_ceil(Word::BITS as usize);
         for g in 0..groups {
-            let want = node_class(&self.group(g).has);
+            let want = self.group(g).computed();
+            if self.group(g).class != want {
+                return Err(("a group is wrong about itself", g));
+            }
             let (r, bit) = (g >> B, g & WORD_MASK);
             for k in 0..=2 * B {
                 if self.root(r).has[k] >> bit & 1 != usize::from(k < want) {
@@ -29,7 +32,10 @@ impl Buddy {
             }
         }
         for r in 0..groups.div_ceil(Word::BITS as usize) {
-            let want = node_class(&self.root(r).has);
+            let want = self.root(r).computed();
+            if self.root(r).class != want {
+                return Err(("a root is wrong about itself", r));
+            }
             for k in 0..=MAX_ORDER_LIMIT {
                 if self.root_count != 1 && self.top[k] >> r & 1 != usize::from(k < want) {
                     return Err(("the top is wrong about one of its roots", r));

@@ -93,12 +93,14 @@ impl Buddy {
     }
 
     /// Takes `pages` contiguous frames, 1 to `1 << max_order`: the beginning of the lowest block that holds them, which is
-    /// aligned to its own length.
+    /// aligned to its own length. `mark` is told the first frame.
     #[inline(always)]
-    pub fn take(&mut self, pages: usize, _align: usize) -> Option<u32> {
+    pub fn take(&mut self, pages: usize, _align: usize, mark: impl FnOnce(u32)) -> Option<u32> {
         let at = self.find(order_for(pages), End::Low)?;
         self.mark(at, pages, State::Taken);
-        Some(self.base + at as u32)
+        let first = self.base + at as u32;
+        mark(first);
+        Some(first)
     }
 
     /// As [`take`](Self::take), aligned to `1 << align` frames: the end of the highest block.
@@ -173,6 +175,15 @@ impl Buddy {
         self.mark((pfn - self.base) as usize, pages, State::Free);
     }
 
+    /// As [`give`](Self::give), of a block that is found by its word: here none is.
+    ///
+    /// # Safety
+    /// There is no such word.
+    #[inline(always)]
+    pub unsafe fn give_from(&mut self, _word: *mut Word, _bit: usize, _pages: usize) {
+        debug_assert!(false, "a word of a buddy that has none");
+    }
+
     /// True when the frame, which lies in the region, is free.
     #[inline(never)]
     pub fn is_free(&mut self, pfn: u32) -> bool {
@@ -207,12 +218,12 @@ impl Buddy {
     /// Takes the lowest free frame.
     #[inline(always)]
     pub fn take_next(&mut self) -> Option<u32> {
-        self.take(1, 0)
+        self.take(1, 0, |_| ())
     }
 
     /// Takes the lowest free frame, a row of its own.
     pub fn take_row(&mut self, _most: usize) -> Option<(u32, Word)> {
-        Some((self.take(1, 0)?, 1))
+        Some((self.take(1, 0, |_| ())?, 1))
     }
 
     /// The row of a frame: itself.
@@ -338,7 +349,7 @@ mod tests {
                 End::High => self.blocks(order).next_back().map(|at| at + (((1 << order) - pages) >> align << align)),
             };
             let got = match end {
-                End::Low => self.buddy.take(pages, align),
+                End::Low => self.buddy.take(pages, align, |_| ()),
                 End::High => self.buddy.take_high(pages, align),
             };
             assert_eq!(got.map(|pfn| pfn as usize), want, "take of {pages}");

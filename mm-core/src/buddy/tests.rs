@@ -149,9 +149,8 @@ impl Model {
         for i in at..at + pages {
             assert!(!core::mem::replace(&mut self.free[i], true));
         }
-        // A block that reaches over several words closes the open one when it frees all of it.
-        if at % BITS + pages > BITS
-            && let Some(open) = self.open
+        // A block closes the open word when it frees all of it.
+        if let Some(open) = self.open
             && at <= open * BITS
             && (open + 1) * BITS <= at + pages
         {
@@ -225,7 +224,7 @@ impl Pair {
         let want = self.model.take(pages, align, end);
         let got = match end {
             End::High if pages > 1 => self.buddy.buddy.take_high(pages, align),
-            _ => self.buddy.buddy.take(pages, align),
+            _ => self.buddy.buddy.take(pages, align, |_| ()),
         };
         assert_eq!(got, want, "take of {pages}");
         assert_eq!(got.is_some(), possible, "a request fails exactly when no aligned block is free");
@@ -405,7 +404,7 @@ fn the_largest_region_has_its_last_block() {
         let mut owned = Owned::new(start, len, 13);
         owned.buddy.give(start, len as usize);
         let mut taken = Vec::new();
-        while let Some(pfn) = owned.buddy.take(1 << 13, 13) {
+        while let Some(pfn) = owned.buddy.take(1 << 13, 13, |_| ()) {
             assert!(pfn % (1 << 13) == 0 && pfn >= start && pfn + (1 << 13) <= start + len);
             assert!(taken.last().is_none_or(|before| *before < pfn));
             taken.push(pfn);

@@ -2,6 +2,7 @@
 
 use crate::addr::Pfn;
 use crate::backend::Backend;
+use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError};
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
@@ -22,9 +23,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn alloc_pages_exact(&self, size: usize, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         let (caller, pages) = (Location::caller(), size.div_ceil(B::PAGE_SIZE));
-        let flags = self.memory.admit(flags, caller)?.difference(Gfp::HIGHMEM);
-        let made = self.take_block(pages, flags, FrameKind::Pages, flags.bits());
-        self.made_frames(made, pages, flags, caller).map(|pfn| self.block_ptr(pfn))
+        let made = if pages.wrapping_sub(1) < 1 << B::MAX_ORDER {
+            self.block_of_pages(flags.union(ON_ALLOC), pages, caller).result()
+        } else {
+            let refused = if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig };
+            Err(self.memory.admit(flags, caller).err().unwrap_or(refused))
+        };
+        self.made_pages(made, pages, flags, caller)
     }
 
     /// Frees what [`alloc_pages_exact`](Self::alloc_pages_exact) gave for the same size. Null is fine.

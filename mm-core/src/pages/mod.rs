@@ -12,7 +12,7 @@ pub use reference::RefError;
 
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::rarely;
+use crate::bits::{order_for, rarely};
 use crate::debug::ON_ALLOC;
 use crate::error::{AllocError, FreeError, Packed};
 use crate::fault::FaultClass;
@@ -20,7 +20,7 @@ use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
-use crate::reclaim::{Wanted, block_of};
+use crate::reclaim::Wanted;
 use crate::wait::Block;
 use crate::zone::{ZoneGuard, ZoneKind};
 use core::panic::Location;
@@ -80,9 +80,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             drop(zone);
             return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
         }
-        match self.pages_of(zone, flags, 0, caller) {
+        match self.pages_of(zone, flags, 1, caller) {
             Some(memory) => Packed::new(Ok(memory)),
-            None => self.pages_slow(flags, 0, caller),
+            None => self.pages_slow(flags, 1, caller),
         }
     }
 
@@ -92,11 +92,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         &self,
         mut zone: ZoneGuard<'_, P::Lock>,
         flags: Gfp,
-        order: usize,
+        pages: usize,
         caller: &'static Location<'static>,
     ) -> Option<NonNull<u8>> {
         let limit = zone.limit(ZoneKind::Normal);
-        let pfn = zone.take((1 << order, order), limit, Head::new(FrameKind::Pages, 0, 1 << order), flags.bits())?;
+        let head = Head::new(FrameKind::Pages, 0, pages as u32);
+        let pfn = zone.take((pages, order_for(pages)), limit, head, flags.bits())?;
         let masked = zone.was_masked();
         drop(zone);
         Some(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller))
@@ -106,33 +107,41 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(never)]
     fn pages_other(&self, flags: Gfp, order: usize, caller: &'static Location<'static>) -> Packed {
         if order > B::MAX_ORDER {
+            rarely();
             return Packed::new(Err(AllocError::BadOrder));
         }
+        self.block_of_pages(flags, 1 << order, caller)
+    }
+
+    /// As many pages as a block can have, by any flags.
+    #[inline(never)]
+    fn block_of_pages(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Packed {
         if let Err(error) = self.memory.fault_point(FaultClass::Page) {
             return Packed::new(Err(self.memory.admit(flags, caller).err().unwrap_or(error)));
         }
         if !cfg!(feature = "small")
             && flags.bits() & !Gfp::PLAIN.bits() == 0
             && !self.memory.poisons()
-            && let Some(memory) = self.pages_of(self.memory.zones.normal().lock(), flags, order, caller)
+            && let Some(memory) = self.pages_of(self.memory.zones.normal().lock(), flags, pages, caller)
         {
             return Packed::new(Ok(memory));
         }
-        self.pages_slow(flags, order, caller)
+        self.pages_slow(flags, pages, caller)
     }
 
     /// A block, behind a fault point of the caller's, by any means the flags allow.
     #[inline(never)]
-    fn pages_slow(&self, flags: Gfp, order: usize, caller: &'static Location<'static>) -> Packed {
-        let taken = self.memory.admit(flags, caller).and_then(|flags| {
-            let flags = flags.difference(Gfp::HIGHMEM);
-            let block = Block { pages: 1 << order, flags, kind: FrameKind::Pages, link: flags.bits() };
-            if Self::OBTAINS {
-                return self.obtain(&Wanted::Block(block), flags, block.pages).result().map(block_of);
-            }
-            let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
-            now.or_else(|error| self.take_block_slow(block, error, None))
-        });
+    fn pages_slow(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Packed {
+        let flags = match self.memory.admit(flags, caller) {
+            Ok(flags) => flags.difference(Gfp::HIGHMEM),
+            Err(error) => return Packed::new(Err(error)),
+        };
+        let block = Block { pages, flags, kind: FrameKind::Pages, link: flags.bits() };
+        if Self::OBTAINS {
+            return self.obtain(&Wanted::Block(block), flags, block.pages);
+        }
+        let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
+        let taken = now.or_else(|error| self.take_block_slow(block, error, None));
         Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
     }
 
@@ -196,6 +205,19 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Blocks, pages outside the largest region, null, and everything wrong.
     #[inline(never)]
     fn free_page_other(&self, addr: usize, pages: usize) -> Result<(), FreeError> {
+        // A count that does not fit the record must not be cut down to one that does.
+        if pages <= 1 << B::MAX_ORDER
+            && let Some(single) = self.memory.frames.single_at(addr, B::PAGE_SHIFT)
+            && self.memory.give_known(single, Head::new(FrameKind::Pages, 0, pages as u32), pages)
+        {
+            return Ok(());
+        }
+        self.free_page_elsewhere(addr, pages)
+    }
+
+    /// Pages outside the largest region, null, and everything wrong.
+    #[inline(never)]
+    fn free_page_elsewhere(&self, addr: usize, pages: usize) -> Result<(), FreeError> {
         if addr & (B::PAGE_SIZE - 1) != 0 || addr == 0 {
             return if addr == 0 { Ok(()) } else { Err(self.misaligned(addr)) };
         }

@@ -14,7 +14,7 @@
 mod obtain;
 mod shrinker;
 
-pub use obtain::{Wanted, block_of};
+pub use obtain::Wanted;
 
 pub use shrinker::{ShrinkRequest, Shrinker, ShrinkerId, Shrinkers};
 

@@ -1,7 +1,6 @@
 //! One slow path for objects and blocks, where code is to be small and nobody waits.
 
 use super::Again;
-use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{AllocError, Packed};
 use crate::gfp::Gfp;
@@ -9,33 +8,27 @@ use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::Slabs;
 use crate::wait::Block;
-use core::ptr::NonNull;
 
 /// What is asked for.
 pub enum Wanted<'a, P: Platform, B: Backend> {
     /// An object of a cache.
     Object(Slabs<'a, P, B>),
-    /// Frames.
+    /// Frames, which have a kernel address.
     Block(Block),
     /// What this makes.
     Other(&'a dyn Fn() -> Packed),
 }
 
-/// What stands for frame 0: from here on numbers are no errors.
-const FIRST: usize = Packed::FIRST_ADDRESS;
-
-/// The first frame of a block that [`Mm::obtain`] found.
-#[inline(always)]
-pub fn block_of(found: NonNull<u8>) -> Pfn {
-    Pfn((found.addr().get() - FIRST) as u32)
-}
-
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Requests go through [`obtain`](Self::obtain).
-    pub(crate) const OBTAINS: bool = cfg!(feature = "small") && !P::CAN_WAIT && P::CPUS == 1;
+    pub(crate) const OBTAINS: bool = cfg!(feature = "small")
+        && !P::CAN_WAIT
+        && P::CPUS == 1
+        // Objects that are watched are looked at before they are handed out.
+        && !cfg!(feature = "kmalloc-debug");
 
-    /// Takes what is wanted, by any means the admitted flags allow: an object, or a block that [`block_of`] names. Reclaim
-    /// is for `pages`. The fault point of a block is the caller's.
+    /// Takes what is wanted, by any means the admitted flags allow: an object, or a block, by its address.
+    /// Reclaim is for `pages`. The fault point of a block is the caller's.
     #[inline(never)]
     pub(crate) fn obtain(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
         let mut last = self.attempt(wanted, flags);
@@ -64,11 +57,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Wanted::Other(make) => make(),
             Wanted::Block(block) => {
                 let taken = self.memory.take_block_now(block.pages, block.flags, block.kind, block.link);
-                Packed::new(taken.map(|pfn| {
-                    let number = core::ptr::without_provenance_mut(pfn.0 as usize + FIRST);
-                    // SAFETY: not 0.
-                    unsafe { NonNull::new_unchecked(number) }
-                }))
+                Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
             }
         }
     }

@@ -3,7 +3,8 @@
 //! Invariants, under the cache's lock:
 //! - the current word is hidden: its slab's summary does not show it, and its slab's `place` names it, until another
 //!   word takes its place, which is when it is used up;
-//! - a few words that got a free slot while they had none stand open: no summary shows them either, and they are the next
+//! - a few words that got a free slot while they had none stand open: no summary shows them either, and they are the
+//!   next
 //!   to be taken from;
 //! - a slab is listed exactly while its summary shows a word, and its summary shows every other word with a free slot;
 //! - a slab that is wholly free has the current word or is on its way back to the buddy.
@@ -43,12 +44,13 @@ pub struct CacheState {
     pub(super) waited: bool,
     /// How many bytes of `open` there are.
     opened: u8,
-    /// Words that have a free slot since they had none, the last one last. Among objects that are freed and allocated at
-    /// random that is what most words are: here they come and go without being listed.
+    /// Words that have a free slot since they had none, the last one last. Among objects that are freed and allocated
+    /// at random that is what most words are: here they come and go without being listed.
     open: [Open; OPEN],
 }
 
-/// The most open words of a cache. A 32-bit machine spares the room: what a class holds there is small, and so is memory.
+/// The most open words of a cache. A 32-bit machine spares the room: what a class holds there is small, and so is
+/// memory.
 const OPEN: usize = if usize::BITS == 64 && !cfg!(feature = "small") { 5 } else { 0 };
 const _: () = assert!(OPEN * size_of::<Open>() < 0xff);
 
@@ -91,8 +93,8 @@ impl CacheState {
         &self.open[..OPEN.min(usize::from(self.opened) / size_of::<Open>())]
     }
 
-    /// Opens word `w` of a live slab, which has got its first free slot, the object at `addr`: if there is room, the slab
-    /// cannot be wholly free, and nobody waits.
+    /// Opens word `w` of a live slab, which has got its first free slot, the object at `addr`: if there is room, the
+    /// slab cannot be wholly free, and nobody waits.
     #[inline(always)]
     pub fn try_open(&mut self, slab: *mut Slab, w: usize, addr: usize) -> bool {
         let at = Slab::words(slab).wrapping_add(w);
@@ -119,8 +121,8 @@ impl CacheState {
         Some(unsafe { *self.open.as_ptr().byte_add(usize::from(self.opened)).sub(1) })
     }
 
-    /// Takes an object of the word that was opened last, if there is one: the only one it has, or else the lowest, and it is
-    /// the current word from now on, when the one before is used up.
+    /// Takes an object of the word that was opened last, if there is one: the only one it has, or else the lowest,
+    /// and it is the current word from now on, when the one before is used up.
     #[inline(always)]
     pub fn take_open(&mut self) -> Option<NonNull<u8>> {
         let open = self.last_open()?;
@@ -208,8 +210,8 @@ impl CacheState {
 pub enum Given {
     /// It is free, and that is all.
     Inside,
-    /// It is free, and [`Slabs::settle`] has to look at the slab: this word of it, not the current one, got its first free
-    /// slot or perhaps its last.
+    /// It is free, and [`Slabs::settle`] has to look at the slab: this word of it, not the current one, got its first
+    /// free slot or perhaps its last.
     Edge(*mut Slab, usize),
     /// The same of a word that had none.
     First(*mut Slab, usize),
@@ -317,12 +319,12 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.memory.meta_ptr(id)
     }
 
-    /// Whether words are opened. What a CPU keeps for itself is part of the current word, so with several there is no use
-    /// for it.
+    /// Whether words are opened. What a CPU keeps for itself is part of the current word, so with several there is no
+    /// use for it.
     pub const OPENS: bool = OPEN != 0 && P::CPUS == 1;
 
-    /// Takes an object when the current word is used up: from the word that was opened last, else from the next word of the
-    /// first listed slab. `None` when the cache has no free slot; [`grow`](Self::grow) makes some.
+    /// Takes an object when the current word is used up: from the word that was opened last, else from the next word
+    /// of the first listed slab. `None` when the cache has no free slot; [`grow`](Self::grow) makes some.
     #[inline(always)]
     pub fn advance(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
         if Self::OPENS
@@ -351,7 +353,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Makes word `w` of a live slab, which its summary does not show, the current one. The one before is used up.
-    #[inline(always)]
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
     fn point(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
         // SAFETY: live, and the lock is held, since the state is at hand.
         unsafe { state.point(slab, Slab::words(slab).wrapping_add(w), w) };
@@ -367,8 +370,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         state.current = (&raw const USED_UP).cast_mut();
     }
 
-    /// Takes an object of any slab there is. When there is none there is no current word, so that the next free of any comes
-    /// to [`settle`](Self::settle).
+    /// Takes an object of any slab there is. When there is none there is no current word, so that the next free of
+    /// any comes to [`settle`](Self::settle).
     pub(super) fn any_object(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
         state.take().or_else(|| self.advance(state))
     }
@@ -383,8 +386,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         self.make_slab(pfn, flags, None)
     }
 
-    /// Makes a slab of the caller's block and a descriptor, for which it waits if the caller has patience; keeps its first
-    /// object, and lists it if there are more. On failure the block goes back.
+    /// Makes a slab of the caller's block and a descriptor, for which it waits if the caller has patience; keeps its
+    /// first object, and lists it if there are more. On failure the block goes back.
     pub(super) fn make_slab(
         &self,
         pfn: Pfn,
@@ -462,7 +465,8 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     }
 
     /// Lists a slab, behind the first: that one's words are used up before slabs that have few free slots yet.
-    #[inline(always)]
+    #[cfg_attr(feature = "small", inline(never))]
+    #[cfg_attr(not(feature = "small"), inline(always))]
     fn list(&self, state: &mut CacheState, slab: *mut Slab, id: u32) {
         // SAFETY: the slab is live and unlisted; listed slabs are live; the lock is held.
         unsafe {
@@ -528,16 +532,16 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         })
     }
 
-    /// True when another word may take the current one's place. Not while a slab that was listed for a waiter, who went,
-    /// is to be the next.
+    /// True when another word may take the current one's place. Not while a slab that was listed for a waiter, who
+    /// went, is to be the next.
     #[inline(always)]
     fn is_used_up(&self, state: &CacheState) -> bool {
         // SAFETY: the current word is a word of a live slab or `USED_UP`, and the lock is held.
         unsafe { *state.current == 0 && (state.head == NIL || !state.holder.is_null()) }
     }
 
-    /// The object at `addr` of word `w` of a live slab of this cache, not the current word, was freed: the word's first free
-    /// slot, or perhaps the last one it lacked.
+    /// The object at `addr` of word `w` of a live slab of this cache, not the current word, was freed: the word's
+    /// first free slot, or perhaps the last one it lacked.
     #[inline(always)]
     pub fn settle(&self, mut state: State<'_, P>, slab: *mut Slab, w: usize, addr: usize) {
         if self.show(&mut state, slab, w, addr) {

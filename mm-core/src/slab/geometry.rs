@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use super::MAX_SLOTS;
 
 /// The most size classes kmalloc can have.
-pub const MAX_CLASSES: usize = 64;
+pub const MAX_CLASSES: usize = if cfg!(feature = "small") { 32 } else { 64 };
 /// Largest class in bytes; larger requests take whole pages.
 const LARGEST_CLASS: usize = 4096;
 
@@ -31,7 +31,8 @@ impl Grain {
         if page_size < 4096 {
             Grain { per_octave: 2, small_pages: 1, pages: 1 }
         } else {
-            Grain { per_octave: 8, small_pages: 7, pages: 4 }
+            // Each class takes its place in the tables, too.
+            Grain { per_octave: MAX_CLASSES / 8, small_pages: 7, pages: 4 }
         }
     }
 }
@@ -200,9 +201,9 @@ impl Classes {
 
     /// Builds the table.
     ///
-    /// Every multiple of 8 up to 64, then eight sizes an octave, each stretched to fill its slab. A size is served by
-    /// the smallest class that holds it *and* is aligned to its largest power-of-two divisor; a power of two has a
-    /// class of its own, aligned to itself.
+    /// Every multiple of 8 up to 64, then eight sizes an octave (four where code is to be small), each stretched to fill
+    /// its slab. A size is served by the smallest class that holds it *and* is aligned to its largest power-of-two
+    /// divisor; a power of two has a class of its own, aligned to itself.
     const fn build(page_size: usize) -> Classes {
         let largest = if page_size < LARGEST_CLASS { page_size } else { LARGEST_CLASS };
         let mut t = Classes {

@@ -9,14 +9,24 @@ use core::ptr::NonNull;
 
 /// A function whose type the one that calls it knows.
 type Erased = fn();
-/// How a constructor is called.
-type Call = unsafe fn(NonNull<u8>, Erased);
+/// Where objects stand, of which nobody has one.
+#[derive(Clone, Copy)]
+struct Row {
+    first: *mut u8,
+    /// Bytes from one to the next.
+    size: usize,
+    count: usize,
+}
+/// How a constructor is called for all of a row. What it made is destroyed again when it unwinds.
+type Call = unsafe fn(Row, Erased, Option<Destroy>);
+/// How a row is destroyed, last to first.
+type Destroy = unsafe fn(Row);
 
 /// Constructor and destructor of a cache's objects. They run outside every lock and may allocate and free.
 #[derive(Clone, Copy)]
 pub struct Hooks {
     construct: Option<(Call, Erased)>,
-    destroy: Option<unsafe fn(NonNull<u8>)>,
+    destroy: Option<Destroy>,
     /// What is watched.
     #[cfg(feature = "slab-debug")]
     pub guarded: Option<super::Guarded>,
@@ -35,10 +45,10 @@ impl Hooks {
     pub fn of_bytes(constructor: fn(NonNull<u8>)) -> Hooks {
         // SAFETY: between function pointers; it is called as what it is.
         let erased = unsafe { core::mem::transmute::<fn(NonNull<u8>), Erased>(constructor) };
-        unsafe fn call(object: NonNull<u8>, erased: Erased) {
+        unsafe fn call(row: Row, erased: Erased, destroy: Option<Destroy>) {
             // SAFETY: put there by `of_bytes`.
             let constructor = unsafe { core::mem::transmute::<Erased, fn(NonNull<u8>)>(erased) };
-            constructor(object);
+            row.construct(destroy, constructor);
         }
         let mut hooks = Hooks::NONE;
         hooks.construct = Some((call, erased));
@@ -49,11 +59,11 @@ impl Hooks {
     pub fn of_c(constructor: unsafe extern "C" fn(*mut c_void)) -> Hooks {
         // SAFETY: as above.
         let erased = unsafe { core::mem::transmute::<unsafe extern "C" fn(*mut c_void), Erased>(constructor) };
-        unsafe fn call(object: NonNull<u8>, erased: Erased) {
+        unsafe fn call(row: Row, erased: Erased, destroy: Option<Destroy>) {
             // SAFETY: put there by `of_c`.
             let constructor = unsafe { core::mem::transmute::<Erased, unsafe extern "C" fn(*mut c_void)>(erased) };
             // SAFETY: who gave the constructor vouches for it; the object is nobody else's.
-            unsafe { constructor(object.as_ptr().cast()) };
+            row.construct(destroy, |object| unsafe { constructor(object.as_ptr().cast()) });
         }
         let mut hooks = Hooks::NONE;
         hooks.construct = Some((call, erased));
@@ -64,19 +74,23 @@ impl Hooks {
     pub fn of_values<T>(constructor: fn() -> T) -> Hooks {
         // SAFETY: as above.
         let erased = unsafe { core::mem::transmute::<fn() -> T, Erased>(constructor) };
-        unsafe fn call<T>(object: NonNull<u8>, erased: Erased) {
+        unsafe fn call<T>(row: Row, erased: Erased, destroy: Option<Destroy>) {
             // SAFETY: put there by `of_values` of the same type.
             let constructor = unsafe { core::mem::transmute::<Erased, fn() -> T>(erased) };
-            let value = constructor();
-            // SAFETY: the object is one of this type's size and alignment, and nobody else's.
-            unsafe { object.cast::<T>().write(value) };
+            row.construct(destroy, |object| {
+                let value = constructor();
+                // SAFETY: the object is one of this type's size and alignment, and nobody else's.
+                unsafe { object.cast::<T>().write(value) };
+            });
         }
-        unsafe fn destroy<T>(object: NonNull<u8>) {
-            // SAFETY: constructed, and used no more.
-            unsafe { object.cast::<T>().drop_in_place() };
+        unsafe fn destroy<T>(mut row: Row) {
+            while let Some(count) = row.count.checked_sub(1) {
+                row.count = count;
+                // SAFETY: constructed, and counted no more.
+                unsafe { row.next().cast::<T>().drop_in_place() };
+            }
         }
-        let destroy: Option<unsafe fn(NonNull<u8>)> =
-            if core::mem::needs_drop::<T>() { Some(destroy::<T>) } else { None };
+        let destroy: Option<Destroy> = if core::mem::needs_drop::<T>() { Some(destroy::<T>) } else { None };
         let mut hooks = Hooks::NONE;
         hooks.construct = Some((call::<T>, erased));
         hooks.destroy = destroy;
@@ -118,22 +132,21 @@ impl Hooks {
             unsafe { guarded.fill(first, geometry.size as usize, geometry.slots as usize) };
         }
         let Some((call, constructor)) = self.construct else { return };
-        let mut made = Made { hooks: *self, first, size: geometry.size as usize, count: 0 };
-        while made.count < geometry.slots as usize {
-            // SAFETY: each slot is an object, aligned for what the cache was made for.
-            unsafe { call(made.next(), constructor) };
-            made.count += 1;
-        }
-        // All are there.
-        core::mem::forget(made);
+        let row = Row { first, size: geometry.size as usize, count: geometry.slots as usize };
+        // SAFETY: each slot is an object, aligned for what the cache was made for.
+        unsafe { call(row, constructor, self.destroy) };
     }
 
     /// Undoes [`construct_all`](Self::construct_all).
     ///
     /// # Safety
     /// All `count` objects of `size` bytes from `first` on are constructed, and nobody has one.
+    #[inline]
     pub unsafe fn destroy_all(&self, first: *mut u8, size: usize, count: usize) {
-        drop(Made { hooks: *self, first, size, count });
+        if let Some(destroy) = self.destroy {
+            // SAFETY: by the caller's word.
+            unsafe { destroy(Row { first, size, count }) };
+        }
     }
 }
 
@@ -169,29 +182,36 @@ impl<B: Backend> ClassHooks<B> {
     }
 }
 
-/// Objects that are constructed, the first `count` of a slab; they are destroyed when it is dropped, last to first.
-struct Made {
-    hooks: Hooks,
-    first: *mut u8,
-    size: usize,
-    count: usize,
-}
-
-impl Made {
-    /// The object behind those that are made.
+impl Row {
+    /// The object behind those that are counted.
     fn next(&self) -> NonNull<u8> {
         // SAFETY: in the slab's pages, which have a kernel address.
         unsafe { NonNull::new_unchecked(self.first.wrapping_add(self.count * self.size)) }
     }
+
+    /// Constructs all.
+    fn construct(self, destroy: Option<Destroy>, constructor: impl Fn(NonNull<u8>)) {
+        let mut made = Made { row: Row { count: 0, ..self }, destroy };
+        while made.row.count < self.count {
+            constructor(made.row.next());
+            made.row.count += 1;
+        }
+        // All are there.
+        core::mem::forget(made);
+    }
+}
+
+/// The objects of a row that are constructed; they are destroyed when it is dropped.
+struct Made {
+    row: Row,
+    destroy: Option<Destroy>,
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let Some(destroy) = self.hooks.destroy else { return };
-        while let Some(count) = self.count.checked_sub(1) {
-            self.count = count;
-            // SAFETY: constructed, and counted no more.
-            unsafe { destroy(self.next()) };
+        if let Some(destroy) = self.destroy {
+            // SAFETY: constructed, and nobody has one.
+            unsafe { destroy(self.row) };
         }
     }
 }

@@ -29,9 +29,8 @@ impl<P: Platform, B: Backend> Objects for Slabs<'_, P, B> {
         let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else { return };
         let state = self.state.lock();
         // SAFETY: the object is live, since nobody has it but we, and so is its slab; its cache is locked.
-        if let Given::First(slab, w) | Given::Edge(slab, w) =
-            unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) }
-        {
+        let given = unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) };
+        if let Given::First(slab, w) | Given::Edge(slab, w) = given {
             self.settle(state, slab, w, addr);
         }
     }

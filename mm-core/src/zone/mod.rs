@@ -168,21 +168,49 @@ impl ZoneState {
 
     /// Takes a block of `pages` frames of this zone, aligned to `1 << align` of them, if it leaves `limit`, and marks its
     /// first frame.
-    #[cfg_attr(feature = "small", inline(always))]
-    #[cfg_attr(not(feature = "small"), inline(never))]
+    #[inline(always)]
     pub fn take(&mut self, (pages, align): (usize, usize), limit: usize, head: Head, link: u32) -> Option<u32> {
         // Both are far from the largest number, but for a limit that saturated: then nothing is to be had.
         if self.free.saturating_sub(limit) < pages {
+            rarely();
             return None;
         }
-        let mut at = self.regions;
-        let end = at.wrapping_add(self.count);
-        while at != end {
+        if cfg!(feature = "small") {
+            return self.take_from(0, (pages, align), head, link);
+        }
+        // SAFETY: a zone with a free frame has a region.
+        match self.take_of(unsafe { &*self.regions }, pages, align, head, link) {
+            Some(pfn) => Some(pfn),
+            None => self.take_behind((pages, align), head, link),
+        }
+    }
+
+    /// [`take`](Self::take) of another region than the first.
+    #[cold]
+    #[inline(never)]
+    fn take_behind(&mut self, (pages, align): (usize, usize), head: Head, link: u32) -> Option<u32> {
+        self.take_from(1, (pages, align), head, link)
+    }
+
+    #[inline(always)]
+    fn take_from(&mut self, first: usize, (pages, align): (usize, usize), head: Head, link: u32) -> Option<u32> {
+        for i in first..self.count {
             // SAFETY: a region of the zone, of which there are that many.
-            let region = unsafe { &*at };
-            at = at.wrapping_add(1);
-            // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
-            let Some(pfn) = (unsafe { region.buddy() }).take(pages, align) else { continue };
+            let region = unsafe { &*self.regions.wrapping_add(i) };
+            if let Some(pfn) = self.take_of(region, pages, align, head, link) {
+                return Some(pfn);
+            }
+        }
+        None
+    }
+
+    /// [`take`](Self::take) of one region. (By itself: where it stood in the loop, each take worked out beforehand what
+    /// any region might want to know of the block.)
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline(never))]
+    fn take_of(&mut self, region: &Region, pages: usize, align: usize, head: Head, link: u32) -> Option<u32> {
+        // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+        unsafe { region.buddy() }.take(pages, align, |pfn| {
             // SAFETY: the buddy hands out frames of its region only.
             let frame = unsafe { region.frame_unchecked(pfn as usize) };
             frame.set_link(link);
@@ -191,9 +219,7 @@ impl ZoneState {
             if pages == 1 {
                 self.singles = region;
             }
-            return Some(pfn);
-        }
-        None
+        })
     }
 
     /// Takes a frame from the open word if there is one and it leaves `limit` of them, and marks it.
@@ -290,9 +316,21 @@ impl<L: RawLock> Zones<L> {
         }
     }
 
+    /// The index, or that of some zone for one that is none.
+    #[inline(always)]
+    const fn place(index: usize) -> usize {
+        if MAX_ZONES.is_power_of_two() {
+            index % MAX_ZONES
+        } else if index < MAX_ZONES {
+            index
+        } else {
+            0
+        }
+    }
+
     /// How many bytes into the zones the one with this index stands.
     pub const fn offset(index: usize) -> usize {
-        index % MAX_ZONES * size_of::<Locked<L, ZoneState>>()
+        Self::place(index) * size_of::<Locked<L, ZoneState>>()
     }
 
     /// The zone at an offset.
@@ -380,7 +418,7 @@ impl<L: RawLock> Zones<L> {
 
     /// The zone with this index.
     pub fn zone(&self, index: usize) -> &Locked<L, ZoneState> {
-        &self.zones[index % MAX_ZONES]
+        &self.zones[Self::place(index)]
     }
 
     /// Lists the zones, lowest first; called once, by `init`.
@@ -498,6 +536,32 @@ impl<L: RawLock> Zones<L> {
         PackedFrame::new(Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory }))
     }
 
+    /// Gives a block of `pages` frames back if its record is `head`; false when it is not. `hand_over` as for
+    /// [`give`](Self::give).
+    #[inline(always)]
+    pub fn give_known(
+        &self,
+        single: Single<'_>,
+        head: Head,
+        pages: usize,
+        waiting: &Waiting<L>,
+        hand_over: impl FnOnce(ZoneGuard<'_, L>),
+    ) -> bool {
+        // SAFETY: the offset of the frame's zone.
+        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
+        if single.frame.head() != head {
+            return false;
+        }
+        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
+        unsafe { single.region.buddy().give_from(single.word, single.bit, pages) };
+        zone.free += pages;
+        if waiting.is_any() {
+            hand_over(zone);
+        }
+        true
+    }
+
     /// Gives back a block whose head `admit` accepts; all under the zone's lock, so that of two frees one is refused.
     ///
     /// `admit` returns the block's pages, or why it is refused; it is told whether the frame is free. When somebody
@@ -512,7 +576,7 @@ impl<L: RawLock> Zones<L> {
         waiting: &Waiting<L>,
         hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> Result<usize, E> {
-        let mut zone = self.zones[region.zone() % MAX_ZONES].lock();
+        let mut zone = self.zones[Self::place(region.zone())].lock();
         // SAFETY: the zone's lock is held, and this is the only reference while it lives.
         let pages = admit(frame.head(), &|| unsafe { region.buddy() }.is_free(pfn))?;
         frame.set_head(Head::new(FrameKind::Tail, 0, 0));

@@ -88,12 +88,14 @@ fn largest() -> usize {
 }
 
 /// A peer in an arena of a quarter of memory, 4 MiB at most.
-fn on_peer(counter: Counter, live: usize) -> Option<Bench<Rlsf>> {
+// Its lists stand in memory of their own: the stack has no room for a copy of them at each step.
+#[inline(never)]
+fn on_peer(counter: Counter, live: usize) -> Option<&'static mut Bench<Rlsf>> {
     let len = (live * AVERAGE * 2).next_power_of_two().min(Backend::PAGE_SIZE << Backend::MAX_ORDER);
     let arena: NonNull<u8> = MM.alloc_pages_exact(len, GFP_KERNEL).ok()?;
     // SAFETY: the pages are not given back.
     let heap = unsafe { Rlsf::new(arena, len) };
-    Some(Bench { counter, heap, worst: 0 })
+    Some(room(1).first_mut()?.insert(Bench { counter, heap, worst: 0 }))
 }
 
 struct Bench<H> {

@@ -1,0 +1,189 @@
+//! Taking frames.
+
+use super::{B, Buddy, NO_WORD};
+use crate::bits::{WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, order_for, rarely, run, runs};
+
+impl Buddy {
+    /// Takes `pages` contiguous frames, 1 to `1 << max_order`, aligned to `1 << align` frames, at most the power of two
+    /// that holds them.
+    ///
+    /// Of less than a word it takes the lowest such run in the lowest word with an aligned block that holds them; of
+    /// more the beginning of the lowest such block. `mark` is told the first frame on the way.
+    #[inline(always)]
+    pub fn take(&mut self, pages: usize, align: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        if pages == 1 { self.take_one().inspect(|first| mark(*first)) } else { self.take_block(pages, align, mark) }
+    }
+
+    /// Takes the lowest free frame of the open word, if there is one.
+    #[inline(always)]
+    pub fn take_open(&mut self) -> Option<u32> {
+        // SAFETY: the open word is one of the words, or `USED_UP`.
+        let word = unsafe { *self.open_word };
+        if word == 0 {
+            rarely();
+            return None;
+        }
+        // SAFETY: not `USED_UP`, since it has a bit.
+        unsafe { *self.open_word = word & (word - 1) };
+        Some(self.open_first + lowest(word) as u32)
+    }
+
+    #[inline(always)]
+    fn take_one(&mut self) -> Option<u32> {
+        self.take_open().or_else(|| self.take_next())
+    }
+
+    /// Takes the lowest free frames of the open word, `most` of them or as many as there are: the frame of the word's first
+    /// bit, and the bits. One step, however many they are.
+    #[inline(always)]
+    pub fn take_row(&mut self, most: usize) -> Option<(u32, Word)> {
+        // SAFETY: as in `take_open`.
+        if unsafe { *self.open_word } == 0 {
+            self.open_next()?;
+        }
+        // SAFETY: the open word, which is not `USED_UP`: it has a bit.
+        let word = unsafe { &mut *self.open_word };
+        let all = *word;
+        for _ in 0..most {
+            if *word == 0 {
+                break;
+            }
+            *word &= *word - 1;
+        }
+        Some((self.open_first, all & !*word))
+    }
+
+    /// Takes the lowest free frame of the next word. The open one is used up.
+    #[inline(always)]
+    pub fn take_next(&mut self) -> Option<u32> {
+        self.open_next()?;
+        self.take_open()
+    }
+
+    /// Opens the lowest word that has a free frame.
+    #[inline(never)]
+    fn open_next(&mut self) -> Option<()> {
+        // The tree, which shows the old one as empty, is right about it.
+        let Some(i) = self.lowest(0) else {
+            self.set_open(NO_WORD);
+            return None;
+        };
+        self.set_open(i);
+        let change = self.fall(i, 0);
+        self.group_fell(i >> B, change);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn take_block(&mut self, pages: usize, align: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        let order = order_for(pages);
+        if order > self.max_order {
+            return None;
+        }
+        let i = match self.lowest(order) {
+            Some(i) => i,
+            None => self.lowest_closed(order)?,
+        };
+        let mut first = self.base + (i << B) as u32;
+        let change = if pages < Word::BITS as usize {
+            let word = *self.word(i);
+            // The aligned block that brought us here is one of them.
+            let bit = lowest(aligned(runs(word, pages), align));
+            let word = word & !run(bit, pages);
+            *self.word(i) = word;
+            first += bit as u32;
+            mark(first);
+            self.fall(i, class_of_many(word))
+        } else if order <= 2 * B {
+            mark(first);
+            self.take_of_group(i, pages)
+        } else {
+            mark(first);
+            self.take_over(i << B, pages);
+            return Some(first);
+        };
+        // Last, and with little left to remember.
+        self.group_fell(i >> B, change);
+        Some(first)
+    }
+
+    /// [`lowest`](Self::lowest) with the open word in view.
+    #[cold]
+    fn lowest_closed(&mut self, order: usize) -> Option<usize> {
+        if self.open() == NO_WORD {
+            return None;
+        }
+        self.close();
+        self.lowest(order)
+    }
+
+    /// Takes `pages` frames, some words of them and perhaps the beginning of one more, from word `i` on: wholly free, and
+    /// all of one group, whose change it returns.
+    #[inline(always)]
+    fn take_of_group(&mut self, i: usize, pages: usize) -> (usize, usize) {
+        let (whole, part) = (pages >> B, pages & WORD_MASK);
+        self.store(i, whole, 0);
+        let words = run(i & WORD_MASK, whole);
+        if part == 0 {
+            self.group(i >> B).take(words, 0, 0)
+        } else {
+            let last = i + whole;
+            *self.word(last) = Word::MAX << part;
+            // What is left is a run up to the word's end.
+            let left = (Word::BITS as usize - part).ilog2() as usize + 1;
+            self.group(i >> B).take(words, 1 << (last & WORD_MASK), left)
+        }
+    }
+
+    /// Takes frames from `at` on, which are free and in sight of the tree, in any number of groups.
+    #[cold]
+    #[inline(never)]
+    fn take_over(&mut self, mut at: usize, mut pages: usize) {
+        while pages != 0 {
+            let (i, bit, whole) = (at >> B, at & WORD_MASK, pages >> B);
+            let n = if bit == 0 && whole != 0 {
+                let n = whole.min(Word::BITS as usize - (i & WORD_MASK)) << B;
+                let change = self.take_of_group(i, n);
+                self.group_fell(i >> B, change);
+                n
+            } else {
+                let n = pages.min(Word::BITS as usize - bit);
+                let word = *self.word(i) & !run(bit, n);
+                *self.word(i) = word;
+                let change = self.fall(i, class(word));
+                self.group_fell(i >> B, change);
+                n
+            };
+            at += n;
+            pages -= n;
+        }
+    }
+
+    /// Takes `pages` contiguous frames, 2 to `1 << max_order`, aligned to `1 << align` frames, from the high end: of less than a
+    /// word the highest such run in the highest word with an aligned block that holds them; of more the end of the highest
+    /// such block, so that what is left of it lies beside what is below.
+    #[inline(never)]
+    pub fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
+        let order = order_for(pages);
+        if order > self.max_order {
+            return None;
+        }
+        let i = match self.highest(order) {
+            Some(i) => i,
+            None if self.open() == NO_WORD => return None,
+            None => {
+                // With the open word in view there may be one.
+                self.close();
+                self.highest(order)?
+            }
+        };
+        let first = if order < B {
+            (i << B) + highest(aligned(runs(*self.word(i), pages), align))
+        } else {
+            // Its end, down to where it is aligned.
+            (i << B) + (((1 << order) - pages) >> align << align)
+        };
+        self.take_over(first, pages);
+        Some(self.base + first as u32)
+    }
+}

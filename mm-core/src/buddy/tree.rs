@@ -1,0 +1,122 @@
+//! The tree over the words: which of them holds the lowest or the highest block, and what changes when a word does.
+
+use super::node::{add, remove};
+use super::{B, Buddy, NO_WORD};
+use crate::bits::{WORD_MASK, fold, highest, lowest};
+
+impl Buddy {
+    /// The word in which the lowest free block of `order` begins.
+    #[inline(always)]
+    pub(super) fn lowest(&mut self, order: usize) -> Option<usize> {
+        let r = if self.root_count == 1 {
+            0
+        } else {
+            // SAFETY: there are sets for every order up to the largest.
+            let roots = unsafe { *self.top.get_unchecked(order) };
+            if roots == 0 {
+                return None;
+            }
+            lowest(roots)
+        };
+        let root = self.root(r);
+        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if groups == 0 {
+            return None;
+        }
+        let g = (r << B) + lowest(groups);
+        if order > 2 * B {
+            return Some(g << B);
+        }
+        let group = self.group(g);
+        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
+        Some((g << B) + lowest(words))
+    }
+
+    /// The word in which the highest free block of `order` begins.
+    #[cold]
+    pub(super) fn highest(&mut self, order: usize) -> Option<usize> {
+        let r = if self.root_count == 1 {
+            0
+        } else {
+            let roots = self.top[order];
+            if roots == 0 {
+                return None;
+            }
+            highest(roots)
+        };
+        let root = self.root(r);
+        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if groups == 0 {
+            return None;
+        }
+        let g = (r << B) + highest(groups);
+        if order > 2 * B {
+            return Some(g << B);
+        }
+        let group = self.group(g);
+        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
+        Some((g << B) + highest(words))
+    }
+
+    /// Word `i` has class `new` now, which is not below the one it had.
+    #[inline(always)]
+    pub(super) fn rise(&mut self, i: usize, new: usize) {
+        // SAFETY: a class of a word.
+        let change = unsafe { self.group(i >> B).rise(1 << (i & WORD_MASK), 0, new) };
+        self.group_rose(i >> B, change);
+    }
+
+    /// Word `i` has class `new` now, which is not above the one it had. Returns the change of its group, for
+    /// [`group_fell`](Self::group_fell).
+    #[inline(always)]
+    pub(super) fn fall(&mut self, i: usize, new: usize) -> (usize, usize) {
+        // SAFETY: the largest class of a word.
+        unsafe { self.group(i >> B).fall(1 << (i & WORD_MASK), B + 1, new) }
+    }
+
+    /// A group was of one class and is of another, which is not below.
+    #[inline(always)]
+    pub(super) fn group_rose(&mut self, g: usize, (was, now): (usize, usize)) {
+        if was != now {
+            self.root_rises(g, was, now);
+        }
+    }
+
+    #[inline(never)]
+    fn root_rises(&mut self, g: usize, was: usize, now: usize) {
+        let r = g >> B;
+        // SAFETY: a class of a group.
+        let (was, now) = unsafe { self.root(r).rise(1 << (g & WORD_MASK), was, now) };
+        if was != now && self.root_count != 1 {
+            // SAFETY: no class is more than the top has sets.
+            unsafe { add(&mut self.top, 1 << r, was, now) };
+        }
+    }
+
+    /// A group was of one class and is of another, which is not above.
+    #[inline(always)]
+    pub(super) fn group_fell(&mut self, g: usize, (was, now): (usize, usize)) {
+        if was != now {
+            self.root_falls(g, was, now);
+        }
+    }
+
+    #[inline(never)]
+    fn root_falls(&mut self, g: usize, was: usize, now: usize) {
+        let r = g >> B;
+        // SAFETY: a class of a group.
+        let (was, now) = unsafe { self.root(r).fall(1 << (g & WORD_MASK), was, now) };
+        if was != now && self.root_count != 1 {
+            // SAFETY: no class is more than the top has sets.
+            unsafe { remove(&mut self.top, 1 << r, was, now) };
+        }
+    }
+
+    /// The order of the largest free block.
+    pub fn largest(&mut self) -> Option<usize> {
+        if self.open() != NO_WORD {
+            self.close();
+        }
+        (0..=self.max_order).rev().find(|&order| self.lowest(order).is_some())
+    }
+}
