@@ -1,5 +1,6 @@
 //! Clean, ordered RAM, and the allocations made before there is an allocator.
 
+use super::set::{insert, remove};
 use crate::addr::PhysRange;
 use crate::error::MmError;
 use core::fmt;
@@ -105,11 +106,11 @@ impl<const N: usize> RamMap<N> {
         let low = PhysRange { start: self.free[i].start, end: taken.start };
         let high = PhysRange { start: taken.end, end: self.free[i].end };
         match (low.is_empty(), high.is_empty()) {
-            (true, true) => drop(self.free.remove(i)),
+            (true, true) => remove(&mut self.free, i),
             (true, false) => self.free[i] = high,
             (false, true) => self.free[i] = low,
             (false, false) => {
-                self.free.insert(i + 1, high).map_err(|_| MmError::TooManyRegions)?;
+                insert(&mut self.free, i + 1, high)?;
                 self.free[i] = low;
             }
         }

@@ -56,12 +56,32 @@ impl<const N: usize> ByteSet<N> {
         let low = self.ranges.partition_point(before);
         let high = self.ranges.partition_point(|r| !after(r));
         if low == high {
-            return self.ranges.insert(low, new).map_err(|_| MmError::TooManyRegions);
+            return insert(&mut self.ranges, low, new);
         }
         let first = self.ranges[low].first.min(new.first);
         let last = self.ranges[high - 1].last.max(new.last);
         self.ranges[low] = Bytes { first, last };
-        self.ranges.drain(low + 1..high);
+        for _ in low + 1..high {
+            remove(&mut self.ranges, low + 1);
+        }
         Ok(())
     }
+}
+
+/// [`Vec::insert`] by exchanges, since that, and [`slice::swap`] too, would bring the library's `memmove`, which is larger
+/// than all that is done here.
+pub(super) fn insert<T: Copy, const N: usize>(list: &mut Vec<T, N>, at: usize, item: T) -> Result<(), MmError> {
+    list.push(item).map_err(|_| MmError::TooManyRegions)?;
+    for i in (at + 1..list.len()).rev() {
+        (list[i - 1], list[i]) = (list[i], list[i - 1]);
+    }
+    Ok(())
+}
+
+/// [`Vec::remove`], by exchanges too.
+pub(super) fn remove<T: Copy, const N: usize>(list: &mut Vec<T, N>, at: usize) {
+    for i in at + 1..list.len() {
+        (list[i - 1], list[i]) = (list[i], list[i - 1]);
+    }
+    list.pop();
 }
