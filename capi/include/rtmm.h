@@ -137,6 +137,27 @@
 #define RTMM_PROT_READ_EXECUTE 2
 
 /**
+ * Of an area: a page on each side to which every access faults, or there is no area. With an MMU every area has that.
+ */
+#define RTMM_AREA_GUARDS 1
+
+/**
+ * `RTMM_AREA_GUARDS` for an area that is never freed: all that a machine can give whose regions stay set until reset.
+ * There `rtmm_vfree` refuses the area.
+ */
+#define RTMM_AREA_GUARDS_KEPT 2
+
+/**
+ * The area lives as long as the system, or about: without an MMU it is taken from the other end of memory.
+ */
+#define RTMM_AREA_LONG 4
+
+/**
+ * With the smallest page-table entries only, for pages whose protection will differ.
+ */
+#define RTMM_AREA_SMALL_ENTRIES 8
+
+/**
  * What `kmalloc(0)` gives: no null, and never memory. `kfree` accepts it.
  */
 #define RTMM_ZERO_SIZE_PTR 16
@@ -386,9 +407,9 @@ struct rtmm_config {
    */
   void *arg;
   /**
-   * Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone, one
-   * for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU: with
-   * several, a lock of the kernel's around each call keeps it to one at a time. Required.
+   * Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone,
+   * one for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU:
+   * with several, a lock of the kernel's around each call keeps it to one at a time. Required.
    */
   size_t (*lock)(void *arg, size_t *word);
   /**
@@ -422,8 +443,8 @@ struct rtmm_config {
    */
   size_t (*current)(void *arg);
   /**
-   * Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task last
-   * returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
+   * Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task
+   * last returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
    */
   void (*wait)(void *arg, uint64_t until);
   /**
@@ -467,13 +488,14 @@ struct rtmm_config {
    */
   size_t vmalloc_end;
   /**
-   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
-   * rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
+   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each,
+   * and rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
    */
   uint64_t min_free;
   /**
-   * With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so many
-   * pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32, 0.
+   * With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so
+   * many pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32,
+   * 0.
    */
   uint32_t reserve_ratio[4];
 };
@@ -696,6 +718,15 @@ void *rtmm_vmalloc_32(size_t size);
  * `rtmm_vmalloc` near a NUMA node: -1 and 0 are the one there is, and any other gives null.
  */
 void *rtmm_vmalloc_node(size_t size, int32_t node);
+
+/**
+ * `size` bytes as `rtmm_vmalloc` gives them, in the caller's way. `flags` say where the pages may come from and
+ * whether they are zeroed; `prot`, one of `RTMM_PROT_*`, what the area allows at first; `align`, 0 or a power of
+ * two, what its address is a multiple of, at least a page; `options`, any of `RTMM_AREA_*`, which guards it has,
+ * how long it lives, and which entries map it. Null also for an unknown value, for an alignment above the
+ * largest block, and for guards or a protection that the machine cannot give.
+ */
+void *rtmm_vmalloc_with(size_t size, uint32_t flags, uint32_t prot, size_t align, uint32_t options);
 
 /**
  * Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null also when

@@ -47,6 +47,16 @@ pub const RTMM_PROT_READ_WRITE: u32 = 1;
 /// Reading and executing.
 pub const RTMM_PROT_READ_EXECUTE: u32 = 2;
 
+/// Of an area: a page on each side to which every access faults, or there is no area. With an MMU every area has that.
+pub const RTMM_AREA_GUARDS: u32 = 1;
+/// `RTMM_AREA_GUARDS` for an area that is never freed: all that a machine can give whose regions stay set until reset.
+/// There `rtmm_vfree` refuses the area.
+pub const RTMM_AREA_GUARDS_KEPT: u32 = 2;
+/// The area lives as long as the system, or about: without an MMU it is taken from the other end of memory.
+pub const RTMM_AREA_LONG: u32 = 4;
+/// With the smallest page-table entries only, for pages whose protection will differ.
+pub const RTMM_AREA_SMALL_ENTRIES: u32 = 8;
+
 /// What `kmalloc(0)` gives: no null, and never memory. `kfree` accepts it.
 pub const RTMM_ZERO_SIZE_PTR: usize = 16;
 

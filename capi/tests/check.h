@@ -74,4 +74,23 @@ void check_in_interrupt(void (*function)(void));
 #include "setup.inc"
 #undef TEST
 
+/* Flags of requests that are to fail. */
+#define QUIET (GFP_KERNEL | __GFP_NOWARN)
+
+static inline bool all_bytes_are(const void *memory, int byte, size_t count)
+{
+	const unsigned char *bytes = (const unsigned char *)memory;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (bytes[i] != byte)
+			return false;
+	return true;
+}
+
+static inline bool aligned(const void *memory, size_t alignment)
+{
+	return ((uintptr_t)memory & (alignment - 1)) == 0;
+}
+
 #endif

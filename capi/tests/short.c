@@ -13,8 +13,6 @@
 
 static char in_the_image[64];
 
-#define QUIET (GFP_KERNEL | __GFP_NOWARN)
-
 void a_pool_serves_from_its_reserve(void)
 {
 	struct kmem_cache *cache = kmem_cache_create("pooled", 72, 0, 0, NULL);

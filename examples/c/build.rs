@@ -5,11 +5,13 @@ include!("../../boards/link.rs");
 use std::path::PathBuf;
 
 /// The C files, as found from this folder.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 8] = [
     "scull/device.c",
     "scull/memory.c",
     "support/printk.c",
     "../../capi/tests/calls.c",
+    "../../capi/tests/areas.c",
+    "../../capi/tests/caches.c",
     "../../capi/tests/short.c",
     "../../capi/tests/setup.c",
 ];

@@ -121,8 +121,8 @@ fn run<S, R>(path: &mut impl FnMut(S) -> R, state: S) -> R {
 ///
 /// # Panics
 /// When an interrupt does not come exactly once in a step, when the manager's check finds damage, when an instruction
-/// was left out, or when too few distinct addresses were interrupted: fewer than half as many as interrupts that did not
-/// have to wait, which only loops excuse.
+/// was left out, or when too few distinct addresses were interrupted: fewer than half as many as interrupts that did
+/// not have to wait, which only loops excuse.
 pub fn sweep<S, R>(
     what: &str,
     mut prepare: impl FnMut() -> S,

@@ -91,6 +91,11 @@ const fn on(machine: &'static str) -> Again {
     Again { suites: ON_ANOTHER_MACHINE, machine: Some(machine), cpu: None, ram: None, word: None }
 }
 
+/// What several CPUs do, on machines whose firmware has started them before.
+const SMP_ON_Q35: Again = Again { suites: &["smp"], ..on("q35") };
+/// As on a q35.
+const SMP_ON_PC: Again = Again { suites: &["smp"], ..on("pc") };
+
 /// A hart whose memory protection keeps what was set until reset.
 const WITHOUT_SMEPMP: Again =
     Again { suites: &["guards"], machine: None, cpu: Some("rv32"), ram: None, word: Some("locks-stay") };
@@ -280,7 +285,8 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "qemu-x86_64-smp4",
         extra: &["mmu", "smp"],
-        qemu: Some(X86_SMP4),
+        // The firmware starts the other CPUs on these first, and takes them down again.
+        qemu: Some(Qemu { again: &[SMP_ON_Q35, SMP_ON_PC], ..X86_SMP4 }),
         about: "qemu-x86_64 with four CPUs",
         ..QEMU_X86_64
     },
@@ -290,6 +296,14 @@ pub const BOARDS: &[Board] = &[
         suites: DEBUGGED,
         qemu: Some(X86),
         about: "qemu-x86_64 with the debugging features",
+        ..QEMU_X86_64
+    },
+    Board {
+        name: "qemu-x86_64-smp4-debug",
+        extra: &["mmu", "smp", "debug"],
+        suites: &["debug", "smp"],
+        qemu: Some(X86_SMP4),
+        about: "qemu-x86_64-smp4 with the debugging features",
         ..QEMU_X86_64
     },
     QEMU_I586,
@@ -375,7 +389,7 @@ impl Board {
     /// Whether the bench runs on it: a second row of a board is for its suites, and would measure the same code again,
     /// unless it has more CPUs.
     pub fn is_measured(&self) -> bool {
-        self.counts_instructions() && (self.name == self.family || self.extra.contains(&"smp"))
+        self.counts_instructions() && self.is_whole() && (self.name == self.family || self.extra.contains(&"smp"))
     }
 
     /// Whether it has a counter that repeats exactly.

@@ -76,6 +76,7 @@ boot_gdtr:
 
 .section .boot.bss, "aw", @nobits
 .balign 4096
+.global boot_pml4
 boot_pml4:        .skip 4096
 boot_pdpt:        .skip 4096
 boot_pdpt_kernel: .skip 4096

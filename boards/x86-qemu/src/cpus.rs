@@ -7,10 +7,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use critical_section::RawRestoreState;
 use rtmm::{Interrupts, PhysAddr, TicketLock};
-use x86::apic::xapic::XAPIC;
-use x86::apic::{
-    ApicControl, ApicId, DeliveryMode, DeliveryStatus, DestinationMode, DestinationShorthand, Icr, Level, TriggerMode,
-};
+use x86::apic::{ApicId, DeliveryMode, DeliveryStatus, DestinationMode, DestinationShorthand, Icr, Level, TriggerMode};
 use x86::msr::{IA32_APIC_BASE, IA32_GS_BASE, rdmsr, wrmsr};
 
 /// How many CPUs the board runs on.
@@ -69,8 +66,13 @@ static POLL: BootCell<fn()> = BootCell::new();
 /// The registers of the local APICs: each CPU reaches its own there.
 static APIC: AtomicPtr<u32> = AtomicPtr::new(ptr::null_mut());
 
-/// Words of the APIC's registers.
-const APIC_WORDS: usize = 1024;
+/// Offsets of registers (Intel SDM volume 3, table 10-1).
+const EOI: usize = 0xb0;
+const SPURIOUS: usize = 0xf0;
+const ICR_LOW: usize = 0x300;
+const ICR_HIGH: usize = 0x310;
+/// In the low half of the interrupt command register: the last command is still on its way.
+const PENDING: u32 = 1 << 12;
 
 /// Makes `poll` what CPUs do for others while they wait.
 ///
@@ -91,38 +93,45 @@ pub fn find_apics(map: impl FnOnce(PhysAddr) -> *mut u8) {
 
 /// Turns the local APIC of this CPU on.
 pub fn turn_apic_on() {
-    let registers = APIC.load(Acquire);
-    // SAFETY: the spurious-interrupt register of the mapped page; bit 8 turns the APIC on.
-    unsafe { registers.byte_add(0xf0).write_volatile(1 << 8 | crate::SPURIOUS_VECTOR as u32) };
+    write(SPURIOUS, 1 << 8 | crate::SPURIOUS_VECTOR as u32);
 }
 
-/// Runs `f` on the APIC of this CPU, with interrupts masked.
-fn with_apic<R>(f: impl FnOnce(&mut XAPIC) -> R) -> R {
+fn register(offset: usize) -> *mut u32 {
     let registers = APIC.load(Acquire);
     assert!(!registers.is_null(), "the APICs were not found");
-    let masked = Cli::mask();
-    // SAFETY: a page of registers that stays mapped. With interrupts masked, nothing else of this CPU reaches its APIC
-    // meanwhile; that the others reach theirs by the same address does not matter to it.
-    let result = f(&mut XAPIC::new(unsafe { core::slice::from_raw_parts_mut(registers, APIC_WORDS) }));
-    // SAFETY: of the `mask` above.
-    unsafe { Cli::restore(masked) };
-    result
+    registers.wrapping_byte_add(offset)
 }
 
-/// Interrupts CPU `cpu`. CPUs are numbered as their APICs are.
+/// Writes to a register of this CPU's APIC.
+fn write(offset: usize, value: u32) {
+    // SAFETY: a register of the page that `find_apics` had mapped, for good. It is a device's: no reference to it is ever
+    // made, here or in `timer`, which has the page by another address; and what other CPUs reach by this one is theirs.
+    unsafe { register(offset).write_volatile(value) };
+}
+
+/// Has this CPU's APIC send a command, and waits until it is on its way.
+fn send(command: Icr) {
+    // The command is two registers: a handler that sends one between them would change whom it goes to.
+    let masked = Cli::mask();
+    write(ICR_HIGH, command.upper());
+    write(ICR_LOW, command.lower());
+    // SAFETY: as for `write`; reading it has no effect.
+    while unsafe { register(ICR_LOW).read_volatile() } & PENDING != 0 {
+        core::hint::spin_loop();
+    }
+    // SAFETY: of the `mask` above.
+    unsafe { Cli::restore(masked) };
+}
+
+/// A command for CPU `cpu`. CPUs are numbered as their APICs are.
+fn command(cpu: usize, vector: u8, mode: DeliveryMode, trigger: TriggerMode) -> Icr {
+    let (one, physical) = (DestinationShorthand::NoShorthand, DestinationMode::Physical);
+    Icr::for_xapic(vector, ApicId::XApic(cpu as u8), one, mode, physical, DeliveryStatus::Idle, Level::Assert, trigger)
+}
+
+/// Interrupts CPU `cpu`, which has a handler for it before its APIC is on.
 pub fn send_ipi(cpu: usize) {
-    let icr = Icr::for_xapic(
-        IPI_VECTOR as u8,
-        ApicId::XApic(cpu as u8),
-        DestinationShorthand::NoShorthand,
-        DeliveryMode::Fixed,
-        DestinationMode::Physical,
-        DeliveryStatus::Idle,
-        Level::Assert,
-        TriggerMode::Edge,
-    );
-    // SAFETY: every CPU has a handler for it before its APIC is on.
-    with_apic(|apic| unsafe { apic.send_ipi(icr) });
+    send(command(cpu, IPI_VECTOR as u8, DeliveryMode::Fixed, TriggerMode::Edge));
 }
 
 /// Resets CPU `cpu` and has it start in real mode at the beginning of physical page `page`, by INIT and SIPI.
@@ -130,18 +139,15 @@ pub fn send_ipi(cpu: usize) {
 /// # Safety
 /// The CPU was not started yet, and the page holds code that can begin there.
 pub unsafe fn start_cpu(cpu: usize, page: u8) {
-    let cpu = ApicId::XApic(cpu as u8);
-    // SAFETY: by the caller. (A second SIPI is for CPUs that lost the first; those of QEMU lose none.)
-    with_apic(|apic| unsafe {
-        apic.ipi_init(cpu);
-        apic.ipi_init_deassert();
-        apic.ipi_startup(cpu, page);
-    });
+    // Since the Pentium 4 no APIC knows the command that takes INIT back; and a second SIPI is for CPUs that lost the first:
+    // those of QEMU lose none.
+    send(command(cpu, 0, DeliveryMode::Init, TriggerMode::Level));
+    send(command(cpu, page, DeliveryMode::StartUp, TriggerMode::Edge));
 }
 
 /// In a handler: acknowledges the interrupt to this CPU's APIC.
 pub fn acknowledge() {
-    with_apic(|apic| apic.eoi());
+    write(EOI, 0);
 }
 
 /// One turn of a loop that waits for another CPU.

@@ -16,6 +16,12 @@ static inline void *vzalloc(unsigned long size)
 	return rtmm_vzalloc(size);
 }
 
+/* Linux takes no HIGHMEM for it unless the flags say so, and neither does this. */
+static inline void *__vmalloc(unsigned long size, gfp_t flags)
+{
+	return rtmm_vmalloc_with(size, flags, RTMM_PROT_READ_WRITE, 0, 0);
+}
+
 static inline void *vmalloc_user(unsigned long size)
 {
 	return rtmm_vmalloc_user(size);

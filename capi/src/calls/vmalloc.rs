@@ -2,10 +2,15 @@
 
 use super::{or_null, report};
 use crate::EINVAL;
-use crate::gfp::{RTMM_PROT_READ, RTMM_PROT_READ_EXECUTE, RTMM_PROT_READ_WRITE};
+use crate::gfp::{
+    RTMM_AREA_GUARDS, RTMM_AREA_GUARDS_KEPT, RTMM_AREA_LONG, RTMM_AREA_SMALL_ENTRIES, RTMM_PROT_READ,
+    RTMM_PROT_READ_EXECUTE, RTMM_PROT_READ_WRITE,
+};
 use core::ffi::{c_char, c_void};
 use core::{ptr, slice};
-use mm_core::{AllocError, FreeError, GFP_KERNEL, Gfp, Manager, Pfn, Place, Prot};
+use mm_core::{
+    AllocError, AreaGuards, AreaLife, AreaOptions, Entries, FreeError, GFP_KERNEL, Gfp, Manager, Pfn, Place, Prot,
+};
 
 /// See `rtmm_vmalloc`.
 pub fn vmalloc<M: Manager>(m: M, size: usize) -> *mut c_void {
@@ -34,6 +39,22 @@ pub fn vmalloc_node<M: Manager>(m: M, size: usize, node: i32) -> *mut c_void {
         0.. => or_null(m.mm().vmalloc_node(size, Some(node as u32))),
         _ => ptr::null_mut(),
     }
+}
+
+/// See `rtmm_vmalloc_with`.
+pub fn vmalloc_with<M: Manager>(m: M, size: usize, flags: u32, prot: u32, align: usize, options: u32) -> *mut c_void {
+    let known = RTMM_AREA_GUARDS | RTMM_AREA_GUARDS_KEPT | RTMM_AREA_LONG | RTMM_AREA_SMALL_ENTRIES;
+    let (Some(prot), 0) = (protection(prot), options & !known) else { return ptr::null_mut() };
+    let has = |option| options & option != 0;
+    let guards = match (has(RTMM_AREA_GUARDS_KEPT), has(RTMM_AREA_GUARDS)) {
+        (true, _) => AreaGuards::Kept,
+        (false, true) => AreaGuards::Asked,
+        (false, false) => AreaGuards::Usual,
+    };
+    let life = if has(RTMM_AREA_LONG) { AreaLife::Long } else { AreaLife::Any };
+    let entries = if has(RTMM_AREA_SMALL_ENTRIES) { Entries::Small } else { Entries::Largest };
+    let options = AreaOptions::new().flags(Gfp(flags)).prot(prot).align(align.max(1));
+    or_null(m.mm().vmalloc_with(size, &options.guards(guards).life(life).entries(entries)))
 }
 
 /// See `rtmm_vrealloc`.

@@ -10,8 +10,13 @@ use quote::ToTokens;
 
 use crate::cargo;
 
-/// The macros that define the functions, in the order of the header.
-const MACROS: [&str; 2] = ["export_setup", "export_c"];
+/// The files of `capi/src/export` with a macro that defines functions, in the order of the header, and the macros.
+const MACROS: [(&str, &str); 4] = [
+    ("setup.rs", "export_setup"),
+    ("memory.rs", "export_memory"),
+    ("areas.rs", "export_areas"),
+    ("caches.rs", "export_caches"),
+];
 /// The files of `capi/src` whose types and constants C sees.
 const SOURCES: [&str; 5] = ["gfp.rs", "bug.rs", "config.rs", "handle.rs", "shrink.rs"];
 
@@ -60,8 +65,12 @@ pub fn generate() -> Result<String> {
     let sources = cargo::root().join("capi/src");
     // Each run has a file of its own, so that tests can generate at the same time.
     let functions = std::env::temp_dir().join(format!("rtmm-functions-{}.rs", std::process::id()));
-    let text = std::fs::read_to_string(sources.join("export.rs"))?;
-    std::fs::write(&functions, exported(&text)?)?;
+    let mut text = String::from("use core::ffi::{c_char, c_void};\n");
+    for (file, wanted) in MACROS {
+        let source = std::fs::read_to_string(sources.join("export").join(file))?;
+        text.push_str(&exported(&source, wanted).with_context(|| format!("capi/src/export/{file}"))?);
+    }
+    std::fs::write(&functions, text)?;
     let generated = bind(&sources, &functions);
     // Of no use any more; one that stays is harmless.
     let _ = std::fs::remove_file(&functions);
@@ -110,34 +119,30 @@ pub fn write(check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The exported functions, with their documentation, as plain items with empty bodies.
-fn exported(text: &str) -> Result<String> {
-    let file = syn::parse_file(text).context("capi/src/export.rs")?;
-    let mut functions = String::from("use core::ffi::{c_char, c_void};\n");
-    for wanted in MACROS {
-        let found = file.items.iter().find_map(|item| match item {
-            syn::Item::Macro(item) if item.ident.as_ref().is_some_and(|name| name == wanted) => Some(&item.mac.tokens),
-            _ => None,
-        });
-        let rule = found.with_context(|| format!("capi/src/export.rs has no macro {wanted}"))?;
-        let body = rule.clone().into_iter().filter_map(|token| match token {
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Some(group.stream()),
-            _ => None,
-        });
-        let body = body.last().with_context(|| format!("{wanted} has no body"))?;
-        let module: syn::ItemMod =
-            syn::parse2(without_dollars(body)).with_context(|| format!("the body of {wanted}"))?;
-        let (_, items) = module.content.with_context(|| format!("{wanted} defines no module with a body"))?;
-        let before = functions.len();
-        for item in items {
-            if let syn::Item::Fn(mut function) = item {
-                *function.block = syn::parse_quote!({});
-                functions.push_str(&function.to_token_stream().to_string());
-                functions.push('\n');
-            }
+/// The functions a macro defines, with their documentation, as plain items with empty bodies.
+fn exported(text: &str, wanted: &str) -> Result<String> {
+    let file = syn::parse_file(text)?;
+    let found = file.items.iter().find_map(|item| match item {
+        syn::Item::Macro(item) if item.ident.as_ref().is_some_and(|name| name == wanted) => Some(&item.mac.tokens),
+        _ => None,
+    });
+    let rule = found.with_context(|| format!("there is no macro {wanted}"))?;
+    let body = rule.clone().into_iter().filter_map(|token| match token {
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Some(group.stream()),
+        _ => None,
+    });
+    let body = body.last().with_context(|| format!("{wanted} has no body"))?;
+    let module: syn::ItemMod = syn::parse2(without_dollars(body)).with_context(|| format!("the body of {wanted}"))?;
+    let (_, items) = module.content.with_context(|| format!("{wanted} defines no module with a body"))?;
+    let mut functions = String::new();
+    for item in items {
+        if let syn::Item::Fn(mut function) = item {
+            *function.block = syn::parse_quote!({});
+            functions.push_str(&function.to_token_stream().to_string());
+            functions.push('\n');
         }
-        ensure!(functions.len() > before, "{wanted} defines no function");
     }
+    ensure!(!functions.is_empty(), "{wanted} defines no function");
     Ok(functions)
 }
 
@@ -165,13 +170,11 @@ mod tests {
 
     #[test]
     fn functions_are_taken_out_of_the_macros_with_their_documentation() {
-        let text = exported(
-            "macro_rules! export_setup { ($m:expr) => { mod a { /// Up.\n #[unsafe(no_mangle)] pub extern \"C\" fn \
-             up() -> i32 { $crate::go($m) } } }; }
-             macro_rules! export_c { ($m:expr) => { mod b { pub extern \"C\" fn down() { $m } } }; }",
-        )
-        .unwrap();
-        assert!(text.contains("Up.") && text.contains("fn up () -> i32 { }") && text.contains("fn down"), "{text}");
-        assert!(exported("macro_rules! export_c { () => {} }").is_err());
+        let text = "macro_rules! export_up { ($m:expr) => { mod a { /// Up.\n #[unsafe(no_mangle)] pub extern \"C\" fn \
+             up() -> i32 { $crate::go($m) } } }; }";
+        let found = exported(text, "export_up").unwrap();
+        assert!(found.contains("Up.") && found.contains("fn up () -> i32 { }"), "{found}");
+        assert!(exported(text, "export_down").is_err());
+        assert!(exported("macro_rules! export_c { () => {} }", "export_c").is_err());
     }
 }

@@ -15,15 +15,20 @@ use crate::tools;
 use crate::totals::Totals;
 
 /// What is compiled by every compiler: the drivers, and the tests that run on the boards.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 9] = [
     "examples/c/scull/device.c",
     "examples/c/scull/memory.c",
     "examples/c/support/printk.c",
     "capi/tests/calls.c",
+    "capi/tests/areas.c",
+    "capi/tests/caches.c",
     "capi/tests/short.c",
     "capi/tests/setup.c",
     "capi/tests/bare/kernel.c",
 ];
+/// The suites, which programs are linked with.
+const SUITES: [&str; 5] =
+    ["capi/tests/calls.c", "capi/tests/areas.c", "capi/tests/caches.c", "capi/tests/short.c", "capi/tests/setup.c"];
 /// The guides in docs/ with C in them.
 const GUIDES: [&str; 2] = ["from-linux", "from-rtos"];
 /// The header that needs a C library.
@@ -66,7 +71,7 @@ pub fn test() -> Result<Totals> {
     for compiler in ready.iter().filter(|compiler| HOST.contains(compiler)) {
         for source in sources("capi/tests/host")? {
             let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let suites = ["capi/tests/calls.c", "capi/tests/short.c", "capi/tests/setup.c"].map(Path::new);
+            let suites = SUITES.map(Path::new);
             let sources = [&[source.as_path()], suites.as_slice()].concat();
             let place = Place { archive: &archive, out: &out };
             let result = place
@@ -102,7 +107,7 @@ fn kernel(board: &str, compiler: &str, args: &[&str], out: &Path) -> Result<Path
     command.current_dir(cargo::root()).args(args).args(C99).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]);
     command.args(["-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector", "-nostdlib", "-static"]);
     command.args(["-I", "capi/include", "-I", "capi/tests", "-Wl,-e,kernel_start"]);
-    command.args(["capi/tests/bare/kernel.c", "capi/tests/calls.c", "capi/tests/short.c", "capi/tests/setup.c"]);
+    command.arg("capi/tests/bare/kernel.c").args(SUITES);
     if board.name == BOOTED {
         command.args(["-DBOOTS", "capi/tests/bare/mps2-an385.c", "-Wl,-T,capi/tests/bare/mps2-an385.ld"]);
     }
