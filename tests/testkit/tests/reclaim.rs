@@ -226,6 +226,10 @@ fn failing_a_hundred_thousand_times_comes_to_an_end() {
 
 #[test]
 fn ordinary_requests_stop_above_what_atomic_ones_may_have() {
+    // Not with feature `debug`: an object of a page takes two with its red zones.
+    if cfg!(feature = "debug") {
+        return;
+    }
     let rig = rig();
     let marks = rig.mm.zoneinfo().zones()[0].marks;
     let zone = || rig.mm.zoneinfo().zones()[0];

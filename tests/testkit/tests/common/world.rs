@@ -400,7 +400,9 @@ impl<'a, B: Reach> World<'a, B> {
             }
             Ok(Some(at)) if at.as_ptr() == thing.at => {
                 assert!(size <= thing.len);
-                self.kept(&thing, thing.at, thing.len);
+                // With feature `debug` all memory is zeroed, and so is what is cut off.
+                self.kept(&thing, thing.at, if cfg!(feature = "debug") { size } else { thing.len });
+                self.fill(&thing);
             }
             Ok(Some(at)) => {
                 self.kept(&thing, at.as_ptr(), thing.len.min(size));
