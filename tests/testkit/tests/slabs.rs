@@ -244,6 +244,10 @@ fn a_full_machine_of_small_objects_comes_back<B: Backend>(mm: &TestMm<B>) {
 
 /// One free object in each of several full slabs: some words stand open then, and the rest are listed.
 fn single_free_objects_of_full_slabs_are_found_again_and_their_slabs_go_back<B: Backend>(mm: &TestMm<B>) {
+    // Not with feature `debug`: red zones cut slabs in another way.
+    if cfg!(feature = "debug") {
+        return;
+    }
     let (size, slabs) = (64, 10);
     let per_slab = B::PAGE_SIZE / size;
     let mut objects: Vec<_> = (0..per_slab * slabs).map(|_| mm.kmalloc(size, GFP_ATOMIC).unwrap().as_ptr()).collect();
