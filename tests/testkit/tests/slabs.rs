@@ -264,7 +264,8 @@ fn single_free_objects_of_full_slabs_are_found_again_and_their_slabs_go_back<B: 
     }
     let mut again: Vec<_> = freed.iter().map(|_| mm.kmalloc(size, GFP_ATOMIC).unwrap().as_ptr()).collect();
     mm.check().unwrap();
-    (freed.sort(), again.sort());
+    freed.sort();
+    again.sort();
     assert_eq!(freed, again, "no slab is made while there are free objects");
     // All but the last slab go with their last object, open word or not.
     freed.iter().for_each(|object| mm.kfree(*object).unwrap());
