@@ -1,4 +1,5 @@
-//! The rest of the `vmalloc` family on the simulated machine: what the tables say, what a failure leaves, what is put off.
+//! The rest of the `vmalloc` family on the simulated machine: what the tables say, what a failure leaves, what is put
+//! off.
 
 #[macro_use]
 mod common;
