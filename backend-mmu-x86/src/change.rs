@@ -122,8 +122,8 @@ pub(crate) unsafe fn join<M: Machine>(
         return Join::Same;
     }
     let entry = Entry::leaf(first.pfn(), Size::Large, first.prot(), first.cache(Size::Page));
-    // SAFETY: the caller holds the lock. The large entry maps every page to the same frame with the same rights and cache
-    // mode as the table's, so a CPU that has some of those cached sees no difference.
+    // SAFETY: the caller holds the lock. The large entry maps every page to the same frame with the same rights and
+    // cache mode as the table's, so a CPU that has some of those cached sees no difference.
     unsafe { spot.table.replace(spot.index, entry) };
     tables.sub_entries(table.pfn, LARGE_PAGES);
     Join::Joined(table.pfn)

@@ -1,7 +1,7 @@
 //! One table in memory, and the way down to it. Every load and store of an entry is here.
 //!
-//! Tables of PAE have entries of 64 bits on CPUs with words of 32, so an entry is set and cleared by two stores. Between
-//! them it is not present and no guard, whichever of them it becomes.
+//! Tables of PAE have entries of 64 bits on CPUs with words of 32, so an entry is set and cleared by two stores.
+//! Between them it is not present and no guard, whichever of them it becomes.
 
 use crate::entry::Entry;
 use crate::machine::Machine;

@@ -50,8 +50,8 @@ pub(crate) unsafe fn map<M: Machine>(
     unsafe { place(machine, root, at, entry, count, tables) }.map(|()| count)
 }
 
-/// Maps up to `most` large entries, `first` and those of the frames that follow, as far as their table reaches and nothing is
-/// there; `None` when small entries are in the place of the first, guards for instance, which rule it out.
+/// Maps up to `most` large entries, `first` and those of the frames that follow, as far as their table reaches and
+/// nothing is there; `None` when small entries are in the place of the first, guards for instance, which rule it out.
 ///
 /// # Safety
 /// As for [`map`].

@@ -6,7 +6,8 @@ use mm_core::{Backend, InManager, Platform, RawLock};
 
 /// A machine whose RAM is a stretch of a process's memory, at a physical address of the caller's choice.
 ///
-/// Pages are 4 KiB, blocks up to `1 << MAX_ORDER` of them. `ioremap` gives the physical address itself, where a process has nothing.
+/// Pages are 4 KiB, blocks up to `1 << MAX_ORDER` of them. `ioremap` gives the physical address itself, where a process
+/// has nothing.
 #[derive(Debug, Default)]
 pub struct Arena<const MAX_ORDER: usize = 10, G = Unguarded> {
     regions: G,
@@ -30,9 +31,9 @@ impl<const MAX_ORDER: usize, G: RegionGuard> Arena<MAX_ORDER, G> {
     /// Puts physical address `phys` at `base`. Before the manager's `init`, once.
     ///
     /// # Safety
-    /// `base` and `phys` are equal modulo the size of the largest block (4 MiB for order 10), or modulo the largest block
-    /// that fits the RAM: alignment is that of physical addresses. `base` is valid for reads and writes for as much RAM
-    /// as the manager will be told of, for as long as the manager lives, and nothing else uses it.
+    /// `base` and `phys` are equal modulo the size of the largest block (4 MiB for order 10), or modulo the largest
+    /// block that fits the RAM: alignment is that of physical addresses. `base` is valid for reads and writes for as
+    /// much RAM as the manager will be told of, for as long as the manager lives, and nothing else uses it.
     pub unsafe fn place(&self, base: *mut u8, phys: usize) {
         self.phys.store(phys, Relaxed);
         self.base.store(base, Relaxed);

@@ -1,8 +1,8 @@
 //! The vmalloc family without an MMU: contiguous pages.
 //!
 //! An area is one block of exactly its pages. The record of its first frame names the area's record, so `vfree` finds
-//! it in constant time. Where an area asks for guards its block has a page more on each side, under regions of an MPU or PMP.
-//! An ioremap is the physical address itself, with a record so that it is checked and listed.
+//! it in constant time. Where an area asks for guards its block has a page more on each side, under regions of an MPU
+//! or PMP. An ioremap is the physical address itself, with a record so that it is checked and listed.
 
 use crate::guard::{Clear, Covers, GUARD, Guarded, RegionGuard, Regions};
 use core::marker::PhantomData;
@@ -29,13 +29,13 @@ pub struct Contiguous<P: Platform, B: Guarded> {
 impl<P: Platform, B: Guarded> Contiguous<P, B> {
     /// The lock, for the rest of the calling function.
     pub(crate) fn locked(&self) -> Guard<'_, P::Lock, Listed<B::Regions>> {
-        // SAFETY: no function of this family takes it twice or calls another that does while it holds it, and each drops
-        // it before it returns.
+        // SAFETY: no function of this family takes it twice or calls another that does while it holds it, and each
+        // drops it before it returns.
         unsafe { self.listed.acquire() }
     }
 
-    /// The record of the area that begins at `addr` with a block of its own, live or not. The lock is held where areas can
-    /// have guards.
+    /// The record of the area that begins at `addr` with a block of its own, live or not. The lock is held where areas
+    /// can have guards.
     #[inline(always)]
     pub(crate) fn block_record(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
         let pfn = memory.backend().direct_frame(addr);
@@ -176,8 +176,8 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
     #[inline(never)]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
-        // Blocks are aligned to the power of two that holds them, or at the high end to the largest that divides their pages,
-        // so a longer one is aligned to more; its tail goes back.
+        // Blocks are aligned to the power of two that holds them, or at the high end to the largest that divides their
+        // pages, so a longer one is aligned to more; its tail goes back.
         let align = request.align >> B::PAGE_SHIFT;
         let block = if request.uses.stays() { pages.next_multiple_of(align.max(1)) } else { pages.max(align) };
         let guarded = request.uses.contains(AreaUses::GUARDED);
@@ -234,7 +234,8 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
             drop(lock);
             return Err(self.refusal_of(memory, addr, kind));
         };
-        // SAFETY: the first frame of an area, and the list of ioremaps, name live records, and the lock guards their state.
+        // SAFETY: the first frame of an area, and the list of ioremaps, name live records, and the lock guards their
+        // state.
         let area = unsafe { &mut *memory.area(id) };
         if !area.is_live() {
             return Err(FreeError::DoubleFree);

@@ -21,8 +21,8 @@ use mm_core::{Backend, Platform, RawLock, SetAside};
 
 /// A machine without an MMU, with pages of `1 << PAGE_SHIFT` bytes and blocks of up to `1 << MAX_ORDER` pages.
 ///
-/// Areas that ask for guards ([`AreaGuards`](mm_core::AreaGuards)) get them from `G`: with features `pmsav7` and `pmp` there
-/// are those of Armv7-M and of RISC-V. With [`Unguarded`] they are refused, as
+/// Areas that ask for guards ([`AreaGuards`](mm_core::AreaGuards)) get them from `G`: with features `pmsav7` and `pmp`
+/// there are those of Armv7-M and of RISC-V. With [`Unguarded`] they are refused, as
 /// [`AllocError::NoGuard`](mm_core::AllocError::NoGuard).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoMmu<const PAGE_SHIFT: u32 = 12, const MAX_ORDER: usize = 10, G = Unguarded> {

@@ -407,9 +407,9 @@ struct rtmm_config {
    */
   void *arg;
   /**
-   * Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone, one
-   * for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU: with
-   * several, a lock of the kernel's around each call keeps it to one at a time. Required.
+   * Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone,
+   * one for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU:
+   * with several, a lock of the kernel's around each call keeps it to one at a time. Required.
    */
   size_t (*lock)(void *arg, size_t *word);
   /**
@@ -443,8 +443,8 @@ struct rtmm_config {
    */
   size_t (*current)(void *arg);
   /**
-   * Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task last
-   * returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
+   * Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task
+   * last returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
    */
   void (*wait)(void *arg, uint64_t until);
   /**
@@ -488,13 +488,14 @@ struct rtmm_config {
    */
   size_t vmalloc_end;
   /**
-   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
-   * rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
+   * Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each,
+   * and rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
    */
   uint64_t min_free;
   /**
-   * With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so many
-   * pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32, 0.
+   * With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so
+   * many pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32,
+   * 0.
    */
   uint32_t reserve_ratio[4];
 };

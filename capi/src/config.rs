@@ -72,9 +72,9 @@ pub struct rtmm_config {
     pub flags: u32,
     /// Handed to every callback.
     pub arg: *mut c_void,
-    /// Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone, one
-    /// for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU: with
-    /// several, a lock of the kernel's around each call keeps it to one at a time. Required.
+    /// Masks interrupts on this CPU and returns what `unlock` needs to restore them; `word` is the callback's alone,
+    /// one for each lock, 0 at first. Calls nest, with different words, in stack order. This library is for one CPU:
+    /// with several, a lock of the kernel's around each call keeps it to one at a time. Required.
     pub lock: Option<unsafe extern "C" fn(arg: *mut c_void, word: *mut uintptr_t) -> uintptr_t>,
     /// Opens the lock and restores what the matching `lock` found. Required.
     pub unlock: Option<unsafe extern "C" fn(arg: *mut c_void, word: *mut uintptr_t, state: uintptr_t)>,
@@ -92,8 +92,8 @@ pub struct rtmm_config {
     pub now: Option<unsafe extern "C" fn(arg: *mut c_void) -> u64>,
     /// A name of the calling task, by which `wake` finds it.
     pub current: Option<unsafe extern "C" fn(arg: *mut c_void) -> uintptr_t>,
-    /// Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task last
-    /// returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
+    /// Puts the calling task to sleep until it is woken or the time `until` has come. A wake that came since the task
+    /// last returned from here ends the sleep at once; returning early for no reason is allowed. No lock is held.
     pub wait: Option<unsafe extern "C" fn(arg: *mut c_void, until: u64)>,
     /// Wakes the task that `current` named so, from any context. It may have gone on or ended: then this does nothing.
     pub wake: Option<unsafe extern "C" fn(arg: *mut c_void, task: uintptr_t)>,
@@ -115,11 +115,12 @@ pub struct rtmm_config {
     pub vmalloc_start: uintptr_t,
     /// One past its last address; 0 without an MMU.
     pub vmalloc_end: uintptr_t,
-    /// Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each, and
-    /// rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
+    /// Bytes to keep from ordinary requests in all zones below HIGHMEM, shared over them by size, at most half of each,
+    /// and rounded down to a whole fraction of them (a half, a third, a quarter...); 0 derives it from their size.
     pub min_free: u64,
-    /// With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so many
-    /// pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32, 0.
+    /// With `RTMM_CONFIG_RESERVE_RATIO` in `flags`, by `RTMM_ZONE_*`: a zone of this kind keeps one page for each so
+    /// many pages of higher zones from requests that could have had those. 0 keeps none. Without the flag 256, 256, 32,
+    /// 0.
     pub reserve_ratio: [u32; 4],
 }
 

@@ -1,7 +1,8 @@
-//! A picture on a real device: its memory or registers by `ioremap`, drawn, read back, and left for the runner to look at.
+//! A picture on a real device: its memory or registers by `ioremap`, drawn, read back, and left for the runner to look
+//! at.
 //!
-//! `cargo xtask run --demo framebuffer --board qemu-x86_64` (a PCI display of q35) or `virt-aarch64` (pixels in RAM, told to
-//! the firmware's device). The runner takes a picture of the screen and compares it.
+//! `cargo xtask run --demo framebuffer --board qemu-x86_64` (a PCI display of q35) or `virt-aarch64` (pixels in RAM,
+//! told to the firmware's device). The runner takes a picture of the screen and compares it.
 #![no_std]
 #![no_main]
 

@@ -41,8 +41,8 @@ fn store_everywhere() -> Result<(), &'static str> {
     say!("scull on {}: a file of {} bytes, {} pages free", board::NAME, file.len(), before);
     tables::show(format_args!("before"), LINES);
 
-    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page. And
-    // less by one of scullv's quanta, of which the last may hold a single byte.
+    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page.
+    // And less by one of scullv's quanta, of which the last may hold a single byte.
     let room = (before / 4 * 3).saturating_sub(1 << SCULLV_ORDER).saturating_mul(Backend::PAGE_SIZE);
     let length = file.len().min(room);
     if length < file.len() {

@@ -52,8 +52,8 @@ pub struct CheckReport {
     pub tables: usize,
     /// HIGHMEM frames that [`Mm::kmap`] gave an address.
     pub kmaps: usize,
-    /// Frames that are never reused, since a CPU that did not acknowledge their flush may still reach them, or that wait
-    /// for one. None with one CPU.
+    /// Frames that are never reused, since a CPU that did not acknowledge their flush may still reach them, or that
+    /// wait for one. None with one CPU.
     pub unflushed: usize,
 }
 

@@ -117,9 +117,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         let phys = self.memory.backend.direct_frame(addr) << B::PAGE_SHIFT | addr & (B::PAGE_SIZE - 1);
         let object = self.memory.backend.direct_ptr(phys);
-        // Volatile: nobody reads it again, and the stores must not be left out for that.
-        // SAFETY: the object is live and `size` long, so it lies in RAM with a kernel address, and nobody uses it, by the
-        // caller.
+        // Volatile: nobody reads it again, and the stores must not be left out for that. SAFETY: the object is live and
+        // `size` long, so it lies in RAM with a kernel address, and nobody uses it, by the caller.
         (0..size).for_each(|i| unsafe { object.add(i).write_volatile(0) });
         self.kfree(ptr)
     }

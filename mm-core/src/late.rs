@@ -1,7 +1,7 @@
 //! What a program brings along by using it once, so that one that never does has none of it.
 //!
-//! Linked are the functions that are named somewhere. What a kmalloc that finds no memory and a kfree that is refused do
-//! for areas and caches is named where the first of those is made, and reached by a pointer that is left here.
+//! Linked are the functions that are named somewhere. What a kmalloc that finds no memory and a kfree that is refused
+//! do for areas and caches is named where the first of those is made, and reached by a pointer that is left here.
 
 use crate::backend::Backend;
 use crate::manager::Mm;

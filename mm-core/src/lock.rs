@@ -70,8 +70,8 @@ impl<L: RawLock, T> Guard<'_, L, T> {
     /// Opens the lock for a moment: others may get it, and the value may be another afterwards.
     #[inline(always)]
     pub(crate) fn pause(&mut self) {
-        // SAFETY: the token is the one of the last `acquire`, and guards made since are gone, for a guard never outlives a
-        // later one.
+        // SAFETY: the token is the one of the last `acquire`, and guards made since are gone, for a guard never
+        // outlives a later one.
         unsafe { self.owner.lock.release(self.token) };
         self.token = self.owner.lock.acquire();
     }

@@ -46,8 +46,8 @@ impl<'a> Config<'a> {
 /// can live in one process. Every method takes `&self`. Before `init` allocations fail with `NotReady` and frees with
 /// `FreeError::NotReady`.
 ///
-/// A free by address checks the address; whether it may go is for the caller, who owns the object: freeing what a `KBox`,
-/// a `CacheBox` or another owning value holds is the caller's error.
+/// A free by address checks the address; whether it may go is for the caller, who owns the object: freeing what a
+/// `KBox`, a `CacheBox` or another owning value holds is the caller's error.
 pub struct Mm<P: Platform, B: Backend> {
     pub(crate) memory: Memory<P, B>,
     pub(crate) classes: B::Classes<P::Lock>,
@@ -101,9 +101,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `AlreadyInit` when called before (also when that call failed half way), `NoUsableMemory` when no page is left
     /// beside the manager's tables, `TooManyRegions`, `Inval` for zones that do not ascend or a map of another page
-    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `BadRange` when all low memory lies past
-    /// the reach of descriptors (128 GiB), `Unsupported` when free pages cannot be hidden as was asked, and for several
-    /// CPUs and RAM without a kernel address (HIGHMEM).
+    /// size or with RAM that has no kernel address in another zone than HIGHMEM, `BadRange` when all low memory lies
+    /// past the reach of descriptors (128 GiB), `Unsupported` when free pages cannot be hidden as was asked, and for
+    /// several CPUs and RAM without a kernel address (HIGHMEM).
     ///
     /// # Safety
     /// The free ranges of `ram` are memory that nothing else uses from now on, and the backend reaches it as its own
@@ -278,8 +278,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks }
     }
 
-    /// Gives back everything caches hold: what CPUs keep for themselves (of the other CPUs only those with interrupts on, and
-    /// only where the caller may wait for them), areas whose free was put off, kept slabs, kept descriptor pages, kept page tables.
+    /// Gives back everything caches hold: what CPUs keep for themselves (of the other CPUs only those with interrupts
+    /// on, and only where the caller may wait for them), areas whose free was put off, kept slabs, kept descriptor
+    /// pages, kept page tables.
     ///
     /// Context: task. Cost: a few instructions for each class and cache; each step is bounded.
     pub fn drain(&self) {
@@ -290,8 +291,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.drain_kept();
     }
 
-    /// [`drain`](Self::drain) without the areas whose free was put off, and with little patience for other CPUs. Context:
-    /// any.
+    /// [`drain`](Self::drain) without the areas whose free was put off, and with little patience for other CPUs.
+    /// Context: any.
     pub(crate) fn drain_kept(&self) {
         if P::CPUS > 1 {
             self.drain_cpus(P::MAX_POLLS / 1024);

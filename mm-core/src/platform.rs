@@ -205,8 +205,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     const CPUS: usize = 1;
 
     /// How often a CPU looks for the answer of another one to a shootdown, by way of [`relax`](Self::relax), before it
-    /// gives it up: then [`Bug::NoAcknowledgement`] is told once, until that CPU polls again, and what was to be freed is
-    /// never reused. Several seconds on most machines.
+    /// gives it up: then [`Bug::NoAcknowledgement`] is told once, until that CPU polls again, and what was to be freed
+    /// is never reused. Several seconds on most machines.
     const MAX_POLLS: u64 = 1 << 28;
 
     /// Where the caller runs.
@@ -249,9 +249,9 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// without.
     ///
     /// Called in the context of the call it is about, interrupts included, with no lock of the manager's held. It may
-    /// allocate and free: what it does is not told, but counted by `Mm::events_missed`.
-    /// So is what an interrupt does that comes while the context it interrupts is in here. A free is told when it is
-    /// done, so that with several CPUs, or preempted, the event of the next allocation of the same memory may come first.
+    /// allocate and free: what it does is not told, but counted by `Mm::events_missed`. So is what an interrupt does
+    /// that comes while the context it interrupts is in here. A free is told when it is done, so that with several
+    /// CPUs, or preempted, the event of the next allocation of the same memory may come first.
     #[inline]
     fn trace(&self, event: &Event) {
         let _ = event;
@@ -266,8 +266,9 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Interrupts CPU `cpu`, whose handler calls [`Mm::handle_ipi`](crate::Mm::handle_ipi). With one CPU never
     /// called.
     ///
-    /// It may be the calling CPU, and one on which the interrupt is pending already. No lock is held. Whoever spins with
-    /// interrupts masked, in the kernel's own locks too, calls [`Mm::poll_shootdown`](crate::Mm::poll_shootdown) at each turn.
+    /// It may be the calling CPU, and one on which the interrupt is pending already. No lock is held. Whoever spins
+    /// with interrupts masked, in the kernel's own locks too, calls [`Mm::poll_shootdown`](crate::Mm::poll_shootdown)
+    /// at each turn.
     #[inline]
     fn send_ipi(&self, cpu: usize) {
         let _ = cpu;
@@ -280,7 +281,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Flushes `range` from the TLBs of other CPUs, which share memory's tables but never call the manager, and returns
-    /// when all have. Called where [`CPUS`](Self::CPUS) is 1; with more the manager does it, by [`send_ipi`](Self::send_ipi).
+    /// when all have. Called where [`CPUS`](Self::CPUS) is 1; with more the manager does it, by
+    /// [`send_ipi`](Self::send_ipi).
     ///
     /// The calling CPU has flushed it already; where the caller may have moved to another CPU since, all are flushed.
     /// No lock is held. The default does nothing, which is right on one CPU only.

@@ -1,7 +1,7 @@
 //! The debugging features, all at once: stray writes planted on the board are found, named and contained.
 //!
-//! What the hardware can stop, it stops: where free pages are hidden, the tests of poisoned pages plant nothing, and those of
-//! faults do.
+//! What the hardware can stop, it stops: where free pages are hidden, the tests of poisoned pages plant nothing, and
+//! those of faults do.
 #![no_std]
 #![no_main]
 
@@ -28,7 +28,8 @@ mod tests {
 
     /// Stores a byte the compiler knows nothing about.
     fn poke(at: *mut u8, byte: u8) {
-        // SAFETY: RAM of the manager beside or in what was the test's, which it spoils; or the store faults, as is expected.
+        // SAFETY: RAM of the manager beside or in what was the test's, which it spoils; or the store faults, as is
+        // expected.
         unsafe { at.write_volatile(byte) };
     }
 

@@ -184,8 +184,8 @@ mod tests {
     /// Eight bytes more than an object: what is hit is the next slot.
     const RAISED: usize = OBJECT + 8;
 
-    // SAFETY: it breaks the contract on purpose. The test takes fewer quanta than a slab has slots, from the lowest on, so
-    // that only slots of this cache are hit: objects of this device, or free ones.
+    // SAFETY: it breaks the contract on purpose. The test takes fewer quanta than a slab has slots, from the lowest on,
+    // so that only slots of this cache are hit: objects of this device, or free ones.
     unsafe impl Store for OutgrewItsCache {
         const NAME: &'static str = "scullc with a raised quantum";
 

@@ -186,8 +186,8 @@ mod tests {
         lost.expect_bugs(2);
     }
 
-    /// A million requests of each way to fail, one after the other: each ends, none in more than twice what the dearest of
-    /// the first thousand took, and afterwards all is there again.
+    /// A million requests of each way to fail, one after the other: each ends, none in more than twice what the dearest
+    /// of the first thousand took, and afterwards all is there again.
     #[test]
     #[timeout(240)]
     fn a_million_failures_end_each_in_bounded_time() {

@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn during_kfree_that_gives_a_slab_back() {
-        // One slab that is empty but stays, one that goes with its last object, and where CPUs keep objects of their own
-        // a third one for those.
+        // One slab that is empty but stays, one that goes with its last object, and where CPUs keep objects of their
+        // own a third one for those.
         let take = || MM.kmalloc(64, GFP_KERNEL).unwrap();
         let free = |object: NonNull<u8>| MM.kfree(object.as_ptr());
         let first = take();

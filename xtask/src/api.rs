@@ -78,7 +78,8 @@ impl Change {
 
     /// Refuses to list a breaking change under a version that promises none.
     ///
-    /// Cargo takes 0.1.1 for 0.1.0, and 1.1.0 for 1.0.0. Nothing is promised before a first release is in the changelog.
+    /// Cargo takes 0.1.1 for 0.1.0, and 1.1.0 for 1.0.0. Nothing is promised before a first release is in the
+    /// changelog.
     fn permitted(&self, package: &Package, kept: &str) -> Result<()> {
         let released = kept.lines().next().and_then(|head| head.rsplit(' ').next()).unwrap_or_default();
         let changelog = fs::read_to_string(cargo::root().join("CHANGELOG.md"))?;

@@ -108,8 +108,8 @@ pub fn for_board(command: &mut Command, board: &Board, defmt: bool) {
 
 /// Builds the suites of a package for a board, or only one of them.
 ///
-/// Boards run optimised code, as it is shipped but for what the linker would do with the whole; the host adds the checks of
-/// a debug build.
+/// Boards run optimised code, as it is shipped but for what the linker would do with the whole; the host adds the
+/// checks of a debug build.
 pub fn suites(board: &Board, package: &str, only: Option<&str>, defmt: bool) -> Result<Vec<Program>> {
     let mut command = cargo();
     command.args(["test", "--no-run", "--package", package]);

@@ -32,7 +32,8 @@ const SECONDS: u64 = 60;
 const GOALS: [(&str, &str, u64); 2] = [("rtmm_kmalloc", "size_kmalloc", 1536), ("rtmm_nommu", "size_nommu", 3072)];
 const STATIC_RAM: u64 = 512;
 
-/// The ways a program is built: how the table calls it, and cargo's profile. For the first, rtmm has its feature `small`.
+/// The ways a program is built: how the table calls it, and cargo's profile. For the first, rtmm has its feature
+/// `small`.
 const PROFILES: [(&str, &str); 2] = [("z", "room"), ("3", "release")];
 
 /// rtmm where code is to be small, as it is measured so.

@@ -1,5 +1,5 @@
-//! The address space of 32-bit mode, as Linux divides it: the kernel has the upper gigabyte, whose first 896 MiB are the
-//! direct map. The rest is for areas and windows.
+//! The address space of 32-bit mode, as Linux divides it: the kernel has the upper gigabyte, whose first 896 MiB are
+//! the direct map. The rest is for areas and windows.
 
 use crate::machine::Levels;
 use mm_core::VirtRange;

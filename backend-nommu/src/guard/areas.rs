@@ -36,8 +36,8 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
         }
     }
 
-    /// [`vmalloc`](AreaFamily::vmalloc) between guards: the regions first, since nothing is to be undone when they are used up.
-    /// The record is filled, and is given back by the caller after an error.
+    /// [`vmalloc`](AreaFamily::vmalloc) between guards: the regions first, since nothing is to be undone when they are
+    /// used up. The record is filled, and is given back by the caller after an error.
     #[cold]
     #[inline(never)]
     pub(crate) fn vmalloc_guarded(

@@ -51,12 +51,12 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Regions of memory that a processor can be told to keep accesses out of, and nothing else: which of them is whose is kept
-/// by the family of areas, under its lock.
+/// Regions of memory that a processor can be told to keep accesses out of, and nothing else: which of them is whose is
+/// kept by the family of areas, under its lock.
 ///
 /// # Safety
-/// From the return of `set` to the next `set` or `clear` of that slot, privileged code that touches the region in a way it
-/// does not allow faults, and no other access does; `clear` ends that. One processor is meant, the one that calls.
+/// From the return of `set` to the next `set` or `clear` of that slot, privileged code that touches the region in a way
+/// it does not allow faults, and no other access does; `clear` ends that. One processor is meant, the one that calls.
 pub unsafe trait RegionGuard: Send + Sync + 'static {
     /// One for each slot there can be.
     type Slots: AsRef<[Slot]> + AsMut<[Slot]> + Send;
@@ -73,12 +73,12 @@ pub unsafe trait RegionGuard: Send + Sync + 'static {
         true
     }
 
-    /// Makes the region of `slot` the `bytes` bytes at `start`, a power of two of at least 256, which `start` is a multiple
-    /// of.
+    /// Makes the region of `slot` the `bytes` bytes at `start`, a power of two of at least 256, which `start` is a
+    /// multiple of.
     ///
     /// # Safety
-    /// Nothing that runs makes the accesses it does not allow. `slot` is one of the family's, whose lock is held, and is free,
-    /// or [`clears`](Self::clears) is true.
+    /// Nothing that runs makes the accesses it does not allow. `slot` is one of the family's, whose lock is held, and
+    /// is free, or [`clears`](Self::clears) is true.
     unsafe fn set(&self, slot: usize, start: usize, bytes: usize, allows: Allows);
 
     /// The region of `slot` is none any more.

@@ -1,7 +1,7 @@
 //! The physical memory protection of RISC-V (PMP), over the registers of the `riscv` crate, in machine mode.
 //!
-//! An entry binds machine mode only when it is locked, and a locked one stays until reset, unless the hart has Smepmp and its
-//! rule locking bypass is on (RISC-V Smepmp 1.0, 2.2).
+//! An entry binds machine mode only when it is locked, and a locked one stays until reset, unless the hart has Smepmp
+//! and its rule locking bypass is on (RISC-V Smepmp 1.0, 2.2).
 
 use super::{Allows, RegionGuard, Slot};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,8 +21,8 @@ pub enum RuleLocking {
     UntilReset,
 }
 
-/// The first entries of the physical memory protection. A lower one counts before a higher one (privileged architecture,
-/// 3.7.1), so the guards hold whatever entries behind them let through.
+/// The first entries of the physical memory protection. A lower one counts before a higher one (privileged
+/// architecture, 3.7.1), so the guards hold whatever entries behind them let through.
 #[derive(Debug)]
 pub struct Pmp {
     entries: usize,
@@ -37,14 +37,14 @@ impl Default for Pmp {
 }
 
 impl Pmp {
-    /// The first `entries` entries, at most 16, whose locks stay until [`enable`](Self::enable) says otherwise. The hart has
-    /// as many, and none of them is set.
+    /// The first `entries` entries, at most 16, whose locks stay until [`enable`](Self::enable) says otherwise. The
+    /// hart has as many, and none of them is set.
     pub const fn of_entries(entries: usize) -> Self {
         Pmp { entries: if entries < MOST { entries } else { MOST }, bypassed: AtomicBool::new(false) }
     }
 
-    /// Turns rule locking bypass on; returns whether entries can be taken back now. For the board's start-up, in machine
-    /// mode.
+    /// Turns rule locking bypass on; returns whether entries can be taken back now. For the board's start-up, in
+    /// machine mode.
     ///
     /// # Safety
     /// The hart has Smepmp, and with it the register `mseccfg`.
@@ -95,8 +95,8 @@ unsafe fn configure(entry: usize, range: Range, permission: Permission, locked: 
     }
 }
 
-// SAFETY: by the privileged architecture (3.7.1) the lowest entry that covers an access decides, in machine mode too when it
-// is locked, and one whose range is off covers nothing.
+// SAFETY: by the privileged architecture (3.7.1) the lowest entry that covers an access decides, in machine mode too
+// when it is locked, and one whose range is off covers nothing.
 unsafe impl RegionGuard for Pmp {
     type Slots = [Slot; MOST];
     const FREE: [Slot; MOST] = [Slot::FREE; MOST];
@@ -117,8 +117,8 @@ unsafe impl RegionGuard for Pmp {
         };
         // A naturally aligned power of two: as many ones at the end as it has doublings of eight bytes (3.7.1).
         let address = start >> 2 | ((bytes >> 3) - 1);
-        // SAFETY: the caller says that the region is nobody's who would be hindered. Where locks stay the entry is off and
-        // was never set; elsewhere it is turned off while it is half set.
+        // SAFETY: the caller says that the region is nobody's who would be hindered. Where locks stay the entry is off
+        // and was never set; elsewhere it is turned off while it is half set.
         unsafe {
             if self.clears() {
                 configure(slot, Range::OFF, Permission::NONE, false);

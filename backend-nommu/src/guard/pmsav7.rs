@@ -20,8 +20,8 @@ const RASR_NORMAL: u32 = 0b001 << 19 | 1 << 17 | 1 << 16;
 /// SHCSR: memory faults have a handler of their own.
 const MEMFAULTENA: u32 = 1 << 16;
 
-/// The regions of the memory protection unit from one on; those below stay the RTOS's. A higher one counts before a lower one
-/// (B3.5.3), so the guards hold whatever the RTOS lets through.
+/// The regions of the memory protection unit from one on; those below stay the RTOS's. A higher one counts before a
+/// lower one (B3.5.3), so the guards hold whatever the RTOS lets through.
 #[derive(Debug)]
 pub struct Pmsav7 {
     first: u8,
@@ -66,8 +66,8 @@ fn registers() -> &'static mpu::RegisterBlock {
     unsafe { &*MPU::PTR }
 }
 
-// SAFETY: by the architecture's manual a region with no permissions faults every access, privileged ones included, once the
-// unit is on and the barriers are past; one that is not enabled has no effect.
+// SAFETY: by the architecture's manual a region with no permissions faults every access, privileged ones included, once
+// the unit is on and the barriers are past; one that is not enabled has no effect.
 unsafe impl RegionGuard for Pmsav7 {
     type Slots = [Slot; MOST];
     const FREE: [Slot; MOST] = [Slot::FREE; MOST];

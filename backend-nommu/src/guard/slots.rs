@@ -41,8 +41,8 @@ impl<G: RegionGuard> Regions<G> {
         &mut slots[..most]
     }
 
-    /// Keeps a slot for each of the parts of `record`'s area, all or none; `set` is still to come. False when there are too
-    /// few.
+    /// Keeps a slot for each of the parts of `record`'s area, all or none; `set` is still to come. False when there are
+    /// too few.
     pub(crate) fn reserve(&mut self, guard: &G, record: u32, parts: &[(Covers, Allows)]) -> bool {
         let slots = self.usable(guard);
         if slots.iter().filter(|slot| slot.record == NIL).count() < parts.len() {
@@ -83,7 +83,8 @@ impl<G: RegionGuard> Regions<G> {
         }
     }
 
-    /// Gives the slots of the area back that cover such a part, or all; those that were set are cleared when `clear` says so.
+    /// Gives the slots of the area back that cover such a part, or all; those that were set are cleared when `clear`
+    /// says so.
     ///
     /// # Safety
     /// None was set, or `clear` is `Clear::Set` and the guard can clear.

@@ -68,9 +68,9 @@ impl<O> Live<'_, O> {
 /// Room for something live and how many bytes were asked for.
 pub type Slot<C> = Option<(<C as Calls>::Object, usize)>;
 
-/// W6: in each of `rounds` small objects come in a burst, then an area of 16 KiB to 1 MiB, then all but one in 16 of the
-/// objects go. Areas stay until one is refused; from then on a refused one frees a random one, and so do objects until
-/// there is room. `watch` hears of the areas, which is what is left between bursts, each `every` rounds.
+/// W6: in each of `rounds` small objects come in a burst, then an area of 16 KiB to 1 MiB, then all but one in 16 of
+/// the objects go. Areas stay until one is refused; from then on a refused one frees a random one, and so do objects
+/// until there is room. `watch` hears of the areas, which is what is left between bursts, each `every` rounds.
 ///
 /// The slots have room for what fits.
 pub fn areas<C: Calls<Request = Mixed>>(

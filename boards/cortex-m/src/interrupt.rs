@@ -55,8 +55,8 @@ pub fn in_interrupt(f: fn()) {
     });
 }
 
-/// Every interrupt line. The processor left a frame on the stack it came from, the main one or a task's; its address goes
-/// to [`handle`], which returns as the handler.
+/// Every interrupt line. The processor left a frame on the stack it came from, the main one or a task's; its address
+/// goes to [`handle`], which returns as the handler.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn DefaultHandler() {

@@ -14,8 +14,8 @@ pub(crate) const BASE: usize = if cfg!(feature = "mmu") { 0x0800_0000_0000 } els
 /// sees it.
 const ORIGIN: u64 = if cfg!(feature = "mmu") { 0 } else { BASE as u64 };
 
-/// RAM, counted from the machine's first byte: start and length. Like a small PC's: below 640 KiB, then up to a hole, more behind it, and some above 4 GiB, so
-/// that every zone has pages and frames have holes between them.
+/// RAM, counted from the machine's first byte: start and length. Like a small PC's: below 640 KiB, then up to a hole,
+/// more behind it, and some above 4 GiB, so that every zone has pages and frames have holes between them.
 pub(crate) const RAM: [(u64, u64); 4] =
     [(0, 0x9_f000), (0x10_0000, (32 << 20) - 0x10_0000), (0x201_0000, (64 << 20) - 0x201_0000), (4 << 30, 64 << 20)];
 

@@ -35,8 +35,8 @@ fn permit(start: usize, bytes: usize, access: libc::c_int) {
     assert!(result == 0, "the system protects no page: {}", Error::last_os_error());
 }
 
-// SAFETY: the system ends the process's accesses that a mapping does not allow, by a signal, and those of its other mappings are
-// left alone. Pages of the machine are multiples of the system's. No two regions meet, since areas do not.
+// SAFETY: the system ends the process's accesses that a mapping does not allow, by a signal, and those of its other
+// mappings are left alone. Pages of the machine are multiples of the system's. No two regions meet, since areas do not.
 unsafe impl RegionGuard for Regions {
     type Slots = [Slot; SLOTS];
     const FREE: [Slot; SLOTS] = [Slot::FREE; SLOTS];

@@ -7,8 +7,8 @@ use rtmm::backend::{NoMmu, Pmsav7};
 /// A single core, whose critical section masks interrupts.
 pub type BoardPlatform = SingleCore<CortexM>;
 
-/// Contiguous memory, with addresses that are physical ones; areas that ask for guards get regions of the MPU, all eight
-/// of which are the manager's.
+/// Contiguous memory, with addresses that are physical ones; areas that ask for guards get regions of the MPU, all
+/// eight of which are the manager's.
 pub type Backend = NoMmu<12, 10, Pmsav7>;
 
 rtmm::global_mm! {

@@ -3,9 +3,9 @@
 //! The kernel is an ELF file for QEMU's `-kernel`, entered by the PVH protocol. A program links with `-Tboard.x`, which
 //! this package's build script puts on the linker's path, and defines its entry by [`entry!`] or by the test harness.
 //!
-//! The target is `i586-unknown-linux-gnu`, of which only the code generator and `core` are used: there is no bare 32-bit
-//! x86 target in a stable toolchain, and this one needs neither SSE nor an operating system. What its libraries would
-//! bring otherwise is in `runtime`.
+//! The target is `i586-unknown-linux-gnu`, of which only the code generator and `core` are used: there is no bare
+//! 32-bit x86 target in a stable toolchain, and this one needs neither SSE nor an operating system. What its libraries
+//! would bring otherwise is in `runtime`.
 #![no_std]
 
 mod memory;

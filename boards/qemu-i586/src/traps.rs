@@ -1,7 +1,7 @@
 //! Descriptor tables and the way into trap handlers.
 //!
-//! Exceptions end the program with a report. Page faults, double faults and NMIs are tasks of the processor, each with a
-//! stack of its own, so that a stack that has run into its guard page can still be reported: in 32 bits a gate cannot
+//! Exceptions end the program with a report. Page faults, double faults and NMIs are tasks of the processor, each with
+//! a stack of its own, so that a stack that has run into its guard page can still be reported: in 32 bits a gate cannot
 //! change the stack without changing the privilege, but a task switch can.
 
 use crate::memory::LAYOUT;

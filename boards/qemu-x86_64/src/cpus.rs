@@ -1,8 +1,8 @@
 //! The other CPUs: their start, and work for them.
 //!
-//! They begin in real mode in a page below 1 MiB, which is reserved for that, and pass to the high half on the tables the
-//! first CPU was started with: only those map that page to be executed. Then they take the final tables, a stack of an area
-//! with guards, and wait for work.
+//! They begin in real mode in a page below 1 MiB, which is reserved for that, and pass to the high half on the tables
+//! the first CPU was started with: only those map that page to be executed. Then they take the final tables, a stack of
+//! an area with guards, and wait for work.
 
 use crate::mm::MM;
 use crate::traps;
@@ -47,8 +47,8 @@ pub(crate) fn start(root: Pfn) {
     cpus::find_apics(|base| MM.ioremap(base, 4096).expect("the APICs' registers can be mapped").as_ptr());
     ROOT.store(root.0 as usize, Relaxed);
     let (start, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
-    // SAFETY: the page is RAM that is reserved for this; the trampoline is shorter, and is read by the address it is linked
-    // at plus the direct map, since the final tables do not map it there.
+    // SAFETY: the page is RAM that is reserved for this; the trampoline is shorter, and is read by the address it is
+    // linked at plus the direct map, since the final tables do not map it there.
     unsafe {
         let code = MM.backend().direct_ptr(start.addr());
         MM.backend().with_frame(Pfn(AP_PAGE.into()), |page| {
@@ -103,8 +103,8 @@ extern "C" fn ap_main() -> ! {
     loop {
         let work = WORK[number].load(Acquire);
         if work.is_null() {
-            // SAFETY: an interrupt that comes between the test and the halt would be slept over: so the flag is set by the
-            // instruction right before the halt, which the processor runs without an interrupt between.
+            // SAFETY: an interrupt that comes between the test and the halt would be slept over: so the flag is set by
+            // the instruction right before the halt, which the processor runs without an interrupt between.
             unsafe {
                 x86::irq::disable();
                 if WORK[number].load(Acquire).is_null() {

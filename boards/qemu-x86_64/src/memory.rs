@@ -33,8 +33,8 @@ const BOOT_REACH: u64 = 4 << 30;
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
 
-/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts, and with feature `smp` the other CPUs. Called once, by `entry!` or by a
-/// suite's setup.
+/// Brings the manager up: RAM from the firmware, the final tables, the manager itself, then interrupts, and with
+/// feature `smp` the other CPUs. Called once, by `entry!` or by a suite's setup.
 ///
 /// # Panics
 /// When called again, or when the machine has no RAM for the tables.

@@ -28,8 +28,8 @@ pub(crate) fn start(pmp: &Pmp) {
     let (start, end) = (&raw const __stext as usize, &raw const __etext as usize);
     let mut lockdown = mseccfg::read();
     lockdown.set_mml(true);
-    // SAFETY: from its first byte to its end the code is read and executed only, and nothing else is executed. Both ends
-    // are multiples of four.
+    // SAFETY: from its first byte to its end the code is read and executed only, and nothing else is executed. Both
+    // ends are multiples of four.
     unsafe {
         pmpaddr14::write(start >> 2);
         pmpaddr15::write(end >> 2);

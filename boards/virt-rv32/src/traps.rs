@@ -28,7 +28,8 @@ extern "C" fn ExceptionHandler(_: &riscv_rt::TrapFrame) {
     let (cause, address, pc) = (mcause::read().code(), mtval::read(), mepc::read());
     if cause == ILLEGAL_INSTRUCTION && TRIAL.load(Ordering::Relaxed) == TRYING {
         TRIAL.store(REFUSED, Ordering::Relaxed);
-        // SAFETY: behind the instruction, which `survives` says is four bytes long; what it was to read stays as it was.
+        // SAFETY: behind the instruction, which `survives` says is four bytes long; what it was to read stays as it
+        // was.
         unsafe { mepc::write(pc + 4) };
         return;
     }

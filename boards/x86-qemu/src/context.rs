@@ -55,8 +55,8 @@ pub fn in_interrupt_handler(body: impl FnOnce()) {
     depth.fetch_sub(1, Relaxed);
 }
 
-/// The first thing that a scheduler's new task does: it was switched to inside a handler, on a stack of its own, and will
-/// never return from there. Counts that handler as left and turns interrupts on.
+/// The first thing that a scheduler's new task does: it was switched to inside a handler, on a stack of its own, and
+/// will never return from there. Counts that handler as left and turns interrupts on.
 pub fn begin_task() {
     #[cfg(not(feature = "smp"))]
     let depth = &DEPTH;

@@ -25,8 +25,8 @@ pub type AllocFn = unsafe extern "C" fn(flags: u32, data: *mut c_void) -> *mut c
 /// The function that frees what that one gave.
 pub type FreeFn = unsafe extern "C" fn(element: *mut c_void, data: *mut c_void);
 
-/// Functions of the caller's. What a pointer given back is, only they know: nothing but a second free into the reserve is
-/// noticed here.
+/// Functions of the caller's. What a pointer given back is, only they know: nothing but a second free into the reserve
+/// is noticed here.
 #[derive(Clone, Copy)]
 struct Own {
     alloc: AllocFn,
@@ -34,13 +34,13 @@ struct Own {
     data: *mut c_void,
 }
 
-// SAFETY: the cache is reached through its manager, which may be shared; functions of the caller's and their data may be
-// used in any context, as `rtmm_mempool_create` demands.
+// SAFETY: the cache is reached through its manager, which may be shared; functions of the caller's and their data may
+// be used in any context, as `rtmm_mempool_create` demands.
 unsafe impl Send for Source {}
 
-// SAFETY: each of the first three gives memory of its size to one caller until it accepts it back, and judges by what its
-// free would say: kmalloc and pages by their own sources; a cache by `check_of`. Of elements of the caller's functions
-// nothing is read or written: they count as none bytes long, and are never zeroed.
+// SAFETY: each of the first three gives memory of its size to one caller until it accepts it back, and judges by what
+// its free would say: kmalloc and pages by their own sources; a cache by `check_of`. Of elements of the caller's
+// functions nothing is read or written: they count as none bytes long, and are never zeroed.
 unsafe impl<M: Manager> ElementSource<M> for Source {
     fn bytes(&self, m: M) -> usize {
         match self {

@@ -44,8 +44,8 @@ fn store_everywhere() -> Result<(), &'static str> {
     let before = MM.free_page_count();
     say!("scull in C on {}: a file of {} bytes, {} pages free", board::NAME, file.len(), before);
 
-    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page. And
-    // less by one of scullv's quanta, of which the last may hold a single byte.
+    // Three quarters of the memory for quanta: the rest is for tables, arrays, and what does not fill its last page.
+    // And less by one of scullv's quanta, of which the last may hold a single byte.
     let length = file.len().min((before / 4 * 3).saturating_sub(1 << SCULLV_ORDER) * Backend::PAGE_SIZE);
     if length < file.len() {
         say!("FILE-CUT {}", length);

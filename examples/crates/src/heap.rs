@@ -1,7 +1,7 @@
 //! Rust's allocator is the board's manager.
 //!
-//! The boards on Arm and RISC-V say so themselves, where they make the manager. Those on x86 leave it to the program. In
-//! a process the standard library allocates before the manager is up, so there it is the allocator from [`begin`] to
+//! The boards on Arm and RISC-V say so themselves, where they make the manager. Those on x86 leave it to the program.
+//! In a process the standard library allocates before the manager is up, so there it is the allocator from [`begin`] to
 //! [`end`], and a free goes to whom the address belongs.
 
 #[cfg(any(feature = "board-qemu-x86_64", feature = "board-qemu-i586"))]

@@ -1,8 +1,9 @@
-//! Embassy's executor on a Cortex-M3: tasks that await memory while there is none, and a timer's interrupt that frees it.
+//! Embassy's executor on a Cortex-M3: tasks that await memory while there is none, and a timer's interrupt that frees
+//! it.
 //!
 //! A hoarder keeps everything. The timer's interrupt gives one page of the hoard back each time, which the manager
-//! hands to whoever has waited for it, and the hoarder takes what nobody waited for. One task gives up half way, with its
-//! request in the queue or granted.
+//! hands to whoever has waited for it, and the hoarder takes what nobody waited for. One task gives up half way, with
+//! its request in the queue or granted.
 #![no_std]
 #![no_main]
 

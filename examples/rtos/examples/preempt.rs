@@ -1,8 +1,8 @@
 //! A preemptive scheduler on x86-64 whose tasks sleep for memory, by `Platform::wait` and `Platform::wake`.
 //!
 //! The manager is one of the program's own, on page tables, and its platform is the scheduler. Tasks run on stacks of
-//! vmalloc, behind guard pages. They ask for memory while there is none: the timer's interrupt, which also takes the CPU
-//! from them, frees a page now and then.
+//! vmalloc, behind guard pages. They ask for memory while there is none: the timer's interrupt, which also takes the
+//! CPU from them, frees a page now and then.
 #![no_std]
 #![no_main]
 

@@ -1,8 +1,8 @@
 //! A small preemptive scheduler for one x86-64 CPU: the timer's interrupt takes the CPU from a task at any instruction.
 //!
-//! Tasks take turns. Every switch happens in an interrupt handler, the timer's or that of the software interrupt by which
-//! a task gives up the CPU: the handler saved the registers on the task's own stack, and what is left is to change the
-//! stack pointer.
+//! Tasks take turns. Every switch happens in an interrupt handler, the timer's or that of the software interrupt by
+//! which a task gives up the CPU: the handler saved the registers on the task's own stack, and what is left is to
+//! change the stack pointer.
 
 use crate::board::{self, timer};
 use core::arch::naked_asm;
@@ -169,8 +169,8 @@ fn reschedule() {
         Some((&raw mut scheduler.tasks[running].stack, to))
     });
     if let Some((from, to)) = change {
-        // SAFETY: interrupts are off in a handler, so nobody else comes near the table, which stays where it is; `to` is
-        // what this function, or `spawn`, left for a task that does not run.
+        // SAFETY: interrupts are off in a handler, so nobody else comes near the table, which stays where it is; `to`
+        // is what this function, or `spawn`, left for a task that does not run.
         unsafe { switch(from, to) };
     }
 }

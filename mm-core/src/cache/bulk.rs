@@ -11,8 +11,8 @@ use core::panic::Location;
 impl<M: Manager> RawKmemCache<M> {
     /// Fills `objects` with objects, as Linux's `kmem_cache_alloc_bulk`: all of it or nothing.
     ///
-    /// Context: any; a task when the flags hold `WAIT`. Cost: a few instructions an object, 32 objects in one lock hold,
-    /// and what new slabs take.
+    /// Context: any; a task when the flags hold `WAIT`. Cost: a few instructions an object, 32 objects in one lock
+    /// hold, and what new slabs take.
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc). What was taken so far went back, and `objects` holds null pointers.

@@ -9,8 +9,8 @@ use core::ptr::NonNull;
 use core::time::Duration;
 
 impl<M: Manager> RawKmemCache<M> {
-    /// [`alloc`](Self::alloc), which waits until `until` at most, a time of [`Platform::now`](crate::Platform::now), for an
-    /// object that another gives back or for a slab's pages.
+    /// [`alloc`](Self::alloc), which waits until `until` at most, a time of [`Platform::now`](crate::Platform::now),
+    /// for an object that another gives back or for a slab's pages.
     ///
     /// # Errors
     /// As `alloc`.

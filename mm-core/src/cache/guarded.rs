@@ -63,10 +63,12 @@ impl<M: Manager> RawKmemCache<M> {
         }
     }
 
-    /// Looks at every object of a cache made with `RED_ZONE` or `POISON`, as Linux's `validate_slab_cache`: reports each
-    /// that was overwritten, and returns how many. A free one stays where it is, and is withdrawn when it is taken.
+    /// Looks at every object of a cache made with `RED_ZONE` or `POISON`, as Linux's `validate_slab_cache`: reports
+    /// each that was overwritten, and returns how many. A free one stays where it is, and is withdrawn when it is
+    /// taken.
     ///
-    /// Context: task. Cost: walks the frame table; one slab under the cache's lock at a time. A diagnostic, not bounded.
+    /// Context: task. Cost: walks the frame table; one slab under the cache's lock at a time. A diagnostic, not
+    /// bounded.
     #[track_caller]
     pub fn validate(&self) -> usize {
         let control = self.control();

@@ -17,8 +17,8 @@ use core::time::Duration;
 /// A cache of values of type `T`. Dropping it destroys it, or reports that it is busy.
 ///
 /// Values are made when a slab is carved and dropped when it goes back, not with each allocation: whoever takes one
-/// finds it as it was made, or as its last owner left it. What is costly to make (a lock, a list head, a buffer) is made
-/// once.
+/// finds it as it was made, or as its last owner left it. What is costly to make (a lock, a list head, a buffer) is
+/// made once.
 ///
 /// ```
 /// use mm_core::{CacheFlags, GFP_KERNEL, KmemCache, Manager, MmError};
@@ -52,8 +52,8 @@ unsafe impl<T: Send, M: Manager + Sync> Sync for KmemCache<T, M> {}
 impl<T: Send, M: Manager> KmemCache<T, M> {
     /// Makes a cache of values that `constructor` returns.
     ///
-    /// The constructor, and the values' drop, run outside every lock, in the context of whoever needs a slab or gives one
-    /// back, `Mm::drain` included. They may allocate and free, though not in this cache.
+    /// The constructor, and the values' drop, run outside every lock, in the context of whoever needs a slab or gives
+    /// one back, `Mm::drain` included. They may allocate and free, though not in this cache.
     ///
     /// Context: task. Cost: proportional to the number of caches, of which there are at most 256. Names are unique.
     ///

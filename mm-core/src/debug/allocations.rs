@@ -50,8 +50,8 @@ pub struct Allocations<'a, P: Platform, B: Backend> {
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
-    /// Everything that callers hold now, with the call sites, as Linux's `page_owner` and `alloc_traces`: blocks of pages
-    /// and objects by address, then areas.
+    /// Everything that callers hold now, with the call sites, as Linux's `page_owner` and `alloc_traces`: blocks of
+    /// pages and objects by address, then areas.
     ///
     /// An iterator that holds no lock between two items: what comes and goes meanwhile may or may not be listed.
     /// Printed, it is one line for each of the 64 first call sites, those with most bytes first.

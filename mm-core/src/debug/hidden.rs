@@ -1,8 +1,9 @@
 //! Free pages that the CPU cannot reach, as Linux's `debug_pagealloc`: a read or write after the free faults.
 //!
-//! The direct map's entry of a page is cleared when the page is freed, and written again when it is allocated, both while
-//! the page is held, outside the lock. Its lowest tables must be there from the start: splitting a large entry would take
-//! a page for a table in the middle of a free, which may fail or be the very call that gives the last one back.
+//! The direct map's entry of a page is cleared when the page is freed, and written again when it is allocated, both
+//! while the page is held, outside the lock. Its lowest tables must be there from the start: splitting a large entry
+//! would take a page for a table in the middle of a free, which may fail or be the very call that gives the last one
+//! back.
 
 use crate::addr::Pfn;
 use crate::backend::Backend;
@@ -90,17 +91,17 @@ mod enabled {
     }
 
     impl<P: Platform, B: Backend> Mm<P, B> {
-        /// From now on the CPU cannot reach free pages that have a kernel address, as by Linux's `debug_pagealloc=on`: their
-        /// entries in the direct map are cleared, and a read or write after the free is a page fault, which
-        /// [`find_freed`](Self::find_freed) explains. Together with [poison](Self::page_poisoning_enable) pages are filled
-        /// and looked at while they can be reached.
+        /// From now on the CPU cannot reach free pages that have a kernel address, as by Linux's `debug_pagealloc=on`:
+        /// their entries in the direct map are cleared, and a read or write after the free is a page fault, which
+        /// [`find_freed`](Self::find_freed) explains. Together with [poison](Self::page_poisoning_enable) pages are
+        /// filled and looked at while they can be reached.
         ///
-        /// The direct map must be in entries of single pages (`kernel::build_in_pages` of the x86 backend), of which `init`
-        /// makes sure: entries are never split in a free. One table for each 2 MiB of memory is what that costs.
+        /// The direct map must be in entries of single pages (`kernel::build_in_pages` of the x86 backend), of which
+        /// `init` makes sure: entries are never split in a free. One table for each 2 MiB of memory is what that costs.
         ///
-        /// Context: start-up, before `init`, which hides all free memory. Cost: each allocation and free of pages writes
-        /// an entry for each page, and a free flushes each from this CPU's TLB; other CPUs may reach a page until they
-        /// flush, as on Linux.
+        /// Context: start-up, before `init`, which hides all free memory. Cost: each allocation and free of pages
+        /// writes an entry for each page, and a free flushes each from this CPU's TLB; other CPUs may reach a page
+        /// until they flush, as on Linux.
         ///
         /// # Errors
         /// `Unsupported` when the backend has no such entries, `AlreadyInit` behind the begin of `init`. `init` returns
@@ -117,8 +118,8 @@ mod enabled {
             Ok(())
         }
 
-        /// The free page that a kernel address lies in, if free pages are [hidden](Self::debug_pagealloc_enable): for the
-        /// report of a fault.
+        /// The free page that a kernel address lies in, if free pages are [hidden](Self::debug_pagealloc_enable): for
+        /// the report of a fault.
         ///
         /// Context: any, fault handlers too; takes no lock, so that it may be out of date if others run.
         pub fn find_freed(&self, addr: usize) -> Option<FreedPage> {

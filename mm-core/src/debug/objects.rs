@@ -7,9 +7,9 @@ use crate::slab::{KMALLOC, Slabs};
 use core::panic::Location;
 
 impl<P: Platform, B: Backend> Mm<P, B> {
-    /// Looks at every object of kmalloc's classes, free or not, for bytes written before it, behind it, or in it while it is
-    /// free, as Linux's `slabinfo -v`: reports each as [`Bug::ObjectDamaged`](crate::Bug::ObjectDamaged), and returns how
-    /// many. A free one stays where it is, and is withdrawn when it is taken.
+    /// Looks at every object of kmalloc's classes, free or not, for bytes written before it, behind it, or in it while
+    /// it is free, as Linux's `slabinfo -v`: reports each as [`Bug::ObjectDamaged`](crate::Bug::ObjectDamaged), and
+    /// returns how many. A free one stays where it is, and is withdrawn when it is taken.
     ///
     /// Objects above the largest class are whole pages and not watched.
     ///

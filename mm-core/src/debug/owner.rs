@@ -143,8 +143,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         }
     }
 
-    /// Who allocated a block of pages last that `pfn` was the first frame of. Not of slabs, whose words are arrays while they
-    /// live, and null behind.
+    /// Who allocated a block of pages last that `pfn` was the first frame of. Not of slabs, whose words are arrays
+    /// while they live, and null behind.
     #[cfg(feature = "debug-pagealloc")]
     pub(super) fn block_owner(&self, pfn: usize) -> Option<&'static Location<'static>> {
         let word = self.owner_word(pfn)?.load(Ordering::Relaxed);
@@ -176,8 +176,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.memory.owner(pfn.0 as usize, 0)
     }
 
-    /// The call that allocated the object that begins at `ptr`, of kmalloc or a cache, as Linux's `SLAB_STORE_USER` keeps
-    /// it. It stays when the object is freed, until the next owner's takes its place.
+    /// The call that allocated the object that begins at `ptr`, of kmalloc or a cache, as Linux's `SLAB_STORE_USER`
+    /// keeps it. It stays when the object is freed, until the next owner's takes its place.
     ///
     /// `None` where no object begins, or its slab has [no names](Self::unnamed_slabs).
     ///

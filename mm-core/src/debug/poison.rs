@@ -1,7 +1,7 @@
 //! Poisoned pages: free pages hold a pattern, which is looked at before they are handed out again, and by a scrub.
 //!
-//! Pages are filled and looked at outside the lock: until they were, they are marked as held, and no caller can free them.
-//! A page that does not hold the pattern was written to after it was freed, or is broken; it is taken out of use.
+//! Pages are filled and looked at outside the lock: until they were, they are marked as held, and no caller can free
+//! them. A page that does not hold the pattern was written to after it was freed, or is broken; it is taken out of use.
 
 use crate::addr::{PageRange, Pfn};
 use crate::backend::Backend;
@@ -151,8 +151,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.is_sound(pfn, block.pages) { Ok(pfn) } else { self.take_sound(block.pages, block.flags) }
     }
 
-    /// Whether every page of a held block is as it was left. If not, the first that is not is reported and withdrawn, and
-    /// the others are free again as they are. No lock is held.
+    /// Whether every page of a held block is as it was left. If not, the first that is not is reported and withdrawn,
+    /// and the others are free again as they are. No lock is held.
     fn is_sound(&self, pfn: u32, pages: usize) -> bool {
         self.show(Pfn(pfn), pages);
         if !self.is_poisoning() {
@@ -236,13 +236,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
-    /// From now on free pages are poisoned, as by Linux's `page_poison=1`: filled with 0xaa when they are freed, and looked
-    /// at when they are handed out again. A read of a freed page sees the pattern. A write to one is reported as
+    /// From now on free pages are poisoned, as by Linux's `page_poison=1`: filled with 0xaa when they are freed, and
+    /// looked at when they are handed out again. A read of a freed page sees the pattern. A write to one is reported as
     /// [`Bug::PageDamaged`] when the page would come again, or by [`scrub`](Self::scrub); the page is withdrawn, which
     /// [`meminfo`](Self::meminfo) counts, and the request goes on with another.
     ///
-    /// Context: start-up, before `init`, which fills all free memory. Cost: every free and every allocation of pages goes
-    /// through the page's bytes, outside the lock, and takes the lock twice.
+    /// Context: start-up, before `init`, which fills all free memory. Cost: every free and every allocation of pages
+    /// goes through the page's bytes, outside the lock, and takes the lock twice.
     ///
     /// # Errors
     /// `AlreadyInit` behind the begin of `init`: what is free by then was not filled.
@@ -255,9 +255,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(())
     }
 
-    /// Looks at the next free pages, among at most `budget` frames in use or free: for an idle task, to find writes after
-    /// a free, and broken memory, before anybody is given it. Each page that does not hold its poison is reported as
-    /// [`Bug::PageDamaged`] and withdrawn.
+    /// Looks at the next free pages, among at most `budget` frames in use or free: for an idle task, to find writes
+    /// after a free, and broken memory, before anybody is given it. Each page that does not hold its poison is reported
+    /// as [`Bug::PageDamaged`] and withdrawn.
     ///
     /// ```
     /// use mm_core::{Manager, ScrubCursor};

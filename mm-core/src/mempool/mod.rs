@@ -100,19 +100,20 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
         }
     }
 
-    /// Takes an element; its contents are undefined, or zeroes when the flags hold `ZERO`; of a cache with a constructor
-    /// as they were left.
+    /// Takes an element; its contents are undefined, or zeroes when the flags hold `ZERO`; of a cache with a
+    /// constructor as they were left.
     ///
-    /// The allocator is asked first, without waiting; then the reserve; then, if the flags hold `WAIT`, the allocator with
-    /// all it does to get memory but waiting; then the call waits, where the platform can, until an element is given back,
-    /// which is handed to the oldest who waits, and asks the allocator now and then; at most as long as any request waits.
-    /// `NORETRY` does not wait.
+    /// The allocator is asked first, without waiting; then the reserve; then, if the flags hold `WAIT`, the allocator
+    /// with all it does to get memory but waiting; then the call waits, where the platform can, until an element is
+    /// given back, which is handed to the oldest who waits, and asks the allocator now and then; at most as long as any
+    /// request waits. `NORETRY` does not wait.
     ///
-    /// Context: any; a task when the flags hold `WAIT`. Cost: as the source's, plus a few instructions from the reserve.
+    /// Context: any; a task when the flags hold `WAIT`. Cost: as the source's, plus a few instructions from the
+    /// reserve.
     ///
     /// # Errors
-    /// `BadFlags`, also for `DMA` and `DMA32`, for the reserve is of any memory; and what the source says when the reserve
-    /// is empty too.
+    /// `BadFlags`, also for `DMA` and `DMA32`, for the reserve is of any memory; and what the source says when the
+    /// reserve is empty too.
     #[track_caller]
     pub fn alloc(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.alloc_until(flags, None)

@@ -11,8 +11,8 @@ use core::ptr::NonNull;
 /// An allocator of elements of one size, for a pool of manager `M`.
 ///
 /// # Safety
-/// `alloc` gives an element of `bytes` bytes, aligned to 8 at least, that is nobody else's until `free`; `check` accepts
-/// exactly what `free` would.
+/// `alloc` gives an element of `bytes` bytes, aligned to 8 at least, that is nobody else's until `free`; `check`
+/// accepts exactly what `free` would.
 pub unsafe trait ElementSource<M: Manager> {
     /// Bytes of an element.
     fn bytes(&self, manager: M) -> usize;

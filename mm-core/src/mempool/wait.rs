@@ -30,7 +30,8 @@ impl<S: ElementSource<M>, M: Manager> Mempool<S, M> {
         core::ptr::from_ref(&self.reserve).addr()
     }
 
-    /// Hands what is in reserve to those who wait for an element of this pool, oldest first, and wakes them. No lock is held.
+    /// Hands what is in reserve to those who wait for an element of this pool, oldest first, and wakes them. No lock is
+    /// held.
     pub(super) fn hand_over(&self) {
         let memory = &self.manager.mm().memory;
         if !memory.waiting.is_any() {

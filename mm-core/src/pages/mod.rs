@@ -176,9 +176,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `WrongAllocator`, `NotReady`; nothing was changed.
     #[inline]
     pub fn free_pages(&self, addr: *const u8, order: usize) -> Result<(), FreeError> {
+        if order == 0 {
+            return self.freed_pages(self.free_page_block(addr.addr(), 1), addr, 1);
+        }
         // An order no block can have matches none: the count 0 is no block's.
         let pages = if order > B::MAX_ORDER { 0 } else { 1 << order };
-        self.freed_pages(self.free_page_block(addr.addr(), pages), addr, pages)
+        self.freed_pages(self.free_page_other(addr.addr(), pages), addr, pages)
     }
 
     /// Frees one page.

@@ -128,8 +128,8 @@ impl<M: Manager> Frames<M> {
         self.manager.mm().page_address(self.range.start)
     }
 
-    /// Runs `f` with a pointer to the frame at `index`, good for one page until `f` returns; `None`, without calling it, past
-    /// the last, and for a HIGHMEM frame inside six other calls.
+    /// Runs `f` with a pointer to the frame at `index`, good for one page until `f` returns; `None`, without calling
+    /// it, past the last, and for a HIGHMEM frame inside six other calls.
     pub fn with_frame<R>(&self, index: u32, f: impl FnOnce(*mut u8) -> R) -> Option<R> {
         if index >= self.range.count {
             return None;

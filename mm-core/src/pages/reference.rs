@@ -64,8 +64,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// [`put_page`](Self::put_page), even when its owner frees it meanwhile.
     ///
     /// Only a block's first page outlives the owner's free; the others go back at once. A block that was allocated with
-    /// `Gfp::COMP` outlives it as a whole, and the reference may be on any of its pages. A page that is free is refused,
-    /// so whoever only believes a page to be in use may try.
+    /// `Gfp::COMP` outlives it as a whole, and the reference may be on any of its pages. A page that is free is
+    /// refused, so whoever only believes a page to be in use may try.
     ///
     /// ```
     /// use mm_core::{GFP_KERNEL, Manager, RefError};

@@ -1,8 +1,8 @@
 //! Several CPUs: which of them are up, and flushing the translations of all.
 //!
 //! Nothing of this is in a build whose [`Platform::CPUS`] is 1. A flush that waits for other CPUs runs only where the
-//! caller may wait, interrupts on and no lock held; elsewhere what is to be flushed is put off. A CPU whose interrupts are
-//! masked answers when it spins for a lock of the manager's, or calls [`Mm::poll_shootdown`].
+//! caller may wait, interrupts on and no lock held; elsewhere what is to be flushed is put off. A CPU whose interrupts
+//! are masked answers when it spins for a lock of the manager's, or calls [`Mm::poll_shootdown`].
 
 mod magazine;
 pub mod shootdown;
@@ -220,8 +220,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// The body of the handler of [`Platform::send_ipi`]'s interrupt: [`poll_shootdown`](Self::poll_shootdown), and gives
-    /// back what this CPU keeps when another one asked for it.
+    /// The body of the handler of [`Platform::send_ipi`]'s interrupt: [`poll_shootdown`](Self::poll_shootdown), and
+    /// gives back what this CPU keeps when another one asked for it.
     ///
     /// Context: that handler; no lock of the kernel's is held that one of the manager's is taken inside. Cost: as
     /// `poll_shootdown`, and at most a few dozen frees for each class.
@@ -246,8 +246,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// This CPU gives back what it keeps, and stops using memory of the manager's, until [`cpu_up`](Self::cpu_up): nobody
-    /// waits for it any more.
+    /// This CPU gives back what it keeps, and stops using memory of the manager's, until [`cpu_up`](Self::cpu_up):
+    /// nobody waits for it any more.
     ///
     /// Context: on that CPU, with interrupts masked, so that no handler allocates once more.
     pub fn cpu_down(&self) {

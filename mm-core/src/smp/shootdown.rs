@@ -3,8 +3,8 @@
 //! Requests are numbered and stand in a short ring. A sender posts one, interrupts the others, and waits until each CPU
 //! has done all up to its number. A CPU that *polls* flushes what it has not done yet, or everything when it is a whole
 //! ring behind, and writes down how far it got. Nobody owns anything while he waits, so that a sender may be preempted,
-//! move to another CPU, or give up, and others' requests go on; and polling takes no lock, so that whoever spins for one
-//! can do it.
+//! move to another CPU, or give up, and others' requests go on; and polling takes no lock, so that whoever spins for
+//! one can do it.
 //!
 //! Each word has one writer at a time: the ring and its head whoever holds the senders' lock, a CPU's words that CPU.
 //! Plain loads and stores are enough, in one order for all (`SeqCst`), which is the order a model of it explores; an
@@ -95,8 +95,8 @@ impl<W: Word, const N: usize, const RING: usize> Shootdown<W, N, RING> {
         self.head.load()
     }
 
-    /// Does what was asked of CPU `cpu`, which is the caller's and stays it: calls `flush` with each range, or `None` for
-    /// everything. False when nothing was asked.
+    /// Does what was asked of CPU `cpu`, which is the caller's and stays it: calls `flush` with each range, or `None`
+    /// for everything. False when nothing was asked.
     pub fn poll(&self, cpu: usize, mut flush: impl FnMut(Option<VirtRange>)) -> bool {
         let me = &self.cpus[cpu % N];
         let (head, done) = (self.head.load(), me.done.load());
@@ -124,8 +124,8 @@ impl<W: Word, const N: usize, const RING: usize> Shootdown<W, N, RING> {
 
     /// From here on CPU `cpu`, the caller's, may hold translations, and is waited for.
     ///
-    /// Whatever it holds of before is dropped between reading the head and answering for it: a sender that does not see it
-    /// online has changed its entries before.
+    /// Whatever it holds of before is dropped between reading the head and answering for it: a sender that does not see
+    /// it online has changed its entries before.
     pub fn bring_up(&self, cpu: usize, flush: impl FnOnce()) {
         let me = &self.cpus[cpu % N];
         me.online.store(1);

@@ -30,7 +30,8 @@ pub unsafe trait Interrupts: Send + Sync + 'static {
     }
 
     /// One turn of the loop that waits for another CPU to open a lock, with interrupts masked: calls
-    /// [`Mm::poll_shootdown`](crate::Mm::poll_shootdown) of each manager whose locks are of this type, which takes none.
+    /// [`Mm::poll_shootdown`](crate::Mm::poll_shootdown) of each manager whose locks are of this type, which takes
+    /// none.
     fn relax();
 }
 

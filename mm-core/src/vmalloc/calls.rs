@@ -21,9 +21,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes of virtually contiguous memory, as Linux's `vmalloc`.
     ///
     /// With an MMU the pages are scattered, lie between guard pages, are read-write and never executable, and prefer
-    /// HIGHMEM; each area takes whole units of 64 KiB of address space, its guard page included, and one of 2 MiB or more
-    /// begins at a 2 MiB boundary, so that runs of frames are mapped by entries of that size. Without one they are
-    /// exactly as many contiguous pages, page-aligned, with no guard unless [`AreaOptions::guards`] asks for one. Not zeroed.
+    /// HIGHMEM; each area takes whole units of 64 KiB of address space, its guard page included, and one of 2 MiB or
+    /// more begins at a 2 MiB boundary, so that runs of frames are mapped by entries of that size. Without one they are
+    /// exactly as many contiguous pages, page-aligned, with no guard unless [`AreaOptions::guards`] asks for one. Not
+    /// zeroed.
     ///
     /// Context: task. Cost: per block and per batch of 32 entries; no lock is held for more.
     ///
@@ -54,8 +55,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.vmalloc_at(size, &ZEROED, Location::caller())
     }
 
-    /// [`vzalloc`](Self::vzalloc) for memory that users will see: [`remap_vmalloc_range`](Self::remap_vmalloc_range) hands
-    /// out its frames.
+    /// [`vzalloc`](Self::vzalloc) for memory that users will see: [`remap_vmalloc_range`](Self::remap_vmalloc_range)
+    /// hands out its frames.
     ///
     /// # Errors
     /// As `vmalloc`.
@@ -95,8 +96,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// # Errors
     /// `BadAlign` for an alignment that is no power of two or above the largest block, `BadFlags`, `Unsupported` for a
-    /// protection the backend cannot give, `NoGuard` when it asks for guards, or without an MMU for a protection, and the
-    /// machine has no region left; else as `vmalloc`.
+    /// protection the backend cannot give, `NoGuard` when it asks for guards, or without an MMU for a protection, and
+    /// the machine has no region left; else as `vmalloc`.
     #[track_caller]
     pub fn vmalloc_with(&self, size: usize, options: &AreaOptions) -> Result<NonNull<u8>, AllocError> {
         let align = options.alignment();
@@ -214,14 +215,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Changes the size of an area, as Linux's `vrealloc`: null allocates, size 0 frees and returns `None`, and the
     /// contents up to the smaller size are kept.
     ///
-    /// An area stays where it is while the new size takes as many pages; else a new one is made as `vmalloc` does with these
-    /// flags, and with the guards and the life the old one asked for, the smaller of both sizes copied, and the old one freed. With `ZERO` what lies behind them is zero either way.
+    /// An area stays where it is while the new size takes as many pages; else a new one is made as `vmalloc` does with
+    /// these flags, and with the guards and the life the old one asked for, the smaller of both sizes copied, and the
+    /// old one freed. With `ZERO` what lies behind them is zero either way.
     ///
     /// Context: task. Cost: as `vmalloc` and `vfree`, plus the copy.
     ///
     /// # Errors
-    /// `BadPointer` for anything that is not the start of an area of `vmalloc`; `Unsupported` for another number of pages
-    /// when the area's guards stay until reset; else as `vmalloc`. The old area is unchanged then.
+    /// `BadPointer` for anything that is not the start of an area of `vmalloc`; `Unsupported` for another number of
+    /// pages when the area's guards stay until reset; else as `vmalloc`. The old area is unchanged then.
     ///
     /// # Safety
     /// Nobody writes to the area meanwhile, and it may be read.
@@ -253,8 +255,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return Ok(NonNull::new(area));
         }
         let new = self.vmalloc_at(size, &options.guards(uses.guards()).life(uses.life()), caller)?;
-        // SAFETY: the new area is nobody else's, and the old one may be read, by the caller; frame by frame, for no address of
-        // an area is used here.
+        // SAFETY: the new area is nobody else's, and the old one may be read, by the caller; frame by frame, for no
+        // address of an area is used here.
         let copied = unsafe { self.copy_area(area.addr(), new.as_ptr().addr(), size.min(old.size)) };
         debug_assert!(copied, "an area has no frame");
         self.vfree(area).map_err(|_| AllocError::BadPointer)?;
@@ -276,15 +278,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Frees an area of [`vmalloc`](Self::vmalloc). Null is fine.
     ///
-    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns; but in an interrupt
-    /// the area is only hidden, and freed by the next [`flush_deferred`](Self::flush_deferred), [`drain`](Self::drain), or
-    /// `vmalloc` that finds too little.
+    /// With an MMU nothing is reused before its translations are flushed, and they are when this returns; but in an
+    /// interrupt the area is only hidden, and freed by the next [`flush_deferred`](Self::flush_deferred),
+    /// [`drain`](Self::drain), or `vmalloc` that finds too little.
     ///
     /// Context: any. Cost: as `vmalloc`; constant in an interrupt.
     ///
     /// # Errors
     /// `DoubleFree` when nothing is (any more) allocated there, `Interior` (a guard page too), `Misaligned`, `Reserved`
-    /// for an area whose guards stay until reset ([`AreaGuards::Kept`](super::AreaGuards::Kept)), `WrongAllocator` for an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
+    /// for an area whose guards stay until reset ([`AreaGuards::Kept`](super::AreaGuards::Kept)), `WrongAllocator` for
+    /// an ioremap or other memory, `Foreign`, `NotReady`; nothing was changed.
     #[inline]
     pub fn vfree(&self, addr: *const u8) -> Result<(), FreeError> {
         self.freed_area(self.free_area("vfree", addr.addr(), AreaKind::Alloc), addr)
@@ -314,20 +317,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Changes what `pages` pages of an area of `vmalloc` from `addr` on allow, as Linux's `set_memory_ro` and its kin.
     ///
-    /// A 2 MiB entry that is meant in part is split. Before pages become executable, the direct map's alias of their frames
-    /// becomes read-only, and it stays so until they are not executable any more or freed: no frame is ever both writable
-    /// and executable. (Windows of HIGHMEM frames, which come and go, are not looked at.)
+    /// A 2 MiB entry that is meant in part is split. Before pages become executable, the direct map's alias of their
+    /// frames becomes read-only, and it stays so until they are not executable any more or freed: no frame is ever both
+    /// writable and executable. (Windows of HIGHMEM frames, which come and go, are not looked at.)
     ///
-    /// Without an MMU only a whole area can be protected, if its pages are a power of two and it is aligned to its size, which
-    /// it is unless it has guards and was not asked to be aligned: that takes one region of an MPU or PMP, until it is
-    /// `ReadWrite` again or freed.
+    /// Without an MMU only a whole area can be protected, if its pages are a power of two and it is aligned to its
+    /// size, which it is unless it has guards and was not asked to be aligned: that takes one region of an MPU or PMP,
+    /// until it is `ReadWrite` again or freed.
     ///
-    /// Context: task. Cost: per batch of 32 entries, and one flush; for `ReadExecute`, and back, per block too. Constant
-    /// without an MMU.
+    /// Context: task. Cost: per batch of 32 entries, and one flush; for `ReadExecute`, and back, per block too.
+    /// Constant without an MMU.
     ///
     /// # Errors
-    /// `Unsupported` without an MMU for any other area, or without regions; `NoGuard` when none is free; `Inval` for no pages or an address that is not page-aligned; `NotMapped` when the pages
-    /// are not all of one live area of `vmalloc`; `Alloc` when an entry cannot be split; nothing was changed.
+    /// `Unsupported` without an MMU for any other area, or without regions; `NoGuard` when none is free; `Inval` for no
+    /// pages or an address that is not page-aligned; `NotMapped` when the pages are not all of one live area of
+    /// `vmalloc`; `Alloc` when an entry cannot be split; nothing was changed.
     pub fn set_memory(&self, addr: *const u8, pages: usize, prot: Prot) -> Result<(), MmError> {
         if !B::HAS_PROTECT && !B::HAS_REGIONS {
             return Err(MmError::Unsupported);
@@ -369,8 +373,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Context: task. Cost: one walk for each page; no lock is held while `map` runs.
     ///
     /// # Errors
-    /// `Inval` when `area` is not the start of such an area, or size 0; `BadRange` when the range is not all inside; the
-    /// error of `map`, which is not called any more then.
+    /// `Inval` when `area` is not the start of such an area, or size 0; `BadRange` when the range is not all inside;
+    /// the error of `map`, which is not called any more then.
     pub fn remap_vmalloc_range(
         &self,
         area: *const u8,
@@ -413,9 +417,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The area an address belongs to, or is a guard of, or belonged to lately: for fault reports.
     ///
-    /// Context: any, also a fault handler; takes no lock with one CPU, and with several none that this CPU may hold: then
-    /// nothing is found. Cost: one walk for each page between the address and its
-    /// area's guard.
+    /// Context: any, also a fault handler; takes no lock with one CPU, and with several none that this CPU may hold:
+    /// then nothing is found. Cost: one walk for each page between the address and its area's guard.
     pub fn find_area(&self, addr: usize) -> Option<AreaHit> {
         self.areas.find(&self.memory, addr)
     }

@@ -82,8 +82,8 @@ impl Ioremaps {
         self.trees.iter().find_map(|tree| tree.find(memory, start))
     }
 
-    /// The oldest record at exactly this physical start that is `wanted`. Cost: logarithmic, and one step for each of the
-    /// others there.
+    /// The oldest record at exactly this physical start that is `wanted`. Cost: logarithmic, and one step for each of
+    /// the others there.
     pub fn find_which<P: Platform, B: Backend>(
         &self,
         memory: &Memory<P, B>,

@@ -12,8 +12,8 @@ use core::ptr::NonNull;
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Allocates `size` bytes by `kmalloc`, or by `vmalloc` when that has no block, as Linux's `kvmalloc`.
     ///
-    /// It never falls back for a page or less, nor for flags without `WAIT`, since `vmalloc` is for tasks. The first try
-    /// neither waits nor reports when there is a second.
+    /// It never falls back for a page or less, nor for flags without `WAIT`, since `vmalloc` is for tasks. The first
+    /// try neither waits nor reports when there is a second.
     ///
     /// Context: any; a task when the flags hold `WAIT`. Cost: as the call that served it.
     ///

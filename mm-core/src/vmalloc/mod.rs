@@ -127,8 +127,8 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// True when frees flush nothing and are bounded: then those of interrupts are not put off.
     const FREES_ANYWHERE: bool = false;
 
-    /// False when a guard that was set stays so until reset: an area that has guards cannot be freed then, and none can be
-    /// protected.
+    /// False when a guard that was set stays so until reset: an area that has guards cannot be freed then, and none can
+    /// be protected.
     fn clears_guards(&self, _memory: &Memory<P, B>) -> bool {
         true
     }
@@ -195,8 +195,8 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
         None
     }
 
-    /// Hides the live area of `kind` at `addr`, for [`release`](AreaFamily::release): its record, which the caller may put
-    /// into a list, and its pages.
+    /// Hides the live area of `kind` at `addr`, for [`release`](AreaFamily::release): its record, which the caller may
+    /// put into a list, and its pages.
     ///
     /// # Errors
     /// As [`Mm::vfree`].

@@ -36,8 +36,8 @@ pub enum AreaGuards {
     Usual,
     /// A page on each side to which every access faults, or [`AllocError::NoGuard`].
     ///
-    /// Without an MMU they are pages of memory, which the area takes and gives back with its own, under two regions of an
-    /// MPU or PMP. What an area asks for does not end at its last byte but at its last page.
+    /// Without an MMU they are pages of memory, which the area takes and gives back with its own, under two regions of
+    /// an MPU or PMP. What an area asks for does not end at its last byte but at its last page.
     Asked,
     /// As `Asked`, for an area that is never freed: all that a machine can give whose regions stay set until reset, as
     /// those of a PMP without rule locking bypass do. There `vfree` refuses the area, as [`FreeError::Reserved`].
@@ -51,8 +51,8 @@ pub enum AreaLife {
     /// Nobody knows.
     #[default]
     Any,
-    /// As long as the system runs, or about. Without an MMU it is taken from the high end of memory, and everything else
-    /// from the low end, so that what stays and what comes and goes do not mix. With one it means nothing.
+    /// As long as the system runs, or about. Without an MMU it is taken from the high end of memory, and everything
+    /// else from the low end, so that what stays and what comes and goes do not mix. With one it means nothing.
     Long,
 }
 
@@ -79,8 +79,8 @@ impl AreaOptions {
         AreaOptions { prot, ..self }
     }
 
-    /// What the first byte's address is a multiple of: a power of two, up to the largest block. Areas are always aligned
-    /// to a page.
+    /// What the first byte's address is a multiple of: a power of two, up to the largest block. Areas are always
+    /// aligned to a page.
     pub const fn align(self, align: usize) -> Self {
         AreaOptions { align, ..self }
     }

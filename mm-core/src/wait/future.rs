@@ -154,8 +154,8 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
             match place.collect() {
                 Some(grant) => match self.slabs.accept(grant, self.flags, None) {
                     Ok(object) => return Poll::Ready(Ok(object)),
-                    // Its pages went back for want of a descriptor's: once more at the end of the queue, for either; then it
-                    // waits there for what others free, which comes with those pages.
+                    // Its pages went back for want of a descriptor's: once more at the end of the queue, for either;
+                    // then it waits there for what others free, which comes with those pages.
                     Err(error) if error.may_pass() && !self.slabs.memory.was_injected() => {
                         (look, again) = (again, false);
                     }
@@ -253,8 +253,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(Block { pages: 1 << order, flags, kind: FrameKind::Pages, link: flags.bits() })
     }
 
-    /// [`alloc_pages`](Self::alloc_pages) as a future: with `WAIT` in the flags it is pending while memory is short, and
-    /// is handed its block in turn with the tasks that wait.
+    /// [`alloc_pages`](Self::alloc_pages) as a future: with `WAIT` in the flags it is pending while memory is short,
+    /// and is handed its block in turn with the tasks that wait.
     ///
     /// No context is held up, so it may be polled anywhere, an executor that runs in an interrupt included; shrinkers
     /// run only when it is first polled in a task. It has no deadline: dropping it ends it, and what was handed to it
@@ -282,8 +282,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         GetFreePages(block)
     }
 
-    /// [`kmalloc`](Self::kmalloc) as a future; as [`alloc_pages_async`](Self::alloc_pages_async). An object that is freed
-    /// serves it as well as pages for a slab do.
+    /// [`kmalloc`](Self::kmalloc) as a future; as [`alloc_pages_async`](Self::alloc_pages_async). An object that is
+    /// freed serves it as well as pages for a slab do.
     ///
     /// # Errors
     /// As `kmalloc`.

@@ -2,8 +2,8 @@
 //!
 //! A free that finds somebody waiting hands its block over before it opens the zone's lock, oldest waiter first among
 //! those it fits, and wakes behind the lock. A waiter that goes without what it was handed gives it back, which hands
-//! it on. Who wants much may be passed over [`PASSES`](queue::PASSES) times, by younger ones, or because what became free
-//! for it was taken by who does not wait at all; then its frames are put by.
+//! it on. Who wants much may be passed over [`PASSES`](queue::PASSES) times, by younger ones, or because what became
+//! free for it was taken by who does not wait at all; then its frames are put by.
 //!
 //! Frees reach what serves waiters through a pointer that the first waiter leaves here: a program in which nobody can
 //! wait, because its platform cannot and it uses no futures, has none of it.
@@ -39,8 +39,8 @@ const LOOKS: u32 = 8;
 pub struct Waiting<L: RawLock> {
     queue: Locked<L, Queue>,
     /// The [`Servants`] while somebody waits, else null. Written under the queue's lock, before the waiter looks at the
-    /// zones under theirs; read under a zone's or a cache's lock: so either the waiter sees what a free left, or the free
-    /// sees the waiter.
+    /// zones under theirs; read under a zone's or a cache's lock: so either the waiter sees what a free left, or the
+    /// free sees the waiter.
     servants: AtomicPtr<()>,
     /// Zones with frames put by. Written under the queue's lock.
     put_by: AtomicUsize,
@@ -289,7 +289,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Pfn(pfn)
     }
 
-    /// True when a zone it may come from could give the block if all of it were free: else there is nothing to wait for.
+    /// True when a zone it may come from could give the block if all of it were free: else there is nothing to wait
+    /// for.
     #[cold]
     #[inline(never)]
     pub(crate) fn could_serve(&self, pages: usize, flags: Gfp) -> bool {
@@ -432,8 +433,8 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
 
     /// Sleeps until something was handed over, or `until`. What comes at the last moment is not refused.
     ///
-    /// Some of what becomes free tells nobody: the last object of a slab that its cache is just taking from, since a free
-    /// there looks at nothing else. So it wakes [`LOOKS`] times in all to `tend`.
+    /// Some of what becomes free tells nobody: the last object of a slab that its cache is just taking from, since a
+    /// free there looks at nothing else. So it wakes [`LOOKS`] times in all to `tend`.
     pub fn wait(self: Pin<&Self>, until: Duration, tend: &dyn Fn() -> bool) -> Option<Grant> {
         let platform = &self.memory.platform;
         let start = platform.now();

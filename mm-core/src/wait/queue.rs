@@ -263,9 +263,9 @@ impl Queue {
         overdue
     }
 
-    /// A free left zone `index` with `free` frames, which were too few for those it `refused`. If there are no more than the
-    /// last time, somebody who does not wait took what came between, and has passed them over; true when that was once
-    /// too often for one of them.
+    /// A free left zone `index` with `free` frames, which were too few for those it `refused`. If there are no more
+    /// than the last time, somebody who does not wait took what came between, and has passed them over; true when that
+    /// was once too often for one of them.
     pub fn freed(&mut self, index: usize, free: usize, refused: Refused) -> bool {
         let Some(before) = self.seen.get_mut(index).map(|seen| core::mem::replace(seen, free)) else { return false };
         if refused.small == 0 || free > before {

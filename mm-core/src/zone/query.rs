@@ -35,8 +35,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         largest
     }
 
-    /// How much of the free memory is of no use to requests of `order`, because its blocks are smaller: from 0, none, to
-    /// 1000, all, as Linux's `unusable_free_index` has it. 0 when nothing is free.
+    /// How much of the free memory is of no use to requests of `order`, because its blocks are smaller: from 0, none,
+    /// to 1000, all, as Linux's `unusable_free_index` has it. 0 when nothing is free.
     ///
     /// Context: any. Cost: a diagnostic; walks the bitmaps, each zone under its lock, and is not bounded.
     pub fn unusable_index(&self, order: usize) -> u32 {

@@ -5,8 +5,8 @@
 //! - [`SimMachine`]: an x86 machine with that memory and several CPUs, each with a TLB that never forgets by itself,
 //!   so that a flush that was left out shows as a stale translation, every time.
 //! - [`TestPlatform`]: an RTOS whose context is set by the test and whose bug reports cannot go unnoticed.
-//! - [`SimRegions`]: a memory protection unit that remembers what it was told, so that each guard can be held against the
-//!   area it belongs to.
+//! - [`SimRegions`]: a memory protection unit that remembers what it was told, so that each guard can be held against
+//!   the area it belongs to.
 //! - [`SimTables`]: table frames with a count of their entries that does not trust the walker.
 
 mod cpu;

@@ -218,8 +218,8 @@ impl<const PAE: bool> SimMachine<PAE> {
         }
     }
 
-    /// A seeded bug: from now on no CPU flushes anything, whatever it is told. What a test says of stale translations must
-    /// fail then.
+    /// A seeded bug: from now on no CPU flushes anything, whatever it is told. What a test says of stale translations
+    /// must fail then.
     pub fn break_flushes(&self) {
         self.state.deaf.store(true, Ordering::Relaxed);
     }

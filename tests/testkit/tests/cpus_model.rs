@@ -1,9 +1,9 @@
 //! A whole manager on a simulated machine of three CPUs, under a scheduler that tries many interleavings: at each lock,
 //! each interrupt sent, each turn of a wait, and between any two accesses of memory.
 //!
-//! One CPU makes and frees areas, one reads them by its TLB, which never forgets by itself, and one takes and gives pages:
-//! whatever the reader reaches must not be a page of the third. The same is run with platforms that tell the manager
-//! there is one CPU and flush the others as they please, which must turn it red.
+//! One CPU makes and frees areas, one reads them by its TLB, which never forgets by itself, and one takes and gives
+//! pages: whatever the reader reaches must not be a page of the third. The same is run with platforms that tell the
+//! manager there is one CPU and flush the others as they please, which must turn it red.
 
 use backend_mmu_x86::X86;
 use mm_core::*;

@@ -1,5 +1,5 @@
-//! The tables after every single store of a manager: of areas made and freed, protected and split, in 64-bit mode and PAE;
-//! and what two failing steps leave.
+//! The tables after every single store of a manager: of areas made and freed, protected and split, in 64-bit mode and
+//! PAE; and what two failing steps leave.
 
 mod common;
 
@@ -19,8 +19,8 @@ const LARGE: usize = 512 * PAGE;
 /// What the pages of a range may say while something changes: the frame of each, once it is mapped.
 type May = Arc<Mutex<BTreeMap<usize, Option<u64>>>>;
 
-/// Looks at the tables after each store of `change`: every page of `kept` says what it said, every page of `changing` is
-/// absent or leads to one frame for as long as it is mapped, and no frame is writable and executable.
+/// Looks at the tables after each store of `change`: every page of `kept` says what it said, every page of `changing`
+/// is absent or leads to one frame for as long as it is mapped, and no frame is writable and executable.
 fn each_store<const PAE: bool, R>(
     mm: &PagedMm<PAE>,
     kept: &[usize],
@@ -153,8 +153,8 @@ fn splits_change_nothing_but_what_is_asked() {
     large_pae().nothing_lost(splits);
 }
 
-/// Any two steps of a change of protection that splits at both ends, and whose aliases are split, may fail: then every page
-/// allows what it did.
+/// Any two steps of a change of protection that splits at both ends, and whose aliases are split, may fail: then every
+/// page allows what it did.
 fn pairs_of_a_protection<const PAE: bool>(mm: &PagedMm<PAE>) {
     let machine = mm.backend().machine();
     let looks = |at: *const u8| -> Vec<_> {

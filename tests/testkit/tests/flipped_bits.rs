@@ -1,4 +1,5 @@
-//! A bit of the manager's tables that is not what was stored there: the scan goes on whatever it finds, and tells of it.
+//! A bit of the manager's tables that is not what was stored there: the scan goes on whatever it finds, and tells of
+//! it.
 //!
 //! Pointers are left out: one that leads elsewhere cannot be told from a good one without following it.
 
@@ -73,7 +74,8 @@ fn the_scan_survives_every_flipped_bit_and_tells_of_those_that_matter() {
             if [FrameKind::Pages, FrameKind::Large].iter().any(|kind| head_of(value) == *kind as usize) && bit == 0 {
                 continue;
             }
-            // Of a record: whom it leads to, the references on pages, and what nobody reads of a frame that heads no block.
+            // Of a record: whom it leads to, the references on pages, and what nobody reads of a frame that heads no
+            // block.
             let heads = ![FrameKind::Tail as usize, FrameKind::Reserved as usize].contains(&head_of(value));
             assert!(bit >= 32 || bit >= 8 && (!heads || bit < 16), "bit {bit} of the record {value:#x}");
         }

@@ -1,4 +1,5 @@
-//! Free pages that the CPU cannot reach: what is free faults, what is allocated does not, whatever way it came and went.
+//! Free pages that the CPU cannot reach: what is free faults, what is allocated does not, whatever way it came and
+//! went.
 
 mod common;
 

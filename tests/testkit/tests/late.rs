@@ -1,8 +1,8 @@
-//! What could not be flushed everywhere at once: address space whose table was linked anew, slots and areas that are put
-//! off, and what a CPU that does not answer may still reach.
+//! What could not be flushed everywhere at once: address space whose table was linked anew, slots and areas that are
+//! put off, and what a CPU that does not answer may still reach.
 //!
-//! Two CPUs of the simulated machine, whose TLBs keep all they ever saw, upper entries included, take turns: whoever waits
-//! for the other lets it take its interrupt.
+//! Two CPUs of the simulated machine, whose TLBs keep all they ever saw, upper entries included, take turns: whoever
+//! waits for the other lets it take its interrupt.
 
 mod common;
 
@@ -161,8 +161,8 @@ fn everything_else<const PAE: bool>(mm: &Manager<PAE>) -> BTreeSet<u32> {
     all
 }
 
-/// The other CPU remembers the way by a table that was unlinked. What is mapped by the one in its place is found there from
-/// the moment it is handed out, by every kind of call.
+/// The other CPU remembers the way by a table that was unlinked. What is mapped by the one in its place is found there
+/// from the moment it is handed out, by every kind of call.
 #[test]
 fn a_cpu_that_remembers_an_unlinked_table_finds_what_is_mapped_in_its_place() {
     fn finds<const PAE: bool>(mm: &Manager<PAE>) {

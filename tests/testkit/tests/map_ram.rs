@@ -230,7 +230,8 @@ fn blocks_that_are_kept_give_way_to_areas() {
     on_both(empty_blocks_give_way, empty_blocks_give_way);
 }
 
-/// A flush that never ends, as when the CPU dies in it: slots that nobody flushes are nobody's, and the scan tells of them.
+/// A flush that never ends, as when the CPU dies in it: slots that nobody flushes are nobody's, and the scan tells of
+/// them.
 #[test]
 fn slots_that_were_forgotten_before_their_flush_are_told_and_never_used_again() {
     fn forgotten<const PAE: bool>(mm: &PagedMm<PAE>, platform: &TestPlatform) {

@@ -178,8 +178,8 @@ fn whatever_way_an_object_came_it_is_watched() {
     }
 }
 
-/// Stray writes at random: each that hits a zone or a free object is found, none does harm, and nobody is blamed for what
-/// did not happen.
+/// Stray writes at random: each that hits a zone or a free object is found, none does harm, and nobody is blamed for
+/// what did not happen.
 #[test]
 fn stray_writes_at_random_are_found_and_do_no_harm() {
     let mut seed = 0x9e37_79b9_u64;

@@ -1,8 +1,8 @@
 //! The shootdown protocol under a scheduler that tries many interleavings of its single loads and stores.
 //!
-//! The model is a machine of three CPUs: page-table entries, frames that are free or not, and for each CPU a TLB that never
-//! forgets by itself. What runs on it is the protocol of mm-core itself, word by word. Bugs are seeded, each of which
-//! must turn it red. `SHUTTLE_SCHEDULES` says how many interleavings are tried.
+//! The model is a machine of three CPUs: page-table entries, frames that are free or not, and for each CPU a TLB that
+//! never forgets by itself. What runs on it is the protocol of mm-core itself, word by word. Bugs are seeded, each of
+//! which must turn it red. `SHUTTLE_SCHEDULES` says how many interleavings are tried.
 
 use mm_core::VirtRange;
 use mm_core::shootdown::{Shootdown, Word};
@@ -129,7 +129,8 @@ impl Machine {
     }
 }
 
-/// Two CPUs free pages, and the third uses them; it is up from the beginning, or comes up meanwhile, for the second time.
+/// Two CPUs free pages, and the third uses them; it is up from the beginning, or comes up meanwhile, for the second
+/// time.
 fn run(bug: Seeded, comes_up: bool) {
     let machine = Arc::new(Machine::new(bug));
     (0..CPUS).for_each(|cpu| machine.come_up(cpu));

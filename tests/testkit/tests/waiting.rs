@@ -249,8 +249,8 @@ fn a_wait_that_unwinds_leaves_the_queue() {
     end(rig, &taken, before);
 }
 
-/// Each step of a request that waits is made to fail, in the first attempt, in what it is handed, and in what it does with
-/// it: an error then, and nothing is lost.
+/// Each step of a request that waits is made to fail, in the first attempt, in what it is handed, and in what it does
+/// with it: an error then, and nothing is lost.
 #[test]
 fn each_step_of_a_wait_that_fails_loses_nothing() {
     type Call = fn(TestRig) -> Result<(), AllocError>;

@@ -1,8 +1,8 @@
 //! Changing what an area allows, and the aliases of its frames with it.
 //!
-//! Every frame of low memory has a second mapping, the direct map. Before a page of an area becomes executable its alias
-//! becomes read-only, in 4 KiB entries, so that it can become writable again one by one without memory; and it does only
-//! when the page is not executable any more, and every TLB knows.
+//! Every frame of low memory has a second mapping, the direct map. Before a page of an area becomes executable its
+//! alias becomes read-only, in 4 KiB entries, so that it can become writable again one by one without memory; and it
+//! does only when the page is not executable any more, and every TLB knows.
 
 use super::inspect::Hold;
 use super::{BATCH, Mapped};
@@ -76,8 +76,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// Changes the entries of `range`. What can fail, splitting a large entry at either end, comes first; when the second
-    /// fails the first is as it was, in smaller entries.
+    /// Changes the entries of `range`. What can fail, splitting a large entry at either end, comes first; when the
+    /// second fails the first is as it was, in smaller entries.
     fn change(
         &self,
         memory: &Memory<P, B>,

@@ -1,8 +1,8 @@
 //! Mappings of `vm_map_ram`: slots of blocks whose address space and page table are made once.
 //!
 //! A block is 64 pages behind a guard, all in one lowest table, which keeps 64 entries counted for it, mapped or not. A
-//! mapping takes as many slots as it has pages, and one more behind them that stays unmapped: its guard. Slots are taken
-//! from before their entries are written until after their flush.
+//! mapping takes as many slots as it has pages, and one more behind them that stays unmapped: its guard. Slots are
+//! taken from before their entries are written until after their flush.
 
 use super::kmap::FixedTables;
 use super::layout::Layout;
@@ -33,7 +33,8 @@ const MOST: usize = BATCH as usize;
 
 /// Where the blocks are, and what is mapped in them.
 ///
-/// Changed under the lock of the tables; read without it by fault handlers, whom a change at this moment costs a wrong name.
+/// Changed under the lock of the tables; read without it by fault handlers, whom a change at this moment costs a wrong
+/// name.
 pub(super) struct RamNames {
     /// The first page of each block, or 0.
     starts: [AtomicUsize; BLOCKS],
@@ -102,7 +103,8 @@ impl<B: PageTable> RamSlots<B> {
     }
 }
 
-/// Slots that are unmapped and may still be reached through a TLB: they are free again when this is flushed, or dropped.
+/// Slots that are unmapped and may still be reached through a TLB: they are free again when this is flushed, or
+/// dropped.
 #[must_use = "the addresses come back when it is flushed"]
 struct UnflushedSlots<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
@@ -232,7 +234,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Flushes the slots that could not be when they were unmapped, and makes them free.
     pub(super) fn flush_late_ram(&self, memory: &Memory<P, B>) {
         for number in 0..BLOCKS {
-            // Out of the list, so that one that is freed, taken and put off once more meanwhile waits for the next flush.
+            // Out of the list, so that one that is freed, taken and put off once more meanwhile waits for the next
+            // flush.
             let mut held = self.tables.lock();
             let late = held.ram.blocks[number].as_mut().map_or(0, |block| core::mem::take(&mut block.late));
             drop(held);

@@ -1,7 +1,8 @@
 //! What was unmapped and could not be flushed everywhere: put off, or never to be reused.
 //!
-//! Only with several CPUs. A context that may not wait for the others leaves what it unmapped here, for the next that may;
-//! and when a CPU does not answer, everything it may still reach stays here for good: frames, tables, records and addresses.
+//! Only with several CPUs. A context that may not wait for the others leaves what it unmapped here, for the next that
+//! may; and when a CPU does not answer, everything it may still reach stays here for good: frames, tables, records and
+//! addresses.
 
 use super::{Chain, Unflushed};
 use crate::addr::VirtRange;
@@ -34,8 +35,8 @@ impl Lists {
 pub(in crate::vmalloc) struct Late<L: RawLock> {
     later: Locked<L, Lists>,
     never: Locked<L, Lists>,
-    /// The last request there was when a table was unlinked last: until a later one is done, CPUs may remember the way to
-    /// it. Its lock is taken with that of the tables held.
+    /// The last request there was when a table was unlinked last: until a later one is done, CPUs may remember the way
+    /// to it. Its lock is taken with that of the tables held.
     unlinked: Locked<L, Option<usize>>,
 }
 

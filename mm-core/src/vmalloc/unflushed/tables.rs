@@ -92,8 +92,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// Keeps a flushed table for the next area, or frees it, as when somebody waits for pages: most areas come and go in address space whose tables went
-    /// with the area before.
+    /// Keeps a flushed table for the next area, or frees it, as when somebody waits for pages: most areas come and go
+    /// in address space whose tables went with the area before.
     #[cold]
     pub(in crate::vmalloc) fn give_table(&self, memory: &Memory<P, B>, pfn: Pfn) {
         if let Some(frame) = memory.frames.frame(pfn) {

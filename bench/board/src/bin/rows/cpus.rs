@@ -1,7 +1,7 @@
 //! The rows of several CPUs: what a pair of calls costs while all make them at once.
 //!
-//! Under `-icount` the CPUs take turns on one counter, so that a pair in which the turn passes on counts what the others
-//! did meanwhile; the median is of pairs in which it did not.
+//! Under `-icount` the CPUs take turns on one counter, so that a pair in which the turn passes on counts what the
+//! others did meanwhile; the median is of pairs in which it did not.
 
 use bench_board::board::{CPUS, MM, cpu, on_all, say};
 use bench_board::{Counter, PAIR, Row, kept};
