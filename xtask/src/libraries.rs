@@ -27,6 +27,10 @@ pub fn run(options: &Options) -> Result<Totals> {
     // By themselves: what they are about takes memory that the others count.
     let debug = ["--features", "debug", "--test", "initial", "--test", "owners", "--test", "traces"];
     totals.add(one("help for debugging", &debug, vec!["rtmm-testkit"], options)?);
+    // What is done in another way there.
+    let small =
+        ["--features", "small", "--test", "caches", "--test", "model", "--test", "reclaim", "--test", "waiting"];
+    totals.add(one("the libraries with less code", &small, vec!["rtmm-testkit"], options)?);
     Ok(totals)
 }
 

@@ -125,6 +125,10 @@ fn unknown_and_contradicting_flags<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn dma_requests_are_never_served_from_a_higher_zone<B: Backend>(mm: &TestMm<B>) {
+    // Not with feature `debug`: with red zones the objects that use the zone up are of a larger class, and leave some of the small.
+    if cfg!(feature = "debug") {
+        return;
+    }
     let zones = mm.zoneinfo();
     let limit = zones.zones().iter().find(|zone| zone.kind == ZoneKind::Dma).map_or(0, |zone| zone.span.1);
     let is_low = |p: NonNull<u8>| mm.backend().direct_frame(p.as_ptr().addr()) < limit as usize;

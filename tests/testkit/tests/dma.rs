@@ -19,6 +19,10 @@ fn phys<B: Backend>(mm: &TestMm<B>, at: *const u8) -> u64 {
 
 #[test]
 fn small_objects_share_slabs_and_no_cache_line() {
+    // Not with feature `debug`: red zones make small objects so large that few share a page.
+    if cfg!(feature = "debug") {
+        return;
+    }
     mmu().nothing_lost(|mm: &Mmu| {
         let free = mm.free_page_count();
         let mut lines = BTreeMap::new();

@@ -19,6 +19,10 @@ const RECORD: usize = 8;
 
 #[test]
 fn the_scan_survives_every_flipped_bit_and_tells_of_those_that_matter() {
+    // Not with feature `debug`: records of owners stand between the tables it looks for.
+    if cfg!(feature = "debug") {
+        return;
+    }
     let ram = Ram::new(&[PhysRange { start: NOMMU_RAM, end: NOMMU_RAM + LEN }]);
     let (first, platform, arena) = (ram.ptr(NOMMU_RAM).unwrap(), TestPlatform::new(), Arena::<10>::new());
     // SAFETY: the RAM outlives the manager.

@@ -218,6 +218,10 @@ fn many_caches_are_numbered_anew<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn a_full_machine_of_small_objects_comes_back<B: Backend>(mm: &TestMm<B>) {
+    // Not with feature `debug`: red zones take the larger part of small objects.
+    if cfg!(feature = "debug") {
+        return;
+    }
     if cfg!(miri) {
         return;
     }

@@ -225,7 +225,9 @@ impl<'a, B: Reach> World<'a, B> {
             self.mm.backend().read(at, &mut bytes);
             assert!(bytes == vec![0; len], "{kind:?} of {size} is not zeroed");
         }
-        let in_slab = kmalloc && len <= PAGE;
+        // Where code is to be small, objects for devices are whole pages.
+        let pages = cfg!(feature = "small") && flags.intersects(Gfp::DMA | Gfp::DMA32);
+        let in_slab = kmalloc && len <= PAGE && !pages;
         let whole = !in_slab && !matches!(kind, Kind::Object(_));
         self.tag = self.tag.wrapping_add(1);
         let thing = Live { kind, at, len, phys: 0, whole, tag: self.tag };
@@ -398,7 +400,9 @@ impl<'a, B: Reach> World<'a, B> {
             }
             Ok(Some(at)) if at.as_ptr() == thing.at => {
                 assert!(size <= thing.len);
-                self.kept(&thing, thing.at, thing.len);
+                // With feature `debug` all memory is zeroed, and so is what is cut off.
+                self.kept(&thing, thing.at, if cfg!(feature = "debug") { size } else { thing.len });
+                self.fill(&thing);
             }
             Ok(Some(at)) => {
                 self.kept(&thing, at.as_ptr(), thing.len.min(size));
