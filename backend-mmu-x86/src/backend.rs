@@ -229,9 +229,9 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     }
 
     #[inline(always)]
-    unsafe fn leaf_frames(&self, leaf: Leaf, at: VirtAddr, frames: &mut [Pfn]) -> usize {
+    unsafe fn leaf_frames(&self, leaf: Leaf, at: VirtAddr, most: u32, each: impl FnMut(Pfn) -> bool) -> u32 {
         // SAFETY: by the caller.
-        unsafe { leaf::frames(&self.machine, leaf, at.0, frames) }
+        unsafe { leaf::frames(&self.machine, leaf, at.0, most, each) }
     }
 
     #[inline(always)]

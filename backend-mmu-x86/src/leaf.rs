@@ -11,7 +11,7 @@ const BATCH: usize = walker::BATCH as usize;
 /// Fewer entries than this go without loops that are unrolled.
 const FEW: usize = 9;
 /// To begin with another block takes as long as so many entries.
-const BLOCK_COST: usize = 3;
+const BLOCK_COST: usize = 10;
 
 /// The name of a lowest table.
 #[derive(Clone, Copy, Debug)]
@@ -187,19 +187,26 @@ unsafe fn map_many<M: Machine>(
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(crate) unsafe fn frames<M: Machine>(machine: &M, leaf: Leaf, at: usize, frames: &mut [Pfn]) -> usize {
+pub(crate) unsafe fn frames<M: Machine>(
+    machine: &M,
+    leaf: Leaf,
+    at: usize,
+    most: u32,
+    mut each: impl FnMut(Pfn) -> bool,
+) -> u32 {
     // SAFETY: by the caller.
     let table = unsafe { table(machine, leaf) };
     let start = index(at, 0);
-    debug_assert!(start + frames.len() <= ENTRIES);
-    for (i, pfn) in frames.iter_mut().enumerate() {
-        let entry = table.load(start + i);
-        if !entry.is_present() {
-            return i;
+    debug_assert!(start + most as usize <= ENTRIES);
+    let mut done = 0;
+    while done < most {
+        let entry = table.load(start + done as usize);
+        if !entry.is_present() || !each(entry.pfn()) {
+            break;
         }
-        *pfn = entry.pfn();
+        done += 1;
     }
-    frames.len()
+    done
 }
 
 /// See [`PageTable::leaf_clear`](mm_core::PageTable::leaf_clear).
@@ -272,9 +279,32 @@ pub(crate) unsafe fn unmap<M: Machine>(
     // Only now, so that the table stays while the lock is open.
     if cleared > 0 && leaf.counted && tables.sub_entries(leaf.pfn, cleared) == 0 {
         // SAFETY: the caller holds the lock; the table is empty.
-        unsafe { prune(machine, root, 0, at, tables) };
+        unsafe { unlink(machine, root, leaf, at, tables, pause) };
     }
     done as u32
+}
+
+/// Unlinks an empty table, unless it is in use again after a pause: a way of several tables takes as long as a batch.
+///
+/// # Safety
+/// As for [`unmap`]; the table is counted and empty.
+#[cold]
+#[inline(never)]
+unsafe fn unlink<M: Machine>(
+    machine: &M,
+    root: Pfn,
+    leaf: Leaf,
+    at: usize,
+    tables: &mut impl TableFrames,
+    pause: &mut impl FnMut(),
+) {
+    // Meanwhile it must stay.
+    tables.add_entries(leaf.pfn, 1);
+    pause();
+    if tables.sub_entries(leaf.pfn, 1) == 0 {
+        // SAFETY: the caller holds the lock; the table is empty.
+        unsafe { prune(machine, root, 0, at, tables) };
+    }
 }
 
 /// Clears up to `most` entries from `start` on, of which `count`, not 0, belong to the first block; returns how many.

@@ -153,9 +153,13 @@ fn in_a_leaf<const PAE: bool>(halves: usize) {
             assert_eq!(stores, 0);
             assert_eq!(pauses, (count - 1) / 32, "the lock is opened between batches");
             assert_eq!(rig.tables.live()[&table.0], 2 + count + 1);
-            let mut found = vec![Pfn(0); count as usize + 1];
+            let mut found = vec![];
+            let each = |pfn| {
+                found.push(pfn);
+                true
+            };
             // SAFETY: as above.
-            assert_eq!(unsafe { rig.backend.leaf_frames(leaf, VirtAddr(at), &mut found) }, count as usize);
+            assert_eq!(unsafe { rig.backend.leaf_frames(leaf, VirtAddr(at), count + 1, each) }, count);
             let frame = |i: usize| match frames {
                 MapFrames::Run(run) => Pfn(run.start.0 + i as u32),
                 MapFrames::Each(frames) => frames[i],

@@ -528,9 +528,10 @@ extern "C" {
 
 /**
  * Sets the manager up, once. 0, or a negative errno value: `-EINVAL` for a null, misaligned or senseless
- * configuration (size, version, page size, flags, a required callback, an array, a zone, the window), `-E2BIG` for too
- * many entries, `-EEXIST` when it was called before, `-ENOMEM` for RAM without a usable page or in too many
- * pieces. After an error other than `-EEXIST` that `config` alone shows, it may be called again.
+ * configuration (size, version, page size, flags, a required callback, an array, a zone, the window),
+ * `-E2BIG` for too many entries, `-EEXIST` when it was called before, `-ENOMEM` for RAM without a usable
+ * page or in too many pieces. After an error other than `-EEXIST` that `config` alone shows, it may be
+ * called again.
  *
  * The callbacks are used from here on, and must do what `struct rtmm_config` says. The RAM less what is
  * reserved must be memory that nothing else uses, reached at its physical address, or on x86-64 at
@@ -546,8 +547,8 @@ int32_t rtmm_init(const struct rtmm_config *config);
 void *rtmm_kmalloc(size_t size, uint32_t flags);
 
 /**
- * `rtmm_kmalloc` that waits until `until` at most, in nanoseconds of the callback `now`. A time that is over does
- * not wait, nor does a kernel without that callback.
+ * `rtmm_kmalloc` that waits until `until` at most, in nanoseconds of the callback `now`. A time that is
+ * over does not wait, nor does a kernel without that callback.
  */
 void *rtmm_kmalloc_deadline(size_t size, uint32_t flags, uint64_t until);
 
@@ -667,8 +668,8 @@ void *rtmm_page_address(size_t pfn);
 size_t rtmm_virt_to_pfn(const void *addr);
 
 /**
- * Fills the entries of `frames` that are 0 with single frames, first to last; gives how many entries from the
- * start on are filled then. Fewer than `count` when memory is short; 0 for a null array.
+ * Fills the entries of `frames` that are 0 with single frames, first to last; gives how many entries from
+ * the start on are filled then. Fewer than `count` when memory is short; 0 for a null array.
  */
 size_t rtmm_alloc_pages_bulk(uint32_t flags, size_t count, size_t *frames);
 
@@ -684,8 +685,8 @@ int32_t rtmm_split_page(size_t pfn, uint32_t order);
 bool rtmm_get_page(size_t pfn);
 
 /**
- * Gives a reference back, the owner's too: with the last one the memory goes back. Told to `bug` for what is
- * no page in use.
+ * Gives a reference back, the owner's too: with the last one the memory goes back. Told to `bug` for what
+ * is no page in use.
  */
 void rtmm_put_page(size_t pfn);
 
@@ -720,23 +721,24 @@ void *rtmm_vmalloc_32(size_t size);
 void *rtmm_vmalloc_node(size_t size, int32_t node);
 
 /**
- * `size` bytes as `rtmm_vmalloc` gives them, in the caller's way. `flags` say where the pages may come from and
- * whether they are zeroed; `prot`, one of `RTMM_PROT_*`, what the area allows at first; `align`, 0 or a power of
- * two, what its address is a multiple of, at least a page; `options`, any of `RTMM_AREA_*`, which guards it has,
- * how long it lives, and which entries map it. Null also for an unknown value, for an alignment above the
- * largest block, and for guards or a protection that the machine cannot give.
+ * `size` bytes as `rtmm_vmalloc` gives them, in the caller's way. `flags` say where the pages may come
+ * from and whether they are zeroed; `prot`, one of `RTMM_PROT_*`, what the area allows at first; `align`,
+ * 0 or a power of two, what its address is a multiple of, at least a page; `options`, any of
+ * `RTMM_AREA_*`, which guards it has, how long it lives, and which entries map it. Null also for an
+ * unknown value, for an alignment above the largest block, and for guards or a protection that the machine
+ * cannot give.
  */
 void *rtmm_vmalloc_with(size_t size, uint32_t flags, uint32_t prot, size_t align, uint32_t options);
 
 /**
- * Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null also when
- * it failed: the old area is then as it was. A pointer that is no area is told to `bug`.
+ * Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null
+ * also when it failed: the old area is then as it was. A pointer that is no area is told to `bug`.
  */
 void *rtmm_vrealloc(void *area, size_t size, uint32_t flags);
 
 /**
- * Reads `count` bytes of the vmalloc addresses from `addr` on; what is no area reads as zeroes. Gives how many
- * bytes, ending with the last of an area, the range has to do with areas.
+ * Reads `count` bytes of the vmalloc addresses from `addr` on; what is no area reads as zeroes. Gives how
+ * many bytes, ending with the last of an area, the range has to do with areas.
  */
 size_t rtmm_vread(char *into, const void *addr, size_t count);
 
@@ -753,9 +755,9 @@ size_t rtmm_vwrite(const char *from, const void *addr, size_t count);
 int32_t rtmm_set_memory(size_t addr, size_t pages, uint32_t prot);
 
 /**
- * Maps frames the caller has, one after the other; they stay the caller's. `prot` is one of `RTMM_PROT_*`. Null
- * for no frames, one twice, one that is no RAM, and when there is no room. Without an MMU only neighbours
- * can be mapped, for reading and writing.
+ * Maps frames the caller has, one after the other; they stay the caller's. `prot` is one of `RTMM_PROT_*`.
+ * Null for no frames, one twice, one that is no RAM, and when there is no room. Without an MMU only
+ * neighbours can be mapped, for reading and writing.
  */
 void *rtmm_vmap(const size_t *frames, size_t count, uint32_t prot);
 
@@ -817,10 +819,10 @@ void *rtmm_ioremap_cache(uint64_t phys, size_t size);
 void rtmm_iounmap(const void *addr);
 
 /**
- * Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is copied.
- * A constructor, unless null, makes each object ready when its slab is made, not when it is handed out: an
- * object is freed in the state it is to be found in.
- * Null for a null or used name, size 0, another alignment, an unknown flag, and when there is no memory.
+ * Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is
+ * copied. A constructor, unless null, makes each object ready when its slab is made, not when it is handed
+ * out: an object is freed in the state it is to be found in. Null for a null or used name, size 0, another
+ * alignment, an unknown flag, and when there is no memory.
  */
 struct rtmm_cache *rtmm_kmem_cache_create(const char *name,
                                           size_t size,
@@ -855,8 +857,8 @@ void rtmm_kmem_cache_free_bulk(struct rtmm_cache *cache, size_t count, void *con
 int32_t rtmm_kmem_cache_shrink(struct rtmm_cache *cache);
 
 /**
- * A pool with `min` objects of `size` bytes set aside, 1 to 64; null for other numbers, and when there is no
- * memory.
+ * A pool with `min` objects of `size` bytes set aside, 1 to 64; null for other numbers, and when there is
+ * no memory.
  */
 struct rtmm_mempool *rtmm_mempool_create_kmalloc_pool(int32_t min, size_t size);
 
@@ -871,10 +873,11 @@ struct rtmm_mempool *rtmm_mempool_create_slab_pool(int32_t min, struct rtmm_cach
 struct rtmm_mempool *rtmm_mempool_create_page_pool(int32_t min, int32_t order);
 
 /**
- * The same of whatever `alloc` gives and `free` takes back; both are handed `data`, and may not be null. They are
- * called with no lock held, in the context of the pool's user, `alloc` with flags that may wait only where
- * those the user gave do; null from `alloc` means that it has none. What is no element of theirs only they
- * can tell: here a second free is noticed only while the element is among those set aside, or none is out.
+ * The same of whatever `alloc` gives and `free` takes back; both are handed `data`, and may not be null.
+ * They are called with no lock held, in the context of the pool's user, `alloc` with flags that may wait
+ * only where those the user gave do; null from `alloc` means that it has none. What is no element of
+ * theirs only they can tell: here a second free is noticed only while the element is among those set
+ * aside, or none is out.
  */
 struct rtmm_mempool *rtmm_mempool_create(int32_t min,
                                          void *(*alloc)(uint32_t flags, void *data),
@@ -909,25 +912,25 @@ void rtmm_mempool_destroy(struct rtmm_mempool *pool);
 uint32_t rtmm_kmem_cache_size(const struct rtmm_cache *cache);
 
 /**
- * Destroys a cache. Null is fine. One with live objects stays as it is, and is told to `bug`, as is a pointer
- * that is no cache.
+ * Destroys a cache. Null is fine. One with live objects stays as it is, and is told to `bug`, as is a
+ * pointer that is no cache.
  */
 void rtmm_kmem_cache_destroy(struct rtmm_cache *cache);
 
 /**
- * Registers somebody who gives memory back when it is short: `count` says how many things it could free, `scan`
- * looks at up to `request->scan` of them, frees what it can, and says how many those were; 0 says that there is
- * no use in asking again. Both are handed `arg`; they run in a task that asked for memory with a flag that
- * may wait, with no lock held, may allocate and free, and are asked at most four times for a request. Null
- * when a function is null, when there are eight, and when there is no memory.
+ * Registers somebody who gives memory back when it is short: `count` says how many things it could free,
+ * `scan` looks at up to `request->scan` of them, frees what it can, and says how many those were; 0 says
+ * that there is no use in asking again. Both are handed `arg`; they run in a task that asked for memory
+ * with a flag that may wait, with no lock held, may allocate and free, and are asked at most four times
+ * for a request. Null when a function is null, when there are eight, and when there is no memory.
  */
 struct rtmm_shrinker *rtmm_shrinker_create(size_t (*count)(void *arg, const struct rtmm_shrink_request *request),
                                            size_t (*scan)(void *arg, const struct rtmm_shrink_request *request),
                                            void *arg);
 
 /**
- * Takes a shrinker out: with 0 it does not run and will not be asked again. Null is fine. `-EBUSY` while it
- * runs, so always when it asks this itself; `-EINVAL` for what is no shrinker.
+ * Takes a shrinker out: with 0 it does not run and will not be asked again. Null is fine. `-EBUSY` while
+ * it runs, so always when it asks this itself; `-EINVAL` for what is no shrinker.
  */
 int32_t rtmm_shrinker_destroy(struct rtmm_shrinker *shrinker);
 

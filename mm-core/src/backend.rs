@@ -347,12 +347,12 @@ pub unsafe trait PageTable: Backend {
         pause: &mut impl FnMut(),
     ) -> u32;
 
-    /// The frames of the entries from that of `at` on, all in this table, up to the first that is not present; returns how
-    /// many there are.
+    /// Calls `each` with the frames of up to `most` entries from that of `at` on, all in this table, up to the first that is
+    /// not present or of which it says no; returns how many it said yes to.
     ///
     /// # Safety
     /// As for [`leaf_walk`](PageTable::leaf_walk).
-    unsafe fn leaf_frames(&self, leaf: Self::Leaf, at: VirtAddr, frames: &mut [Pfn]) -> usize;
+    unsafe fn leaf_frames(&self, leaf: Self::Leaf, at: VirtAddr, most: u32, each: impl FnMut(Pfn) -> bool) -> u32;
 
     /// Clears `entries` entries from that of `at` on, all in this table, whatever they are. They are not counted here: the
     /// table keeps others.

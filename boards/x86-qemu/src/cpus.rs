@@ -104,8 +104,9 @@ fn register(offset: usize) -> *mut u32 {
 
 /// Writes to a register of this CPU's APIC.
 fn write(offset: usize, value: u32) {
-    // SAFETY: a register of the page that `find_apics` had mapped, for good. It is a device's: no reference to it is ever
-    // made, here or in `timer`, which has the page by another address; and what other CPUs reach by this one is theirs.
+    // SAFETY: a register of the page that `find_apics` had mapped, for good. It is a device's: no reference to it is
+    // ever made, here or in `timer`, which has the page by another address; and what other CPUs reach by this one is
+    // theirs.
     unsafe { register(offset).write_volatile(value) };
 }
 
@@ -139,8 +140,8 @@ pub fn send_ipi(cpu: usize) {
 /// # Safety
 /// The CPU was not started yet, and the page holds code that can begin there.
 pub unsafe fn start_cpu(cpu: usize, page: u8) {
-    // Since the Pentium 4 no APIC knows the command that takes INIT back; and a second SIPI is for CPUs that lost the first:
-    // those of QEMU lose none.
+    // Since the Pentium 4 no APIC knows the command that takes INIT back; and a second SIPI is for CPUs that lost the
+    // first: those of QEMU lose none.
     send(command(cpu, 0, DeliveryMode::Init, TriggerMode::Level));
     send(command(cpu, page, DeliveryMode::StartUp, TriggerMode::Edge));
 }
@@ -161,8 +162,8 @@ pub fn relax() {
 /// Interrupts of this CPU, by its flag.
 pub struct Cli;
 
-// SAFETY: with the flag clear this CPU takes no interrupt and goes on with what it does; `restore` sets it only where it
-// was set, so that pairs nest.
+// SAFETY: with the flag clear this CPU takes no interrupt and goes on with what it does; `restore` sets it only where
+// it was set, so that pairs nest.
 unsafe impl Interrupts for Cli {
     type State = usize;
 
@@ -203,8 +204,8 @@ static NESTED: AtomicUsize = AtomicUsize::new(0);
 struct OneCpuAtATime;
 critical_section::set_impl!(OneCpuAtATime);
 
-// SAFETY: only the CPU whose number is in `OWNER` is in a section, with its interrupts off, and it leaves with the last of
-// its sections.
+// SAFETY: only the CPU whose number is in `OWNER` is in a section, with its interrupts off, and it leaves with the last
+// of its sections.
 unsafe impl critical_section::Impl for OneCpuAtATime {
     unsafe fn acquire() -> RawRestoreState {
         let found = Cli::mask();

@@ -35,9 +35,9 @@ static HANDLER: Mutex<Cell<Option<Handler>>> = Mutex::new(Cell::new(None));
 fn write(register: usize, value: u32) {
     let registers = REGISTERS.load(Relaxed);
     assert!(!registers.is_null(), "the timer was not started");
-    // SAFETY: a register of the page that `start` had mapped, for good. It is a device's: no reference to it is ever made,
-    // here or in `cpus`, which has the page by another address, for other registers and the same value in the one both turn
-    // the APIC on by.
+    // SAFETY: a register of the page that `start` had mapped, for good. It is a device's: no reference to it is ever
+    // made, here or in `cpus`, which has the page by another address, for other registers and the same value in the one
+    // both turn the APIC on by.
     unsafe { registers.add(register).cast::<u32>().write_volatile(value) };
 }
 

@@ -41,11 +41,12 @@ macro_rules! export_areas {
                 calls::vmalloc_node($manager, size, node)
             }
 
-            /// `size` bytes as `rtmm_vmalloc` gives them, in the caller's way. `flags` say where the pages may come from and
-            /// whether they are zeroed; `prot`, one of `RTMM_PROT_*`, what the area allows at first; `align`, 0 or a power of
-            /// two, what its address is a multiple of, at least a page; `options`, any of `RTMM_AREA_*`, which guards it has,
-            /// how long it lives, and which entries map it. Null also for an unknown value, for an alignment above the
-            /// largest block, and for guards or a protection that the machine cannot give.
+            /// `size` bytes as `rtmm_vmalloc` gives them, in the caller's way. `flags` say where the pages may come
+            /// from and whether they are zeroed; `prot`, one of `RTMM_PROT_*`, what the area allows at first; `align`,
+            /// 0 or a power of two, what its address is a multiple of, at least a page; `options`, any of
+            /// `RTMM_AREA_*`, which guards it has, how long it lives, and which entries map it. Null also for an
+            /// unknown value, for an alignment above the largest block, and for guards or a protection that the machine
+            /// cannot give.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_vmalloc_with(
                 size: usize,
@@ -57,16 +58,16 @@ macro_rules! export_areas {
                 calls::vmalloc_with($manager, size, flags, prot, align, options)
             }
 
-            /// Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null also when
-            /// it failed: the old area is then as it was. A pointer that is no area is told to `bug`.
+            /// Changes the size of an area, moving it if it must. Null allocates; size 0 frees and gives null. Null
+            /// also when it failed: the old area is then as it was. A pointer that is no area is told to `bug`.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_vrealloc(area: *mut c_void, size: usize, flags: u32) -> *mut c_void {
                 // SAFETY: by the caller.
                 unsafe { calls::vrealloc($manager, area, size, flags) }
             }
 
-            /// Reads `count` bytes of the vmalloc addresses from `addr` on; what is no area reads as zeroes. Gives how many
-            /// bytes, ending with the last of an area, the range has to do with areas.
+            /// Reads `count` bytes of the vmalloc addresses from `addr` on; what is no area reads as zeroes. Gives how
+            /// many bytes, ending with the last of an area, the range has to do with areas.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_vread(into: *mut c_char, addr: *const c_void, count: usize) -> usize {
                 // SAFETY: by the caller.
@@ -88,9 +89,9 @@ macro_rules! export_areas {
                 calls::set_memory($manager, addr, pages, prot)
             }
 
-            /// Maps frames the caller has, one after the other; they stay the caller's. `prot` is one of `RTMM_PROT_*`. Null
-            /// for no frames, one twice, one that is no RAM, and when there is no room. Without an MMU only neighbours
-            /// can be mapped, for reading and writing.
+            /// Maps frames the caller has, one after the other; they stay the caller's. `prot` is one of `RTMM_PROT_*`.
+            /// Null for no frames, one twice, one that is no RAM, and when there is no room. Without an MMU only
+            /// neighbours can be mapped, for reading and writing.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_vmap(frames: *const uintptr_t, count: usize, prot: u32) -> *mut c_void {
                 // SAFETY: by the caller.

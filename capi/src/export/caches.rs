@@ -11,10 +11,10 @@ macro_rules! export_caches {
             use ::core::ffi::{c_char, c_void};
             use $crate::{calls, rtmm_cache, rtmm_mempool, rtmm_shrink_request, rtmm_shrinker};
 
-            /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is copied.
-            /// A constructor, unless null, makes each object ready when its slab is made, not when it is handed out: an
-            /// object is freed in the state it is to be found in.
-            /// Null for a null or used name, size 0, another alignment, an unknown flag, and when there is no memory.
+            /// Makes a cache of objects of `size` bytes, aligned to `align` (a power of two, or 0 for 8). `name` is
+            /// copied. A constructor, unless null, makes each object ready when its slab is made, not when it is handed
+            /// out: an object is freed in the state it is to be found in. Null for a null or used name, size 0, another
+            /// alignment, an unknown flag, and when there is no memory.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_kmem_cache_create(
                 name: *const c_char,
@@ -69,8 +69,8 @@ macro_rules! export_caches {
                 calls::kmem_cache_shrink($manager, cache)
             }
 
-            /// A pool with `min` objects of `size` bytes set aside, 1 to 64; null for other numbers, and when there is no
-            /// memory.
+            /// A pool with `min` objects of `size` bytes set aside, 1 to 64; null for other numbers, and when there is
+            /// no memory.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_mempool_create_kmalloc_pool(min: i32, size: usize) -> *mut rtmm_mempool {
                 calls::mempool_create_kmalloc_pool($manager, min, size)
@@ -88,10 +88,11 @@ macro_rules! export_caches {
                 calls::mempool_create_page_pool($manager, min, order)
             }
 
-            /// The same of whatever `alloc` gives and `free` takes back; both are handed `data`, and may not be null. They are
-            /// called with no lock held, in the context of the pool's user, `alloc` with flags that may wait only where
-            /// those the user gave do; null from `alloc` means that it has none. What is no element of theirs only they
-            /// can tell: here a second free is noticed only while the element is among those set aside, or none is out.
+            /// The same of whatever `alloc` gives and `free` takes back; both are handed `data`, and may not be null.
+            /// They are called with no lock held, in the context of the pool's user, `alloc` with flags that may wait
+            /// only where those the user gave do; null from `alloc` means that it has none. What is no element of
+            /// theirs only they can tell: here a second free is noticed only while the element is among those set
+            /// aside, or none is out.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_mempool_create(
                 min: i32,
@@ -135,18 +136,18 @@ macro_rules! export_caches {
                 calls::kmem_cache_size($manager, cache)
             }
 
-            /// Destroys a cache. Null is fine. One with live objects stays as it is, and is told to `bug`, as is a pointer
-            /// that is no cache.
+            /// Destroys a cache. Null is fine. One with live objects stays as it is, and is told to `bug`, as is a
+            /// pointer that is no cache.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_kmem_cache_destroy(cache: *mut rtmm_cache) {
                 calls::kmem_cache_destroy($manager, cache)
             }
 
-            /// Registers somebody who gives memory back when it is short: `count` says how many things it could free, `scan`
-            /// looks at up to `request->scan` of them, frees what it can, and says how many those were; 0 says that there is
-            /// no use in asking again. Both are handed `arg`; they run in a task that asked for memory with a flag that
-            /// may wait, with no lock held, may allocate and free, and are asked at most four times for a request. Null
-            /// when a function is null, when there are eight, and when there is no memory.
+            /// Registers somebody who gives memory back when it is short: `count` says how many things it could free,
+            /// `scan` looks at up to `request->scan` of them, frees what it can, and says how many those were; 0 says
+            /// that there is no use in asking again. Both are handed `arg`; they run in a task that asked for memory
+            /// with a flag that may wait, with no lock held, may allocate and free, and are asked at most four times
+            /// for a request. Null when a function is null, when there are eight, and when there is no memory.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_shrinker_create(
                 count: Option<unsafe extern "C" fn(arg: *mut c_void, request: *const rtmm_shrink_request) -> usize>,
@@ -157,8 +158,8 @@ macro_rules! export_caches {
                 unsafe { calls::shrinker_create($manager, count, scan, arg) }
             }
 
-            /// Takes a shrinker out: with 0 it does not run and will not be asked again. Null is fine. `-EBUSY` while it
-            /// runs, so always when it asks this itself; `-EINVAL` for what is no shrinker.
+            /// Takes a shrinker out: with 0 it does not run and will not be asked again. Null is fine. `-EBUSY` while
+            /// it runs, so always when it asks this itself; `-EINVAL` for what is no shrinker.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_shrinker_destroy(shrinker: *mut rtmm_shrinker) -> i32 {
                 calls::shrinker_destroy($manager, shrinker)

@@ -19,8 +19,8 @@ macro_rules! export_memory {
                 calls::kmalloc($manager, size, flags)
             }
 
-            /// `rtmm_kmalloc` that waits until `until` at most, in nanoseconds of the callback `now`. A time that is over does
-            /// not wait, nor does a kernel without that callback.
+            /// `rtmm_kmalloc` that waits until `until` at most, in nanoseconds of the callback `now`. A time that is
+            /// over does not wait, nor does a kernel without that callback.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_kmalloc_deadline(size: usize, flags: u32, until: u64) -> *mut c_void {
                 calls::kmalloc_deadline($manager, size, flags, until)
@@ -165,8 +165,8 @@ macro_rules! export_memory {
                 calls::virt_to_pfn($manager, addr)
             }
 
-            /// Fills the entries of `frames` that are 0 with single frames, first to last; gives how many entries from the
-            /// start on are filled then. Fewer than `count` when memory is short; 0 for a null array.
+            /// Fills the entries of `frames` that are 0 with single frames, first to last; gives how many entries from
+            /// the start on are filled then. Fewer than `count` when memory is short; 0 for a null array.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn rtmm_alloc_pages_bulk(flags: u32, count: usize, frames: *mut uintptr_t) -> usize {
                 // SAFETY: by the caller.
@@ -186,8 +186,8 @@ macro_rules! export_memory {
                 calls::get_page($manager, pfn)
             }
 
-            /// Gives a reference back, the owner's too: with the last one the memory goes back. Told to `bug` for what is
-            /// no page in use.
+            /// Gives a reference back, the owner's too: with the last one the memory goes back. Told to `bug` for what
+            /// is no page in use.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_put_page(pfn: usize) {
                 calls::put_page($manager, pfn)

@@ -8,7 +8,8 @@ mod caches;
 mod memory;
 mod setup;
 
-/// Makes the C functions for a manager: `export_c!(MM)` or any other expression that is a [`Manager`](mm_core::Manager).
+/// Makes the C functions for a manager: `export_c!(MM)` or any other expression that is a
+/// [`Manager`](mm_core::Manager).
 ///
 /// Once in a program, in the crate that links it.
 #[macro_export]

@@ -96,11 +96,9 @@ static void kernel_end(bool good)
 /* mps2-an385's PSRAM, and its first UART. */
 #define RAM_START 0x21000000u
 #define RAM_LENGTH ((size_t)4 << 20)
-#define UART_START 0x40004000u
+#define MMIO_START 0x40004000u
 
-static size_t bugs;
-static struct rtmm_bug last_bug;
-static uint32_t where = RTMM_CONTEXT_TASK;
+#include "kernel.inc"
 
 void check_failed(const char *file, int line, const char *text)
 {
@@ -112,80 +110,6 @@ void check_failed(const char *file, int line, const char *text)
 	kernel_end(false);
 	for (;;)
 		continue;
-}
-
-void check_note(const struct rtmm_bug *bug)
-{
-	bugs++;
-	last_bug = *bug;
-}
-
-size_t check_bugs(void)
-{
-	return bugs;
-}
-
-uint32_t check_bug_kind(void)
-{
-	return last_bug.kind;
-}
-
-uint32_t check_bug_reason(void)
-{
-	return last_bug.reason;
-}
-
-uint64_t check_mmio_start(void)
-{
-	return UART_START;
-}
-
-size_t check_mmio_length(void)
-{
-	return 4096;
-}
-
-uint64_t check_ram_start(void)
-{
-	return RAM_START;
-}
-
-size_t check_ram_length(void)
-{
-	return RAM_LENGTH;
-}
-
-uintptr_t check_window_start(void)
-{
-	return 0;
-}
-
-uintptr_t check_window_end(void)
-{
-	return 0;
-}
-
-uint32_t check_context(void)
-{
-	return where;
-}
-
-void check_in_interrupt(void (*function)(void))
-{
-	where = RTMM_CONTEXT_ATOMIC;
-	function();
-	where = RTMM_CONTEXT_TASK;
-}
-
-int rtmm_host_printk(const char *format, ...)
-{
-	(void)format;
-	return 0;
-}
-
-void rtmm_host_panic(const char *file, int line)
-{
-	check_failed(file, line, "BUG()");
 }
 
 void kernel_start(void);

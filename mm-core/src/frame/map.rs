@@ -6,6 +6,7 @@ use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
 use crate::buddy::RegionBuddy as Buddy;
 use crate::error::FreeError;
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// A run of frames that belong to one zone and have no hole between them.
@@ -59,6 +60,12 @@ impl Region {
         unsafe { &*self.origin.wrapping_add(pfn) }
     }
 
+    /// Where all records are.
+    #[inline(always)]
+    pub fn records(&self) -> Records<'_> {
+        Records { start: self.start, len: self.len, origin: self.origin, region: PhantomData }
+    }
+
     /// The record of a frame, if it lies here.
     #[inline(always)]
     pub fn frame(&self, pfn: usize) -> Option<&Frame> {
@@ -75,6 +82,34 @@ impl Region {
     pub unsafe fn buddy(&self) -> &mut Buddy {
         // SAFETY: exclusive by the caller's word.
         unsafe { &mut *self.buddy.get() }
+    }
+}
+
+/// Where a region's records are, by value: a loop keeps it in registers whatever it stores.
+#[derive(Clone, Copy)]
+pub struct Records<'a> {
+    start: u32,
+    len: u32,
+    origin: *const Frame,
+    region: PhantomData<&'a Region>,
+}
+
+impl<'a> Records<'a> {
+    /// The record of a frame of the region.
+    ///
+    /// # Safety
+    /// It is one.
+    #[inline(always)]
+    pub unsafe fn frame_unchecked(self, pfn: u32) -> &'a Frame {
+        // SAFETY: the table has `len` records from `start` on and lives as long as the region.
+        unsafe { &*self.origin.wrapping_add(pfn as usize) }
+    }
+
+    /// The record of a frame, which may be anything, if it lies here.
+    #[inline(always)]
+    pub fn frame(self, pfn: u32) -> Option<&'a Frame> {
+        // SAFETY: just checked.
+        (pfn.wrapping_sub(self.start) < self.len).then(|| unsafe { self.frame_unchecked(pfn) })
     }
 }
 

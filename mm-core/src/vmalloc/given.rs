@@ -61,9 +61,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(given)
     }
 
-    /// Sorts a copy of the numbers to see whether one is there twice.
+    /// Sorts a copy of the numbers, unless a look at their runs is enough, to see whether one is there twice.
     #[cold]
     fn check_order(&self, pages: &[Pfn]) -> Result<(), MmError> {
+        if are_apart(pages) {
+            return Ok(());
+        }
         let bytes = core::mem::size_of_val(pages);
         let block = self.take_block(bytes.div_ceil(B::PAGE_SIZE), GFP_KERNEL, FrameKind::Held, NIL)?;
         let copy = self.memory.frame_ptr(block).cast::<Pfn>();
@@ -81,24 +84,85 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
 /// Pages looked at in a row.
 const ROW: usize = 8;
+/// Ascending runs of pages at most, before they are sorted.
+const RUNS: usize = 8;
 
-/// True for what nearly all callers bring: single pages of one region in ascending order, none of them referenced.
+/// From where to where ascending runs of pages reach; no two share a page.
+struct Reaches(heapless::Vec<(Pfn, Pfn), RUNS>);
+
+impl Reaches {
+    const fn new() -> Self {
+        Reaches(heapless::Vec::new())
+    }
+
+    /// Adds a run; false when it meets another, or there are too many.
+    fn add(&mut self, first: Pfn, last: Pfn) -> bool {
+        self.0.iter().all(|&(start, end)| last < start || end < first) && self.0.push((first, last)).is_ok()
+    }
+}
+
+/// True when the pages are a few ascending runs that do not meet, as they are when they were taken one by one: then none is
+/// there twice.
+fn are_apart(pages: &[Pfn]) -> bool {
+    let mut reaches = Reaches::new();
+    pages.chunk_by(|one, next| one < next).all(|run| match (run.first(), run.last()) {
+        (Some(first), Some(last)) => reaches.add(*first, *last),
+        _ => false,
+    })
+}
+
+/// True for what nearly all callers bring: single pages in a few ascending runs, none of them referenced.
 #[inline(always)]
 fn are_single<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> bool {
-    let (Some(first), Some(last)) = (pages.first(), pages.last()) else { return false };
-    let Some((region, _)) = memory.frames.find(first.0 as usize) else { return false };
-    if !region.holds(last.0 as usize) {
-        return false;
+    let singles = leading_singles(memory, pages);
+    singles == pages.len() || are_single_runs(memory, pages, singles)
+}
+
+/// Goes on where the first run ended.
+#[cold]
+#[inline(never)]
+fn are_single_runs<P: Platform, B: Backend>(memory: &Memory<P, B>, mut pages: &[Pfn], mut singles: usize) -> bool {
+    let mut reaches = Reaches::new();
+    while let Some((run, rest)) = pages.split_at_checked(singles) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return pages.is_empty() };
+        if !reaches.add(*first, *last) {
+            return false;
+        }
+        pages = rest;
+        singles = leading_singles(memory, pages);
     }
+    false
+}
+
+/// How many pages from the first on ascend, are of one region, and single.
+#[inline(always)]
+fn leading_singles<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> usize {
+    let Some(first) = pages.first() else { return 0 };
+    let Some((region, _)) = memory.frames.find(first.0 as usize) else { return 0 };
+    let (records, last) = (region.records(), region.end() - 1);
     // Frame 0, before which there is none, takes the long way.
     let mut before = first.0.wrapping_sub(1);
-    let mut ascend =
-        |row: &[Pfn]| row.iter().all(|pfn| core::mem::replace(&mut before, pfn.0) < pfn.0) && before <= last.0;
     let single = |pfn: &Pfn| {
         // SAFETY: from the first on the frames ascend up to here, and here they are not past the last: all lie between two
         // frames of the region.
-        unsafe { region.frame_unchecked(pfn.0 as usize) }.head() == Head::new(FrameKind::Pages, 0, 1)
+        unsafe { records.frame_unchecked(pfn.0) }.head() == Head::new(FrameKind::Pages, 0, 1)
     };
-    let (rows, rest) = pages.as_chunks::<ROW>();
-    rows.iter().all(|row| ascend(row) && row.iter().all(single)) && ascend(rest) && rest.iter().all(single)
+    let mut done = 0;
+    for row in pages.as_chunks::<ROW>().0 {
+        let mut at = before;
+        let ascend = row.iter().all(|pfn| core::mem::replace(&mut at, pfn.0) < pfn.0) && at <= last;
+        if !ascend || !row.iter().all(single) {
+            break;
+        }
+        before = at;
+        done += ROW;
+    }
+    for pfn in &pages[done..] {
+        if before >= pfn.0 || pfn.0 > last || !single(pfn) {
+            break;
+        }
+        before = pfn.0;
+        done += 1;
+    }
+    done
 }

@@ -177,7 +177,7 @@ impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
 }
 
 /// Single frames that are taken or given back in one lock hold.
-pub(super) const SINGLES: usize = 16;
+pub(super) const SINGLES: usize = 12;
 
 impl<P: Platform, B: PageTable + Backend<Areas<P> = Mapped<P, B>>> Mm<P, B> {
     /// [`vfree`](Mm::vfree) in two steps: unmaps the area, and hands out what comes back when it is flushed.

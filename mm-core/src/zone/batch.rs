@@ -33,11 +33,12 @@ impl<L: RawLock> Zones<L> {
                 // SAFETY: the zone's lock is held, and this is the only reference.
                 let row = if most == 0 { None } else { unsafe { region.buddy() }.take_row(most) };
                 let Some((first, mut row)) = row else { continue };
+                let records = region.records();
                 while row != 0 {
                     let pfn = first + lowest(row) as u32;
                     row &= row - 1;
                     // SAFETY: the buddy hands out frames of its region only.
-                    let frame = unsafe { region.frame_unchecked(pfn as usize) };
+                    let frame = unsafe { records.frame_unchecked(pfn) };
                     frame.set_link(link);
                     frame.set_head(head);
                     taken += 1;
@@ -113,9 +114,10 @@ impl<L: RawLock> Zones<L> {
         let buddy = unsafe { region.buddy() };
         let (base, _) = buddy.row_of(first);
         let (mut pfn, mut row, mut given) = (first, 0, 0);
+        let records = region.records();
         while given < most {
             let bit = pfn.wrapping_sub(base);
-            let frame = if bit < Word::BITS { region.frame(pfn as usize) } else { None };
+            let frame = if bit < Word::BITS { records.frame(pfn) } else { None };
             let Some(frame) = frame.filter(|frame| frame.head() == head) else { break };
             pfn = frame.link();
             frame.set_head(Head::new(FrameKind::Tail, 0, 0));

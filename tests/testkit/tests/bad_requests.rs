@@ -125,7 +125,8 @@ fn unknown_and_contradicting_flags<B: Backend>(mm: &TestMm<B>) {
 }
 
 fn dma_requests_are_never_served_from_a_higher_zone<B: Backend>(mm: &TestMm<B>) {
-    // Not with feature `debug`: with red zones the objects that use the zone up are of a larger class, and leave some of the small.
+    // Not with feature `debug`: with red zones the objects that use the zone up are of a larger class, and leave some
+    // of the small.
     if cfg!(feature = "debug") {
         return;
     }

@@ -168,7 +168,8 @@ fn a_cpu_that_remembers_an_unlinked_table_finds_what_is_mapped_in_its_place() {
     fn finds<const PAE: bool>(mm: &Manager<PAE>) {
         let given: Vec<Pfn> = (0..2).map(|_| mm.alloc_page(GFP_KERNEL).unwrap()).collect();
         type Make<const PAE: bool> = fn(&Manager<PAE>, &[Pfn]) -> *mut u8;
-        let ways: [(Make<PAE>, fn(&Manager<PAE>, *mut u8)); 4] = [
+        type Free<const PAE: bool> = fn(&Manager<PAE>, *mut u8);
+        let ways: [(Make<PAE>, Free<PAE>); 4] = [
             (|mm, _| mm.vmalloc(PAGE).unwrap().as_ptr(), |mm, at| mm.vfree(at).unwrap()),
             (|mm, _| mm.ioremap(PhysAddr(0xf000_0000), PAGE).unwrap().as_ptr(), |mm, at| mm.iounmap(at).unwrap()),
             (|mm, given| mm.vmap(given, Prot::ReadWrite).unwrap().as_ptr(), |mm, at| mm.vunmap(at).unwrap()),

@@ -1,4 +1,5 @@
-//! The rest of the `vmalloc` family on the simulated machine: what the tables say, what a failure leaves, what is put off.
+//! The rest of the `vmalloc` family on the simulated machine: what the tables say, what a failure leaves, what is put
+//! off.
 
 #[macro_use]
 mod common;
@@ -643,7 +644,7 @@ fn until_shrunk<B: Backend>(hoard: &Hoard<B>, what: &str, mut make: impl FnMut()
 fn mappings_and_changes_of_them_reclaim_before_they_fail() {
     let rig: &'static Rig<_> = Box::leak(Box::new(large_rig()));
     let mm = &rig.mm;
-    let own = mm.alloc_pages(GFP_KERNEL, 1).unwrap();
+    let own = mm.alloc_pages(GFP_KERNEL, 2).unwrap();
     let area = mm.vmalloc(2 * LARGE).unwrap().as_ptr();
     let hoard: &'static Hoard<_> = Box::leak(Box::new(Hoard { mm, pages: Default::default() }));
     mm.register_shrinker(hoard).unwrap();
@@ -654,7 +655,7 @@ fn mappings_and_changes_of_them_reclaim_before_they_fail() {
     until_shrunk(hoard, "ioremap", || mm.ioremap(PhysAddr(0xfe00_0000), PAGE).map(|at| devices.push(at.as_ptr())));
     devices.drain(..).for_each(|device| mm.iounmap(device).unwrap());
     until_shrunk(hoard, "a vmap that is sorted", || {
-        let map = mm.vmap(&[Pfn(own.0 + 1), own], Prot::Read)?;
+        let map = mm.vmap(&[0, 2, 1, 3].map(|page| Pfn(own.0 + page)), Prot::Read)?;
         mm.vunmap(map.as_ptr()).map_err(|_| MmError::Inval)
     });
     let mut page = area;
@@ -665,5 +666,29 @@ fn mappings_and_changes_of_them_reclaim_before_they_fail() {
     until_shrunk(hoard, "reserve_tables", || Ok(mm.reserve_tables(4)?));
     hoard.give(usize::MAX);
     mm.vfree(area).unwrap();
+    mm.check().unwrap_or_else(|damage| panic!("{damage}"));
+}
+
+#[test]
+fn a_page_that_is_given_twice_is_refused_in_whatever_order_the_pages_come() {
+    let rig = mmu();
+    let mm = &rig.mm;
+    let pages: Vec<Pfn> = (0..60).map(|_| mm.alloc_pages(GFP_KERNEL, 0).unwrap()).collect();
+    let split = |runs: usize| -> Vec<Pfn> { pages.rchunks(pages.len() / runs).flatten().copied().collect() };
+    // A run each, a few that follow each other backwards, more than are looked at so, and two that meet.
+    let meeting = pages.iter().step_by(2).chain(pages.iter().skip(1).step_by(2)).copied().collect();
+    for mut order in [pages.clone(), split(2), split(6), split(60), meeting] {
+        for whole in [&order[..], &order[..20], &order[3..]] {
+            let map = mm.vmap(whole, Prot::ReadWrite).unwrap();
+            mm.vunmap(map.as_ptr()).unwrap();
+        }
+        for (from, to) in [(0, 59), (59, 0), (0, 1), (29, 30), (7, 8), (31, 40)] {
+            let (page, was) = (order[from], order[to]);
+            order[to] = page;
+            assert_eq!(mm.vmap(&order, Prot::ReadWrite), Err(MmError::Inval), "{from} {to}");
+            order[to] = was;
+        }
+    }
+    pages.iter().for_each(|page| mm.free_pages_frame(*page, 0).unwrap());
     mm.check().unwrap_or_else(|damage| panic!("{damage}"));
 }

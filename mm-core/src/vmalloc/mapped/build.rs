@@ -1,6 +1,7 @@
 //! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
 use super::layout::{Layout, pages_left};
+use super::lowest::look_first;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
@@ -22,6 +23,17 @@ use core::ptr::NonNull;
 #[inline(always)]
 fn quiet(flags: Gfp) -> Gfp {
     flags.difference(Gfp::WAIT) | Gfp::NOWARN
+}
+
+/// A block of several pages for a small area.
+#[inline(never)]
+fn take_several<P: Platform, B: PageTable>(
+    memory: &Memory<P, B>,
+    pages: usize,
+    flags: Gfp,
+    record: u32,
+) -> Result<Pfn, AllocError> {
+    memory.take_block_now(pages, quiet(flags), FrameKind::Mapped, record)
 }
 
 /// An area under construction. Dropping it undoes what was done.
@@ -116,10 +128,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         area.publish();
         area.uses = request.uses;
         Self::fill_record(memory, record, area);
-        let block = memory.fault_point(FaultClass::Page).and_then(|()| match pages {
-            1 => memory.take_frame_now(request.flags, FrameKind::Mapped, record),
-            pages => memory.take_block_now(pages, quiet(request.flags), FrameKind::Mapped, record),
-        });
+        let block = match memory.fault_point(FaultClass::Page) {
+            Ok(()) if pages == 1 => memory.take_frame_now(request.flags, FrameKind::Mapped, record),
+            Ok(()) => take_several(memory, pages, request.flags, record),
+            Err(error) => Err(error),
+        };
         let block = match block {
             Ok(block) => block,
             Err(error) => return self.build_on(memory, request, addr, record, Err(error)),
@@ -410,6 +423,9 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             return self.map_first(at, frames);
         }
         let mut held = self.family.tables.lock();
+        if !held.is_known(at) {
+            look_first(memory, &mut held, at);
+        }
         let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
             drop(held);
             return self.map_first(at, frames);

@@ -5,11 +5,12 @@ use crate::addr::Pfn;
 use crate::backend::PageTable;
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
+use crate::lock::Guard;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::area::Area;
-use crate::vmalloc::space::AddressSpace;
+use crate::vmalloc::space::{AddressSpace, NotTaken, Progress};
 
 /// log2 of the bytes in a unit of address space.
 pub(super) const UNIT_SHIFT: u32 = 16;
@@ -90,10 +91,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         memory.fault_point(FaultClass::Descriptor)?;
         let count = Self::unit_count(layout, pages);
         let mut room = self.room.lock();
-        let start = match layout {
-            Layout::Packed => room.units.take(count, 1),
-            Layout::Whole => room.units.take_with(count, 8, 0),
-            Layout::Aligned(units) => room.units.take_with(count, units, units - 1),
+        let (align, offset) = match layout {
+            Layout::Packed => (1, 0),
+            Layout::Whole => (8, 0),
+            Layout::Aligned(units) => (units, units - 1),
+        };
+        let start = loop {
+            match room.units.take(count, align, offset) {
+                Progress::Done(start) => break start,
+                Progress::More => room.pause(),
+            }
         };
         let Some(start) = start else { return Err(AllocError::NoAddressSpace) };
         let record = self.kept.pop();
@@ -115,8 +122,22 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Gives address space back.
     #[cold]
     fn give_units(&self, memory: &Memory<P, B>, (start, count): Units) {
-        if self.room.lock().units.give(start, count).is_err() {
+        let mut room = self.room.lock();
+        let given = Self::give_to(&mut room, (start, count));
+        drop(room);
+        if given.is_err() {
             memory.platform.bug(&Bug::Damage { what: "address space was free already", at: start });
+        }
+    }
+
+    /// Gives units back, in as many holds of the lock as it takes.
+    #[inline(always)]
+    fn give_to(room: &mut Guard<'_, P::Lock, Room>, (start, count): Units) -> Result<(), NotTaken> {
+        loop {
+            match room.units.give(start, count) {
+                Progress::Done(given) => return given,
+                Progress::More => room.pause(),
+            }
         }
     }
 
@@ -137,7 +158,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(in crate::vmalloc) fn give_room_of(&self, memory: &Memory<P, B>, (first, pages): (usize, usize), id: u32) {
         let units = self.units_of(first, pages);
         let mut room = self.room.lock();
-        let given = room.units.give(units.0, units.1);
+        let given = Self::give_to(&mut room, units);
         let kept = self.kept.push(id);
         drop(room);
         if let Some(oldest) = kept {

@@ -4,6 +4,7 @@ use super::ram::RamSlots;
 use crate::addr::VirtAddr;
 use crate::backend::PageTable;
 use crate::frame::Frame;
+use crate::lock::Guard;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::vmalloc::ioremaps::Ioremaps;
@@ -26,6 +27,19 @@ pub(super) struct Tabled<B: PageTable> {
 
 // SAFETY: the pointer is to a record of the frame table, which lives as long as the manager and is shared by all threads.
 unsafe impl<B: PageTable> Send for Tabled<B> {}
+
+/// Looks for the lowest table of `at`, and opens the lock for a moment behind that: what follows takes long enough.
+#[cold]
+#[inline(never)]
+pub(super) fn look_first<P: Platform, B: PageTable>(
+    memory: &Memory<P, B>,
+    held: &mut Guard<'_, P::Lock, Tabled<B>>,
+    at: usize,
+) {
+    if held.lowest(memory, at).is_some() {
+        held.pause();
+    }
+}
 
 /// A lowest table in use; good as long as the lock of the tables is held and nothing is unmapped, or its holder has entries
 /// in it.
@@ -56,6 +70,12 @@ impl<B: PageTable> Tabled<B> {
         }
         // SAFETY: `look` filled the name, now or before; the record is one of the frame table.
         Some(unsafe { Lowest { leaf: self.leaf.assume_init(), frame: self.frame.as_ref() } })
+    }
+
+    /// True when [`lowest`](Self::lowest) of `at` costs a comparison.
+    #[inline(always)]
+    pub(super) fn is_known(&self, at: usize) -> bool {
+        self.reach == at >> (B::PAGE_SHIFT + B::LARGE_PAGES.trailing_zeros())
     }
 
     #[cold]

@@ -114,11 +114,12 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// Runs `f` on the record of the live area that begins at `addr`, under the lock of the tables.
     fn with_live<R>(&self, memory: &Memory<P, B>, addr: usize, f: impl FnOnce(&mut Area) -> R) -> Option<R> {
-        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
+        // Before the first page of the window there is no guard.
+        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 || addr == self.window_start() {
             return None;
         }
-        let _tables = self.tables.lock();
-        let id = self.record_at(memory, addr)?;
+        let mut held = self.tables.lock();
+        let (_, id) = self.guard_at(memory, &mut held, addr.wrapping_sub(B::PAGE_SIZE))?;
         // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
         let area = unsafe { &mut *memory.area(id) };
         (area.is_live() && area.addr == addr).then(|| f(area))
@@ -285,18 +286,26 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         if !self.holds(addr) {
             return None;
         }
+        let (at, mut found) = (VirtAddr(addr & !(B::PAGE_SIZE - 1)), None);
         let mut held = self.tables.lock();
-        let walk = match held.lowest(memory, addr & !(B::PAGE_SIZE - 1)) {
-            // SAFETY: the lock is held, and the table was found for this page.
-            Some(lowest) => unsafe { memory.backend.leaf_walk(lowest.leaf, VirtAddr(addr)) },
+        match held.lowest(memory, at.0) {
+            Some(lowest) => {
+                let each = |pfn| {
+                    found = Some(pfn);
+                    true
+                };
+                // SAFETY: the lock is held, and the table was found for this page.
+                unsafe { memory.backend.leaf_frames(lowest.leaf, at, 1, each) };
+            }
             // Maybe a large entry.
-            None => memory.backend.walk_kernel(VirtAddr(addr)),
-        };
-        drop(held);
-        match walk {
-            Walk::Mapped(mapping) => memory.frames.frame(mapping.pfn).map(|_| mapping.pfn),
-            _ => None,
+            None => {
+                if let Walk::Mapped(mapping) = memory.backend.walk_kernel(at) {
+                    found = Some(mapping.pfn);
+                }
+            }
         }
+        drop(held);
+        found.filter(|&pfn| memory.frames.frame(pfn).is_some())
     }
 
     fn contains(&self, _memory: &Memory<P, B>, addr: usize) -> bool {

@@ -1,12 +1,13 @@
 //! Unmaking an area: hidden first, then unmapped batch by batch, then flushed, and only then given back.
 
 use super::layout::pages_left;
-use super::lowest::Tabled;
+use super::lowest::{Tabled, look_first};
 use super::{BATCH, Lowest, Mapped};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{PageTable, Walk};
 use crate::error::FreeError;
-use crate::frame::FrameKind;
+use crate::frame::{Frame, FrameKind, Records};
+use crate::lock::Guard;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
@@ -79,9 +80,61 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Unflushed::of(memory, self, range, &block, id).flush_block(block);
             return Ok(());
         }
+        if kind != AreaKind::Alloc && in_table > pages && in_table != B::LARGE_PAGES {
+            return self.unmap_foreign(memory, held, Lowest { leaf, frame }, range, id);
+        }
         drop(held);
         self.unmap_any(memory, range, id, kind).flush();
         Ok(())
+    }
+
+    /// Unmaps an area of what is not its own, which lies in one table with its guard: nothing need be read.
+    #[inline(always)]
+    fn unmap_foreign<'a>(
+        &'a self,
+        memory: &'a Memory<P, B>,
+        mut held: Guard<'_, P::Lock, Tabled<B>>,
+        Lowest { leaf, frame }: Lowest<'a, B>,
+        range: VirtRange,
+        id: u32,
+    ) -> Result<(), FreeError> {
+        let pages = ((range.end - range.start) >> B::PAGE_SHIFT) as u32;
+        let mut left = pages;
+        // From the end; all stay counted meanwhile, and the table there.
+        while left >= BATCH {
+            left -= BATCH;
+            let at = VirtAddr(range.start + ((left as usize) << B::PAGE_SHIFT));
+            // SAFETY: the lock is held, the entries are this area's, and what was mapped waits for a flush.
+            unsafe { memory.backend.leaf_clear(leaf, at, BATCH) };
+            held.pause();
+        }
+        let keeps = frame.is_none_or(|table| table.head().count() > pages + 1);
+        // Without others the guard goes the way that unlinks the table.
+        let guards = u32::from(keeps);
+        let first = VirtAddr(range.start - ((guards as usize) << B::PAGE_SHIFT));
+        // SAFETY: as above.
+        unsafe { memory.backend.leaf_clear(leaf, first, left + guards) };
+        if let Some(table) = frame {
+            table.set_head(table.head().less(pages + guards));
+        }
+        drop(held);
+        if keeps {
+            Unflushed::new(memory, self, range, Chain::new(), Chain::new(), id).flush();
+        } else {
+            self.unmap_guard(memory, range, id).flush();
+        }
+        Ok(())
+    }
+
+    /// Clears the guard of an area whose pages are unmapped.
+    #[cold]
+    #[inline(never)]
+    fn unmap_guard<'a>(&'a self, memory: &'a Memory<P, B>, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
+        let (tables, blocks) = (Tables::new(memory, self), Chain::new());
+        let (at, end) = (range.start, range.start);
+        let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own: false, blocks, carry: 0 };
+        down.finish();
+        down.into_unflushed(range, id)
     }
 
     #[inline(never)]
@@ -176,7 +229,12 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// The record that the guard at `at`, which is page-aligned, names, and the table it is in.
     #[inline(always)]
-    fn guard_at<'a>(&self, memory: &'a Memory<P, B>, held: &mut Tabled<B>, at: usize) -> Option<(Lowest<'a, B>, u32)> {
+    pub(super) fn guard_at<'a>(
+        &self,
+        memory: &'a Memory<P, B>,
+        held: &mut Tabled<B>,
+        at: usize,
+    ) -> Option<(Lowest<'a, B>, u32)> {
         let lowest = held.lowest(memory, at)?;
         // SAFETY: the lock is held, and the table was found for this page.
         match unsafe { memory.backend.leaf_walk(lowest.leaf, VirtAddr(at)) } {
@@ -241,6 +299,9 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
             return self.unmap_rest(left);
         }
         let mut held = self.family.tables.lock();
+        if !held.is_known(at) {
+            look_first(memory, &mut held, at);
+        }
         let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
             drop(held);
             return self.unmap_rest(left);
@@ -257,11 +318,19 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         }
         let (own, chain) = (self.own, &mut self.blocks);
         let (mut carry, mut damaged) = (self.carry, SOUND);
+        let (mut begun, mut stopped) = (false, false);
         let mut block = |pfn: Pfn, most: u32| {
             if !own {
                 return most;
             }
             if carry == 0 {
+                // Where single frames follow they are taken in batches.
+                let is_single = |frame: &Frame| frame.head().is_run(FrameKind::Mapped, 1);
+                stopped = begun && most > 1 && memory.frames.frame(pfn).is_some_and(is_single);
+                if stopped {
+                    return 0;
+                }
+                begun = true;
                 carry = chain.take_head(memory, pfn, &mut damaged);
             }
             let pages = carry.min(most);
@@ -285,7 +354,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         if damaged != SOUND {
             self.report(damaged as usize);
         }
-        if done != pages {
+        if done != pages && !stopped {
             self.report(0);
         }
     }
@@ -308,17 +377,26 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
     fn unmap_singles(&mut self, Lowest { leaf, frame: table }: Lowest<'_, B>, left: u32) -> bool {
         let (memory, at) = (self.memory, VirtAddr(self.at));
         let others = table.map_or(u32::MAX, |table| table.head().count().saturating_sub(1 + self.guards));
-        let mut frames = [Pfn(0); SINGLES];
-        let frames = &mut frames[..(left.min(others) as usize).min(SINGLES)];
+        let most = left.min(others).min(SINGLES as u32);
+        let mut hot: Option<Records<'_>> = None;
         // SAFETY: the lock is held, the table was found for these pages.
-        let found = unsafe { memory.backend.leaf_frames(leaf, at, frames) };
-        let mut singles = 0;
-        for &pfn in &frames[..found] {
-            let frame = memory.frames.frame(pfn).filter(|frame| frame.head().is_run(FrameKind::Mapped, 1));
-            let Some(frame) = frame else { break };
-            self.blocks.push_frame(frame, pfn.0, 1);
-            singles += 1;
-        }
+        let singles = unsafe {
+            memory.backend.leaf_frames(leaf, at, most, |pfn| {
+                let frame = match hot.and_then(|records| records.frame(pfn.0)) {
+                    Some(frame) => frame,
+                    None => {
+                        let Some((region, frame)) = memory.frames.find(pfn.0 as usize) else { return false };
+                        hot = Some(region.records());
+                        frame
+                    }
+                };
+                let single = frame.head().is_run(FrameKind::Mapped, 1);
+                if single {
+                    self.blocks.push_frame(frame, pfn.0, 1);
+                }
+                single
+            })
+        };
         if singles == 0 {
             return false;
         }

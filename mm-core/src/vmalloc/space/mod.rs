@@ -17,6 +17,15 @@ const TRIES: usize = 8;
 /// No word is open.
 const NONE: usize = usize::MAX;
 
+/// What one step of a longer work came to: between two of them others may have the address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress<T> {
+    /// It is done.
+    Done(T),
+    /// It is to be asked for again.
+    More,
+}
+
 /// A run to be given back is not taken, or not all of it. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NotTaken;
@@ -24,7 +33,8 @@ pub(crate) struct NotTaken;
 /// Units of address space, taken and given in runs, the lowest that fits first.
 ///
 /// Cost is a few dozen instructions while requests stay in one word of 64 units, and a fixed number of steps per
-/// level of a binary tree over the words otherwise, whatever the length of the run. `ALIGN` (at most 64) and `OFFSET`
+/// level of a binary tree over the words that were ever used otherwise, whatever the length of the run. That work is done
+/// in steps, none of which brings more than a few levels up to date. `ALIGN` (at most 64) and `OFFSET`
 /// name the one aligned start that is searched as well as any start: with units of 64 KiB, `<32, 31>` is an area
 /// whose guard page ends right before a 2 MiB boundary.
 ///
@@ -43,6 +53,16 @@ pub(crate) struct AddressSpace<const ALIGN: usize = 32, const OFFSET: usize = 31
     low: [usize; SIZES],
     /// No bound of `low` is above it.
     high: usize,
+    /// What a search found in the step before; of no use to others.
+    found: Option<Found>,
+}
+
+/// The run that a search found, and the open word as it was then: any other change forgets it.
+struct Found {
+    request: (usize, usize, usize),
+    start: usize,
+    open: usize,
+    bits: u64,
 }
 
 // SAFETY: the memory behind the tree's pointers belongs to it alone (`new`), and is reached through `self` only.
@@ -59,6 +79,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         joins: false,
         low: [0; SIZES],
         high: 0,
+        found: None,
     };
 
     /// The most units there can be.
@@ -81,6 +102,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         if units > 0 {
             tree.reach(&(0..units));
             tree.mark(&(0..units), State::Free);
+            tree.narrow();
         }
         AddressSpace { tree, free_units: units, ..Self::EMPTY }
     }
@@ -95,12 +117,6 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         self.tree.units()
     }
 
-    /// Takes the lowest run of `n` units whose start is a multiple of `align`, as [`Self::take_with`].
-    #[inline]
-    pub(crate) fn take(&mut self, n: usize, align: usize) -> Option<usize> {
-        self.take_with(n, align, 0)
-    }
-
     /// Takes the lowest run of `n` units whose start is `offset` modulo `align`, a power of two.
     ///
     /// For an `align` of 1, and for `ALIGN` with `OFFSET`, it is the lowest there is. For other alignments it is the
@@ -108,15 +124,15 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
     /// it fits anywhere: looking further would not be bounded.
     ///
     /// `None` when there is no such run, `n` is zero, or `align` and `offset` make no sense.
-    #[inline]
-    pub(crate) fn take_with(&mut self, n: usize, align: usize, offset: usize) -> Option<usize> {
+    #[inline(always)]
+    pub(crate) fn take(&mut self, n: usize, align: usize, offset: usize) -> Progress<Option<usize>> {
         if n == 0 || n > self.free_units || !align.is_power_of_two() || offset >= align {
-            return None;
+            return Progress::Done(None);
         }
         if n <= WORD && self.open == self.low[n.min(SIZES) - 1] {
             let fits = starts(self.bits, n) & places(self.open, align, offset);
             if fits != 0 {
-                return Some(self.take_open(fits.trailing_zeros() as usize, n));
+                return Progress::Done(Some(self.take_open(fits.trailing_zeros() as usize, n)));
             }
         }
         self.take_closed(n, align, offset)
@@ -133,29 +149,47 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
 
     #[cold]
     #[inline(never)]
-    fn take_closed(&mut self, n: usize, align: usize, offset: usize) -> Option<usize> {
-        self.sync();
-        let start = if align == 1 {
-            self.tree.find(n, self.low[n.min(SIZES) - 1])
-        } else if (align, offset) == (ALIGN, OFFSET) {
-            self.tree.find_placed(n)
-        } else {
-            self.find_aligned(n, align, offset)
-        }?;
+    fn take_closed(&mut self, n: usize, align: usize, offset: usize) -> Progress<Option<usize>> {
+        if !self.sync_some() {
+            return Progress::More;
+        }
+        let request = (n, align, offset);
+        let start = match self.found.take() {
+            Some(found) if found.request == request && (found.open, found.bits) == (self.open, self.bits) => {
+                found.start
+            }
+            _ => return self.look_for(request),
+        };
         if align == 1 && n <= SIZES {
             self.low[n - 1] = start / WORD;
             self.high = self.high.max(start / WORD);
         }
         if start % WORD + n <= WORD {
             self.open(start / WORD);
-            return Some(self.take_open(start % WORD, n));
+            return Progress::Done(Some(self.take_open(start % WORD, n)));
         }
         self.open = NONE;
         let run = start..start + n;
         self.tree.reach(&run);
         self.tree.mark(&run, State::Taken);
         self.free_units -= n;
-        Some(start)
+        Progress::Done(Some(start))
+    }
+
+    /// Finds the run that the next step takes, if nothing changes until then.
+    #[inline(never)]
+    fn look_for(&mut self, request: (usize, usize, usize)) -> Progress<Option<usize>> {
+        let (n, align, offset) = request;
+        let start = if align == 1 {
+            self.tree.find(n, self.low[n.min(SIZES) - 1])
+        } else if (align, offset) == (ALIGN, OFFSET) {
+            self.tree.find_placed(n)
+        } else {
+            self.find_aligned(n, align, offset)
+        };
+        let Some(start) = start else { return Progress::Done(None) };
+        self.found = Some(Found { request, start, open: self.open, bits: self.bits });
+        Progress::More
     }
 
     fn find_aligned(&self, n: usize, align: usize, offset: usize) -> Option<usize> {
@@ -176,13 +210,13 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
     ///
     /// # Errors
     /// [`NotTaken`] when `n` is zero, or any of them is free or out of range; nothing was changed.
-    #[inline]
-    pub(crate) fn give(&mut self, start: usize, n: usize) -> Result<(), NotTaken> {
+    #[inline(always)]
+    pub(crate) fn give(&mut self, start: usize, n: usize) -> Progress<Result<(), NotTaken>> {
         if n == 0 || start >= self.units() || n > self.units() - start {
-            return Err(NotTaken);
+            return Progress::Done(Err(NotTaken));
         }
         if start / WORD == self.open && start % WORD + n <= WORD {
-            return self.give_open(start % WORD, n);
+            return Progress::Done(self.give_open(start % WORD, n));
         }
         self.give_closed(start, n)
     }
@@ -205,22 +239,29 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
 
     #[cold]
     #[inline(never)]
-    fn give_closed(&mut self, start: usize, n: usize) -> Result<(), NotTaken> {
-        self.store();
+    fn give_closed(&mut self, start: usize, n: usize) -> Progress<Result<(), NotTaken>> {
+        let run = start..start + n;
+        // A run that was taken last has its ends at hand.
+        let at_hand = self.open == NONE && self.tree.has_marked(&run);
+        if !at_hand && !self.sync_some() {
+            return Progress::More;
+        }
+        self.found = None;
         if start % WORD + n <= WORD {
             self.open(start / WORD);
-            return self.give_open(start % WORD, n);
+            return Progress::Done(self.give_open(start % WORD, n));
         }
         self.open = NONE;
-        let run = start..start + n;
-        self.tree.reach(&run);
+        if !at_hand {
+            self.tree.reach(&run);
+        }
         if !self.tree.is_taken(&run) {
-            return Err(NotTaken);
+            return Progress::Done(Err(NotTaken));
         }
         self.tree.mark(&run, State::Free);
         self.free_units += n;
         self.lower(start / WORD, start.saturating_sub(SIZES - 1) / WORD);
-        Ok(())
+        Progress::Done(Ok(()))
     }
 
     /// Single units can start in `single` now, longer runs in `longer`.
@@ -252,9 +293,11 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
     }
 
     /// The lowest taken unit of those from `unit` on.
-    pub(crate) fn next_taken(&mut self, unit: usize) -> Option<usize> {
-        self.sync();
-        self.tree.taken_from(unit)
+    pub(crate) fn next_taken(&mut self, unit: usize) -> Progress<Option<usize>> {
+        if !self.sync_some() {
+            return Progress::More;
+        }
+        Progress::Done(self.tree.taken_from(unit))
     }
 
     /// Writes the open word to the tree.
@@ -266,13 +309,13 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         }
     }
 
-    /// Brings the whole tree up to date.
-    fn sync(&mut self) {
+    /// Brings the tree up to date, or some of it: true when all is.
+    fn sync_some(&mut self) -> bool {
         self.store();
-        self.tree.settle();
+        self.tree.settle_some()
     }
 
-    /// Opens a word; the one before was stored.
+    /// Opens a word; the tree is up to date.
     fn open(&mut self, word: usize) {
         self.open = word;
         (self.bits, self.joins) = self.tree.reach_word(word);
@@ -280,7 +323,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
 
     /// Recomputes everything that is kept. Unbounded: a diagnostic.
     pub(crate) fn check(&mut self) -> Result<(), (&'static str, usize)> {
-        self.sync();
+        while !self.sync_some() {}
         if self.units() == 0 {
             return Ok(());
         }

@@ -18,9 +18,15 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
 
     /// The lowest `n` free units from a start at `OFFSET` modulo `ALIGN`.
     pub(super) fn find_placed(&self, n: usize) -> Option<usize> {
-        let fits = self.inner(1).placed as usize >= n;
-        let allowed = places(0, ALIGN, OFFSET);
-        fits.then(|| self.descend(1, n, |runs| runs.placed, Runs::placed_suffix, OFFSET, allowed))
+        let runs = self.inner(self.top);
+        if runs.placed as usize >= n {
+            let allowed = places(0, ALIGN, OFFSET);
+            return Some(self.descend(self.top, n, |runs| runs.placed, Runs::placed_suffix, OFFSET, allowed));
+        }
+        // What is free at its end goes on to the end of all.
+        let from = (self.len(self.top) - runs.suffix) as usize;
+        let start = from + (OFFSET.wrapping_sub(from) & (ALIGN - 1));
+        (start < self.units() && n <= self.units() - start).then_some(start)
     }
 
     fn descend_any(&self, node: usize, n: usize) -> usize {
@@ -144,8 +150,10 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
     /// Recomputes every node that says anything, and counts the free units. Unbounded: a diagnostic.
     pub(super) fn check(&self) -> Result<usize, (&'static str, usize)> {
         let mut free = 0;
-        for node in 1..2 * self.leaves {
-            let mut above = (1..=node.ilog2()).rev().map(|up| node >> up);
+        // The way down to the top says nothing any more.
+        let is_over = |node: usize| node.is_power_of_two() && node < self.top;
+        for node in (1..2 * self.leaves).filter(|node| !is_over(*node)) {
+            let mut above = (1..=node.ilog2()).rev().map(|up| node >> up).filter(|node| !is_over(*node));
             if above.any(|node| self.get(node).is_uniform(self.len(node))) {
                 continue;
             }

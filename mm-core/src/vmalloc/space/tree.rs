@@ -10,8 +10,11 @@ use core::ops::Range;
 /// marking a range writes two paths however long the range is. Memory is written before it is read, so none of it
 /// needs to be cleared.
 ///
-/// The nodes above the last change are brought up to date when they are needed: taking a run and giving the same one
-/// back leaves them as they were. Until then what they say of other places stays true.
+/// The nodes above the last change are brought up to date when they are needed, a few at a time, so that no step takes
+/// long. Until then what they say of other places stays true.
+///
+/// Only what lies under `top`, the lowest node that has everything ever taken, is kept so: right of it all is free, as
+/// what stands right of the way down to it says for good. So a large window costs no more than a small one.
 pub(super) struct Tree<const ALIGN: usize, const OFFSET: usize> {
     nodes: *mut Runs<ALIGN, OFFSET>,
     words: *mut u64,
@@ -19,11 +22,19 @@ pub(super) struct Tree<const ALIGN: usize, const OFFSET: usize> {
     /// Words in memory; those up to `leaves` are not there and count as taken.
     count: usize,
     pub(super) leaves: usize,
-    /// The node whose ancestors are behind, or 0. It lies on the path to `exposed`.
-    pending: usize,
+    /// The nodes whose ancestors are behind, or 0; when there is one it is the first. They lie on exposed paths.
+    pending: [usize; 2],
+    /// A node of the path above `pending`, if any, whose ancestors are behind for sure.
+    behind: usize,
+    /// The first node of its level under which everything lies that was ever taken.
+    pub(super) top: usize,
     /// The word's node that was exposed last: what is stored on the way to it, and beside the way, is up to date.
     pub(super) exposed: usize,
 }
+
+/// How many nodes are brought up to date in one step; the first level, of words, takes as long as several.
+const ROOM: i32 = 4;
+const OF_WORDS: i32 = 3;
 
 /// What [`Tree::mark`] makes of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +51,9 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         units: 0,
         count: 0,
         leaves: 0,
-        pending: 0,
+        pending: [0; 2],
+        behind: usize::MAX,
+        top: 0,
         exposed: 0,
     };
 
@@ -68,13 +81,32 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
             units,
             count: units.div_ceil(WORD),
             leaves,
-            pending: 0,
+            pending: [0; 2],
+            behind: usize::MAX,
+            top: 1,
             exposed: 1,
         };
         tree.put(1, Runs::TAKEN);
         tree.open_path(1, leaves);
         tree.exposed = leaves;
         tree
+    }
+
+    /// From now on only what was taken is kept up to date: everything is free.
+    pub(super) fn narrow(&mut self) {
+        while !self.settle_some() {}
+        self.expose(self.leaves);
+        self.top = self.leaves / 2;
+    }
+
+    /// Brings a word under `top`. The tree is settled.
+    #[inline]
+    fn widen(&mut self, word: usize) {
+        while word >= self.leaves / self.top {
+            let runs = Runs::join(self.inner(self.top), self.inner(self.top + 1), self.len(self.top));
+            self.top /= 2;
+            self.put(self.top, runs);
+        }
     }
 
     #[inline]
@@ -174,9 +206,9 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
     }
 
     /// Exposes a word: it can be read, and replaced by [`store`](Tree::store). Also says whether the unit right
-    /// before it is free.
+    /// before it is free. The tree is settled.
     pub(super) fn reach_word(&mut self, word: usize) -> (u64, bool) {
-        self.settle();
+        self.widen(word);
         let leaf = self.leaves + word;
         self.expose(leaf);
         // The stretch to the left ends where the highest node that begins with this word begins.
@@ -188,18 +220,20 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
     /// Replaces the word reached last. Its path stays behind.
     pub(super) fn store(&mut self, word: usize, bits: u64) {
         self.put_word(word, bits);
-        self.pending = self.leaves + word;
+        if self.pending[0] != 0 {
+            // On the way up from this word, and not there yet.
+            self.behind = self.behind.min(self.pending[0]);
+        }
+        self.pending = [self.leaves + word, 0];
     }
 
     /// Exposes both ends of a range that is not empty, so that [`is_taken`](Tree::is_taken) and
-    /// [`mark`](Tree::mark) can work on it.
+    /// [`mark`](Tree::mark) can work on it. The tree is settled.
     pub(super) fn reach(&mut self, range: &Range<usize>) {
-        let (first, last) = (self.leaves + range.start / WORD, self.leaves + (range.end - 1) / WORD);
-        if self.pending != above(first, last) {
-            self.settle();
-        }
-        self.expose(first);
-        self.expose(last);
+        let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
+        self.widen(last);
+        self.expose(self.leaves + first);
+        self.expose(self.leaves + last);
     }
 
     /// The bits of `word` that lie in `range`, which it meets.
@@ -242,6 +276,12 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
             && Self::between(self.leaves, first, last, |node, _| self.get(node).longest == 0)
     }
 
+    /// True when the range, of more than a word, was the one marked last, and nothing was done since.
+    #[inline]
+    pub(super) fn has_marked(&self, range: &Range<usize>) -> bool {
+        self.pending == [range.start, range.end - 1].map(|unit| self.leaves + unit / WORD)
+    }
+
     /// Makes the range reached last free or taken. The nodes above both ends stay behind.
     pub(super) fn mark(&mut self, range: &Range<usize>, state: State) {
         let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
@@ -253,26 +293,7 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
             self.fill(node, len, state);
             true
         });
-        let (first, last) = (self.leaves + first, self.leaves + last);
-        let top = above(first, last);
-        if first != last {
-            let left = self.climb(first, 2 * top);
-            let right = self.climb(last, 2 * top + 1);
-            self.put(top, Runs::join(left, right, self.len(top) / 2));
-        }
-        self.pending = top;
-    }
-
-    /// Recomputes the nodes above a word up to `top`, which it returns.
-    fn climb(&mut self, mut node: usize, top: usize) -> Runs<ALIGN, OFFSET> {
-        let (mut runs, mut len) = (self.get(node), WORD as u32);
-        while node > top {
-            runs = self.join_up(node, runs, len);
-            node /= 2;
-            len *= 2;
-            self.put(node, runs);
-        }
-        runs
+        self.pending = [self.leaves + first, if first == last { 0 } else { self.leaves + last }];
     }
 
     /// What the parent of `node` is.
@@ -282,34 +303,74 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         if node.is_multiple_of(2) { Runs::join(runs, sibling, len) } else { Runs::join(sibling, runs, len) }
     }
 
-    /// Brings the nodes above the last change up to date.
-    pub(super) fn settle(&mut self) {
-        let mut node = core::mem::take(&mut self.pending);
-        if node <= 1 {
-            return;
+    /// Brings nodes above the last change up to date, as many as one step has room for; true when there were none.
+    #[inline]
+    pub(super) fn settle_some(&mut self) -> bool {
+        self.pending[0] == 0 || self.settle_more()
+    }
+
+    #[inline(never)]
+    fn settle_more(&mut self) -> bool {
+        let mut room = ROOM;
+        while room > 0 {
+            let [first, second] = self.pending;
+            // The one node above both; what has both under it is behind, too.
+            let meet = if second == 0 { self.top / 2 } else { meet(first, second) };
+            if second != 0 && second / 2 != meet {
+                self.pending = match self.climb(second, meet, &mut room) {
+                    Some(second) => [first, second],
+                    None => [first, 0],
+                };
+            } else if first / 2 != meet {
+                self.pending = match self.climb(first, meet, &mut room) {
+                    Some(first) => [first, second],
+                    None => [second, 0],
+                };
+            } else {
+                self.pending = [if second == 0 { 0 } else { first }, 0];
+            }
+            if self.pending[0] == 0 {
+                self.behind = usize::MAX;
+                break;
+            }
+        }
+        false
+    }
+
+    /// Brings nodes above `node` up to date, below `meet`, one of them: where it came to, unless those above are as they
+    /// should be.
+    #[inline(always)]
+    fn climb(&mut self, mut node: usize, meet: usize, room: &mut i32) -> Option<usize> {
+        if node >= self.leaves {
+            *room -= OF_WORDS;
         }
         let (mut runs, mut len) = (self.get(node), self.len(node));
-        while node > 1 {
+        while node / 2 != meet && *room > 0 {
+            *room -= 1;
             runs = self.join_up(node, runs, len);
             node /= 2;
             len *= 2;
-            if self.inner(node) == runs {
-                return;
+            if node < self.behind && self.inner(node) == runs {
+                return None;
             }
             self.put(node, runs);
         }
+        Some(node)
     }
 
     /// The highest node on the path to `unit` that says all of it: a uniform one, or the word's own.
     pub(super) fn locate(&self, unit: usize) -> usize {
-        let leaf = self.leaves + unit / WORD;
-        let mut up = leaf.ilog2();
-        if self.pending != 0 {
-            // Above it nothing can be told of what lies below it.
-            let under = leaf.ilog2() - self.pending.ilog2();
-            if leaf >> under == self.pending {
-                up = under;
-            }
+        let word = unit / WORD;
+        let leaf = self.leaves + word;
+        // Right of all that was ever taken, from what stands right of the way down to it.
+        let mut up = if word < self.leaves / self.top { leaf.ilog2() - self.top.ilog2() } else { word.ilog2() };
+        for pending in self.pending.into_iter().filter(|node| *node != 0) {
+            // Above it nothing can be told of what changed.
+            let under = leaf.ilog2() - pending.ilog2();
+            up = up.min(match leaf >> under {
+                node if node == pending => under,
+                node => leaf.ilog2() - above(node, pending).ilog2() - 1,
+            });
         }
         while up > 0 {
             let node = leaf >> up;
@@ -320,6 +381,13 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         }
         leaf
     }
+}
+
+/// The lowest node above two nodes none of which is above the other.
+#[inline]
+fn meet(first: usize, second: usize) -> usize {
+    let (up, down) = (first.min(second), first.max(second));
+    above(up, down >> (down.ilog2() - up.ilog2()))
 }
 
 /// The lowest node above two words' nodes, or the one when they are the same.
