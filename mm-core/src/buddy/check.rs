@@ -25,7 +25,7 @@ impl Buddy {
                 return Err(("a group is wrong about itself", g));
             }
             let (r, bit) = (g >> B, g & WORD_MASK);
-            for k in 0..=2 * B {
+            for k in 0..self.root(r).has.len() {
                 if self.root(r).has[k] >> bit & 1 != usize::from(k < want) {
                     return Err(("a root is wrong about one of its groups", g));
                 }

@@ -53,9 +53,9 @@ fn the_scan_survives_every_flipped_bit_and_tells_of_those_that_matter() {
         words.iter().position(|word| unsafe { word.cast::<u32>().read() } == (8 << 16 | FrameKind::Pages as u32));
     let first = record.unwrap() - largest * RECORD / WORD as usize;
     let bits = usize::BITS as usize;
-    let (records, order) = (clean.frames * RECORD / WORD as usize, bits.trailing_zeros() as usize);
-    // A root, a group, and the words of free bits.
-    let storage = (2 * order + 1) + (order + 1) + clean.frames.div_ceil(bits);
+    let records = clean.frames * RECORD / WORD as usize;
+    // A root of 15 sets and a class, a group of 7 sets and a class, and the words of free bits.
+    let storage = 16 + 8 + clean.frames.div_ceil(bits);
     let (mut told, mut silent) = (0, 0);
     for (number, &at) in words[first..][..records + storage].iter().enumerate() {
         // SAFETY: as above.
