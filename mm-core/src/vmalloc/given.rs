@@ -87,28 +87,33 @@ const ROW: usize = 8;
 /// Ascending runs of pages at most, before they are sorted.
 const RUNS: usize = 8;
 
-/// From where to where ascending runs of pages reach; no two share a page.
-struct Reaches(heapless::Vec<(Pfn, Pfn), RUNS>);
+/// Ascending runs of pages, no two of which share one.
+struct Reaches<'a>(heapless::Vec<&'a [Pfn], RUNS>);
 
-impl Reaches {
+impl<'a> Reaches<'a> {
     const fn new() -> Self {
         Reaches(heapless::Vec::new())
     }
 
-    /// Adds a run; false when it meets another, or there are too many.
-    fn add(&mut self, first: Pfn, last: Pfn) -> bool {
-        self.0.iter().all(|&(start, end)| last < start || end < first) && self.0.push((first, last)).is_ok()
+    /// Adds a run; false when it is mixed with another, or there are too many.
+    fn add(&mut self, run: &'a [Pfn]) -> bool {
+        self.0.iter().all(|other| is_in_gap(run, other) || is_in_gap(other, run)) && self.0.push(run).is_ok()
     }
 }
 
-/// True when the pages are a few ascending runs that do not meet, as they are when they were taken one by one: then none is
+/// Whether an ascending run lies before, behind or in one gap of another: pages taken one by one come from where the last
+/// was first, and then from both sides of that.
+fn is_in_gap(run: &[Pfn], other: &[Pfn]) -> bool {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return true };
+    let behind = other.partition_point(|pfn| pfn < first);
+    other.get(behind).is_none_or(|pfn| pfn > last)
+}
+
+/// True when the pages are a few ascending runs that are not mixed, as they are when they were taken one by one: then none is
 /// there twice.
 fn are_apart(pages: &[Pfn]) -> bool {
     let mut reaches = Reaches::new();
-    pages.chunk_by(|one, next| one < next).all(|run| match (run.first(), run.last()) {
-        (Some(first), Some(last)) => reaches.add(*first, *last),
-        _ => false,
-    })
+    pages.chunk_by(|one, next| one < next).all(|run| reaches.add(run))
 }
 
 /// True for what nearly all callers bring: single pages in a few ascending runs, none of them referenced.
@@ -124,8 +129,10 @@ fn are_single<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> 
 fn are_single_runs<P: Platform, B: Backend>(memory: &Memory<P, B>, mut pages: &[Pfn], mut singles: usize) -> bool {
     let mut reaches = Reaches::new();
     while let Some((run, rest)) = pages.split_at_checked(singles) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return pages.is_empty() };
-        if !reaches.add(*first, *last) {
+        if run.is_empty() {
+            return pages.is_empty();
+        }
+        if !reaches.add(run) {
             return false;
         }
         pages = rest;
@@ -165,4 +172,53 @@ fn leading_singles<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]
         done += 1;
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::{RUNS, are_apart};
+    use crate::addr::Pfn;
+    use std::vec::Vec;
+
+    fn apart(pages: &[u32]) -> bool {
+        are_apart(&pages.iter().copied().map(Pfn).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn runs_before_behind_and_in_gaps_of_others_are_apart() {
+        assert!(apart(&[]) && apart(&[7]) && apart(&[5, 6, 1, 2, 9]));
+        // The first lies in a gap of the second, the second in one of the first.
+        assert!(apart(&[20, 21, 22, 10, 11, 30, 31]));
+        assert!(apart(&[10, 11, 30, 31, 20, 21, 22]));
+        assert!(apart(&[40, 20, 21, 10, 30, 50]));
+    }
+
+    #[test]
+    fn a_page_that_is_there_twice_is_never_overlooked() {
+        for pages in [&[3, 3][..], &[20, 21, 22, 10, 22, 30], &[10, 20, 30, 20, 25], &[10, 30, 9, 10], &[5, 6, 7, 1, 7]]
+        {
+            assert!(!apart(pages), "{pages:?}");
+        }
+        // All lists of five small numbers: whenever they are said to be apart, none is there twice.
+        let mut seen = 0;
+        for code in 0..6u32.pow(5) {
+            let pages: Vec<u32> = (0..5).map(|place| code / 6u32.pow(place) % 6).collect();
+            if apart(&pages) {
+                seen += 1;
+                let mut sorted = pages.clone();
+                sorted.sort_unstable();
+                sorted.dedup();
+                assert_eq!(sorted.len(), 5, "{pages:?}");
+            }
+        }
+        assert!(seen > 100, "{seen}");
+    }
+
+    #[test]
+    fn more_runs_than_are_remembered_are_left_to_a_sort() {
+        let falling: Vec<u32> = (0..=RUNS as u32).rev().collect();
+        assert!(apart(&falling[1..]) && !apart(&falling));
+    }
 }

@@ -100,7 +100,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// The mapping is write-back, as memory is. Without an MMU pages that are neighbours anyway, in this order, give the
     /// address of the first; others are `Unsupported`, and so is any protection but `ReadWrite`.
     ///
-    /// Context: task. Cost: as `vmalloc` without the frames; pages in more than 8 ascending runs, or in runs that meet, cost a sort.
+    /// Context: task. Cost: as `vmalloc` without the frames; pages in more than 8 ascending runs, or in runs of which
+    /// neither lies in a gap of the other, cost a sort.
     ///
     /// # Errors
     /// `Alloc(ZeroSize)` for no pages, `Alloc(TooBig)` for more than all memory; `Inval` for a page that is given twice, is
