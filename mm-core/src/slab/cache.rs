@@ -89,6 +89,7 @@ impl CacheState {
     }
 
     /// The open words.
+    #[allow(clippy::unnecessary_min_or_max, reason = "where `OPEN` is 0")]
     pub(super) fn open(&self) -> &[Open] {
         &self.open[..OPEN.min(usize::from(self.opened) / size_of::<Open>())]
     }

@@ -198,7 +198,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let result = result.or_else(|failed| match P::CAN_WAIT && failed.waits {
             true => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
-                let patience = Some(&Patience { until, tend: &|| self.tend() });
+                let tend = || self.tend();
+                let patience = Patience { until, tend: &tend };
+                let patience = Some(&patience);
                 // A page for its record comes first: this one keeps it from others who wait.
                 let waited = self.memory.meta_take(MetaSize::Large, flags, patience).and_then(|record| {
                     let area = self.areas.vmalloc(&self.memory, &AreaRequest { patience, ..*request });
