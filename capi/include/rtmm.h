@@ -24,10 +24,12 @@
 
 /* The errno values that functions return, negated; Linux's. */
 #define RTMM_E2BIG 7
+#define RTMM_EAGAIN 11
 #define RTMM_ENOMEM 12
 #define RTMM_EBUSY 16
 #define RTMM_EEXIST 17
 #define RTMM_EINVAL 22
+#define RTMM_ENOSPC 28
 #define RTMM_EOPNOTSUPP 95
 #define RTMM_EUCLEAN 117
 
@@ -675,7 +677,7 @@ size_t rtmm_alloc_pages_bulk(uint32_t flags, size_t count, size_t *frames);
 
 /**
  * Makes a block of `1 << order` frames as many of single frames: 0, `-EINVAL` for what is no such block,
- * `-EBUSY` for a compound one that others hold too.
+ * `-EBUSY` for a compound one that others hold too, `-EAGAIN` before set-up.
  */
 int32_t rtmm_split_page(size_t pfn, uint32_t order);
 
@@ -716,6 +718,11 @@ void *rtmm_vmalloc_user(size_t size);
 void *rtmm_vmalloc_32(size_t size);
 
 /**
+ * `rtmm_vmalloc_user` from frames below 4 GiB.
+ */
+void *rtmm_vmalloc_32_user(size_t size);
+
+/**
  * `rtmm_vmalloc` near a NUMA node: -1 and 0 are the one there is, and any other gives null.
  */
 void *rtmm_vmalloc_node(size_t size, int32_t node);
@@ -749,8 +756,19 @@ size_t rtmm_vread(char *into, const void *addr, size_t count);
 size_t rtmm_vwrite(const char *from, const void *addr, size_t count);
 
 /**
- * Changes what pages of an area allow, one of `RTMM_PROT_*`: 0, or `-EINVAL`, `-ENOMEM`, `-EOPNOTSUPP`
- * without an MMU.
+ * Calls `map` with `arg`, a number from 0 on and the frame of each page of an area of `rtmm_vmalloc_user`
+ * that `size` bytes, `offset` pages behind its start, touch: the kernel's side of Linux's
+ * `remap_vmalloc_range`. No lock is held then. 0; `-EINVAL` for what is no such area, size 0, a range that
+ * is not all inside, and null for `map`; or the first value but 0 that `map` gives, which ends it.
+ */
+int32_t rtmm_remap_vmalloc_range(const void *area, size_t offset, size_t size, int32_t (*map)(void *arg,
+                                                                                              size_t page,
+                                                                                              size_t pfn), void *arg);
+
+/**
+ * Changes what pages of an area allow, one of `RTMM_PROT_*`: 0, or `-EINVAL`, `-ENOMEM`. Without an MMU
+ * `-EOPNOTSUPP`, but for a whole area that one region of an MPU or PMP can cover: then `-ENOSPC` when none
+ * is left.
  */
 int32_t rtmm_set_memory(size_t addr, size_t pages, uint32_t prot);
 

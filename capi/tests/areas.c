@@ -96,6 +96,97 @@ void the_rest_of_the_vmalloc_family_gives_memory(void)
 	CHECK_END();
 }
 
+static size_t pages_seen[4];
+static size_t pages_told;
+
+static int32_t see(void *arg, size_t page, size_t pfn)
+{
+	CHECK(arg == in_the_image && page == pages_told && pages_told < ARRAY_SIZE(pages_seen));
+	/* No lock is held. */
+	kfree(kmalloc(16, GFP_KERNEL));
+	pages_seen[pages_told++] = pfn;
+	return 0;
+}
+
+static int32_t see_one(void *arg, size_t page, size_t pfn)
+{
+	(void)see(arg, page, pfn);
+	return pages_told == 2 ? -77 : 0;
+}
+
+void areas_for_users_hand_out_their_frames(void)
+{
+	char *areas[2];
+	void *plain;
+	size_t i, page;
+	CHECK_BEGIN();
+
+	areas[0] = (char *)vmalloc_user(4 * PAGE_SIZE);
+	/* Where no memory lies below 4 GiB there is none to give. */
+	areas[1] = (char *)vmalloc_32_user(4 * PAGE_SIZE);
+	CHECK(areas[0] != NULL);
+	CHECK(areas[1] != NULL || page_to_phys(vmalloc_to_page(areas[0])) >> 32 != 0);
+	for (i = 0; i < ARRAY_SIZE(areas) && areas[i] != NULL; i++) {
+		CHECK(all_bytes_are(areas[i], 0, 4 * PAGE_SIZE));
+		pages_told = 0;
+		CHECK(rtmm_remap_vmalloc_range(areas[i], 1, 2 * PAGE_SIZE + 1, see, in_the_image) == 0 && pages_told == 3);
+		for (page = 0; page < 3; page++)
+			CHECK(pages_seen[page] == vmalloc_to_pfn(areas[i] + (page + 1) * PAGE_SIZE));
+		/* Where all memory lies above, as an arena of a process does, the board may call it low. */
+		CHECK(i == 0 || !rtmm_has_mmu() || page_to_phys(pfn_to_page(pages_seen[0])) >> 32 == 0);
+		/* What the function says ends it. */
+		pages_told = 0;
+		CHECK(rtmm_remap_vmalloc_range(areas[i], 0, 4 * PAGE_SIZE, see_one, in_the_image) == -77 && pages_told == 2);
+	}
+	pages_told = 0;
+	plain = vmalloc(PAGE_SIZE);
+	CHECK(plain != NULL);
+	CHECK(rtmm_remap_vmalloc_range(plain, 0, 1, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(areas[0], 0, 1, NULL, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(areas[0], 0, 0, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(areas[0], 4, 1, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(areas[0], SIZE_MAX, 1, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(areas[0], 0, SIZE_MAX, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(areas[0] + 1, 0, 1, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(NULL, 0, 1, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range((void *)UINTPTR_MAX, 0, 1, see, in_the_image) == -RTMM_EINVAL);
+	CHECK(pages_told == 0 && vmalloc_32_user(0) == NULL && vmalloc_32_user(SIZE_MAX) == NULL);
+	vfree(plain);
+	vfree(areas[0]);
+	vfree(areas[1]);
+	CHECK_END();
+}
+
+void arrays_by_vmalloc_do_not_overflow(void)
+{
+	unsigned char *area;
+	CHECK_BEGIN();
+
+	area = (unsigned char *)vcalloc(3, PAGE_SIZE - 1);
+	CHECK(area != NULL && aligned(area, PAGE_SIZE) && all_bytes_are(area, 0, 3 * (PAGE_SIZE - 1)));
+	vfree(area);
+	area = (unsigned char *)vmalloc_array(2, PAGE_SIZE);
+	CHECK(area != NULL);
+	memset(area, 1, 2 * PAGE_SIZE);
+	vfree(area);
+	area = (unsigned char *)vzalloc_node(PAGE_SIZE, 0);
+	CHECK(area != NULL && all_bytes_are(area, 0, PAGE_SIZE));
+	vfree(area);
+	area = (unsigned char *)vmalloc_huge(PAGE_SIZE, GFP_KERNEL);
+	CHECK(area != NULL);
+	vfree(area);
+	area = (unsigned char *)kvmalloc_array(10, 7, GFP_KERNEL);
+	CHECK(area != NULL);
+	memset(area, 1, 70);
+	kvfree(area);
+	CHECK(vzalloc_node(PAGE_SIZE, 1) == NULL && vzalloc_node(PAGE_SIZE, -2) == NULL);
+	CHECK(vmalloc_array(SIZE_MAX, 2) == NULL && vcalloc(SIZE_MAX / 2 + 1, 2) == NULL);
+	CHECK(vmalloc_array(0, 5) == NULL && vcalloc(5, 0) == NULL);
+	CHECK(kvmalloc_array(SIZE_MAX / 2 + 1, 2, QUIET) == NULL);
+	CHECK(kvmalloc_array(5, 0, GFP_KERNEL) == ZERO_SIZE_PTR);
+	CHECK_END();
+}
+
 void vrealloc_keeps_the_contents(void)
 {
 	unsigned char *area;
@@ -186,6 +277,8 @@ void pages_that_make_no_sense_are_not_mapped(void)
 	CHECK(vmap(pages, 1, 1, PAGE_KERNEL) == NULL);
 	CHECK(vmap(pages, 1, VM_MAP, rtmm_pgprot(3)) == NULL);
 	CHECK(vmap(NULL, 1, VM_MAP, PAGE_KERNEL) == NULL);
+	CHECK(rtmm_vmap((const uintptr_t *)(const void *)pages, SIZE_MAX, RTMM_PROT_READ_WRITE) == NULL);
+	CHECK(rtmm_vmap((const uintptr_t *)(const void *)((char *)pages + 1), 1, RTMM_PROT_READ_WRITE) == NULL);
 	CHECK(vm_map_ram(pages, 0, -1) == NULL && vm_map_ram(pages, 1, 1) == NULL);
 	pages[1] = NULL;
 	CHECK(vmap(pages, 2, VM_MAP, PAGE_KERNEL) == NULL);
@@ -212,10 +305,16 @@ void protections_are_set_where_there_are_page_tables(void)
 		CHECK(set_memory_ro((unsigned long)area, -1) == -RTMM_EINVAL);
 		CHECK(set_memory_ro((unsigned long)area + 1, 1) == -RTMM_EINVAL);
 		CHECK(set_memory_ro((unsigned long)area, 3) == -RTMM_EINVAL);
+		CHECK(set_memory_rw((unsigned long)area, 2) == 0);
 	} else {
 		CHECK(set_memory_ro((unsigned long)area, 1) == -RTMM_EOPNOTSUPP);
 	}
 	CHECK(rtmm_set_memory((uintptr_t)area, 1, 3) == -RTMM_EINVAL);
+	CHECK(rtmm_set_memory((uintptr_t)area, 1, UINT32_MAX) == -RTMM_EINVAL);
+	CHECK(rtmm_set_memory((uintptr_t)area, SIZE_MAX, RTMM_PROT_READ) < 0);
+	CHECK(rtmm_set_memory((uintptr_t)area, SIZE_MAX / PAGE_SIZE + 2, RTMM_PROT_READ) < 0);
+	CHECK(rtmm_set_memory(UINTPTR_MAX - PAGE_SIZE + 1, 2, RTMM_PROT_READ) < 0);
+	memset(area, 7, 2 * PAGE_SIZE);
 	vfree(area);
 	CHECK_END();
 }
@@ -288,6 +387,7 @@ void areas_are_made_in_the_callers_way(void)
 {
 	unsigned char *area;
 	void *moved;
+	size_t align;
 	uint32_t bit;
 	CHECK_BEGIN();
 
@@ -296,6 +396,32 @@ void areas_are_made_in_the_callers_way(void)
 	CHECK(area != NULL && aligned(area, 4 * PAGE_SIZE) && all_bytes_are(area, 0, 3 * PAGE_SIZE));
 	memset(area, 1, 3 * PAGE_SIZE);
 	vfree(area);
+	/* All that can be said, and a page that is zeroed before nobody may write to it. */
+	area = (unsigned char *)rtmm_vmalloc_with(1, QUIET | __GFP_ZERO, RTMM_PROT_READ, 2 * PAGE_SIZE, 15);
+	CHECK(area != NULL || !rtmm_has_mmu());
+	if (area != NULL) {
+		CHECK(aligned(area, 2 * PAGE_SIZE) && all_bytes_are(area, 0, PAGE_SIZE));
+		CHECK(vmalloc_to_page(area - 1) == NULL && vmalloc_to_page(area + PAGE_SIZE) == NULL);
+	}
+	/* Where guards stay until reset there is no such area, for it could not be made writable again. */
+	vfree(area);
+	area = (unsigned char *)rtmm_vmalloc_with(PAGE_SIZE, QUIET | __GFP_ZERO, RTMM_PROT_READ_EXECUTE, 1, 0);
+	CHECK(area != NULL || !rtmm_has_mmu());
+	if (area != NULL) {
+		CHECK(all_bytes_are(area, 0, PAGE_SIZE));
+		CHECK(rtmm_set_memory((uintptr_t)area, 1, RTMM_PROT_READ_WRITE) == 0);
+		memset(area, 9, PAGE_SIZE);
+	}
+	vfree(area);
+	/* Alignments to the largest block, with an MMU or without; where there is no such block, nothing. */
+	for (align = PAGE_SIZE; align <= PAGE_SIZE << rtmm_max_order(); align *= 2) {
+		area = (unsigned char *)rtmm_vmalloc_with(PAGE_SIZE + 1, GFP_NOWAIT | __GFP_NOWARN, RTMM_PROT_READ_WRITE,
+							  align, 0);
+		CHECK(area == NULL || aligned(area, align));
+		CHECK(area != NULL || align > 4 * PAGE_SIZE);
+		vfree(area);
+	}
+	CHECK(rtmm_vmalloc_with(PAGE_SIZE, QUIET, RTMM_PROT_READ_WRITE, align, 0) == NULL);
 	area = (unsigned char *)__vmalloc(2 * PAGE_SIZE, GFP_KERNEL | __GFP_ZERO);
 	CHECK(area != NULL && aligned(area, PAGE_SIZE) && all_bytes_are(area, 0, 2 * PAGE_SIZE));
 	vfree(area);
@@ -320,6 +446,9 @@ void areas_are_made_in_the_callers_way(void)
 	CHECK(rtmm_vmalloc_with(SIZE_MAX, QUIET, RTMM_PROT_READ_WRITE, 0, 0) == NULL);
 	CHECK(rtmm_vmalloc_with(PAGE_SIZE, QUIET, 3, 0, 0) == NULL);
 	CHECK(rtmm_vmalloc_with(PAGE_SIZE, QUIET, UINT32_MAX, 0, 0) == NULL);
+	CHECK(rtmm_vmalloc_with(PAGE_SIZE, GFP_DMA | __GFP_HIGHMEM, RTMM_PROT_READ_WRITE, 0, 0) == NULL);
+	CHECK(rtmm_vmalloc_with(PAGE_SIZE, QUIET, RTMM_PROT_READ_WRITE, 0, UINT32_MAX) == NULL);
+	CHECK(rtmm_vmalloc_with(SIZE_MAX - PAGE_SIZE + 2, QUIET, RTMM_PROT_READ, SIZE_MAX / 2 + 1, 15) == NULL);
 	CHECK(rtmm_vmalloc_with(PAGE_SIZE, 0x80000000u, RTMM_PROT_READ_WRITE, 0, 0) == NULL);
 	CHECK(rtmm_vmalloc_with(PAGE_SIZE, QUIET, RTMM_PROT_READ_WRITE, 3 * PAGE_SIZE, 0) == NULL);
 	CHECK(rtmm_vmalloc_with(PAGE_SIZE, QUIET, RTMM_PROT_READ_WRITE, SIZE_MAX, 0) == NULL);

@@ -10,6 +10,11 @@
 
 static char in_the_image[64];
 
+struct chair {
+	char legs[9];
+	uint32_t seat;
+};
+
 void a_cache_gives_objects_of_its_size_and_alignment(void)
 {
 	char name[] = "chairs";
@@ -33,6 +38,9 @@ void a_cache_gives_objects_of_its_size_and_alignment(void)
 		CHECK(all_bytes_are(objects[i], (int)i, 72));
 		kmem_cache_free(cache, objects[i]);
 	}
+	kmem_cache_destroy(cache);
+	cache = KMEM_CACHE(chair, SLAB_HWCACHE_ALIGN);
+	CHECK(cache != NULL && kmem_cache_size(cache) == sizeof(struct chair));
 	objects[0] = kmem_cache_alloc(lines, GFP_ATOMIC);
 	CHECK(objects[0] != NULL && aligned(objects[0], 32));
 	kmem_cache_free(lines, objects[0]);
@@ -119,6 +127,11 @@ void objects_come_and_go_in_bulk(void)
 	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, 4, NULL) == 0);
 	CHECK(kmem_cache_alloc_bulk(cache, (gfp_t)1 << 30, 4, objects) == 0);
 	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, 0, objects) == 0);
+	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, SIZE_MAX, objects) == 0);
+	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, (size_t)INT32_MAX + 1, objects) == 0);
+	CHECK(kmem_cache_alloc_bulk(cache, GFP_KERNEL, 1, (void **)(void *)((char *)objects + 1)) == 0);
+	kmem_cache_free_bulk(cache, SIZE_MAX, objects);
+	kmem_cache_free_bulk(cache, 1, NULL);
 	kmem_cache_free_bulk(cache, 0, objects);
 	CHECK(kmem_cache_shrink(cache) == 0);
 	CHECK_END();

@@ -445,6 +445,8 @@ void pages_come_in_bulk_into_the_empty_entries(void)
 			__free_page(pages[i]);
 	CHECK(alloc_pages_bulk_array(GFP_KERNEL, 5, NULL) == 0);
 	CHECK(alloc_pages_bulk_array(GFP_KERNEL, 0, pages) == 0);
+	CHECK(rtmm_alloc_pages_bulk(GFP_KERNEL, SIZE_MAX, (uintptr_t *)(void *)pages) == 0);
+	CHECK(rtmm_alloc_pages_bulk(GFP_KERNEL, 1, (uintptr_t *)(void *)((char *)pages + 1)) == 0);
 	CHECK(alloc_pages_bulk_array((gfp_t)1 << 30, 1, pages) == 0);
 	CHECK_END();
 	__free_page(mine);
@@ -537,6 +539,22 @@ void references_to_what_is_no_page_are_refused(void)
 		put_page(page);
 	CHECK(!try_get_page(page));
 	kfree(object);
+	CHECK_END();
+}
+
+void warnings_give_their_condition(void)
+{
+	int times, value = 0;
+	CHECK_BEGIN();
+
+	CHECK(!WARN_ON(value) && !WARN(value, "%d\n", value));
+	CHECK(WARN_ON(value == 0) && WARN(++value == 1, "%d is one\n", value));
+	CHECK(value == 1);
+	WARN(value == 1, "nobody looks\n");
+	for (times = 0; times < 3; times++)
+		CHECK(WARN_ON_ONCE(value++ < 3) == (times < 2));
+	WARN_ON_ONCE(value == 0);
+	BUG_ON(value != 4);
 	CHECK_END();
 }
 

@@ -216,8 +216,17 @@ static size_t shrink_nothing(void *arg, const struct rtmm_shrink_request *reques
 	return 0;
 }
 
+static int32_t map_nothing(void *arg, size_t page, size_t pfn)
+{
+	(void)arg;
+	return page == pfn;
+}
+
 void calls_before_set_up_give_nothing(void)
 {
+	uintptr_t frames[2] = { 1, 0 };
+	char bytes[1] = { 0 };
+
 	if (is_set_up)
 		return;
 	CHECK(kmalloc(64, GFP_KERNEL) == NULL);
@@ -237,7 +246,33 @@ void calls_before_set_up_give_nothing(void)
 	CHECK(mempool_create(1, mempool_kmalloc, mempool_kfree, NULL) == NULL);
 	CHECK(rtmm_shrinker_create(shrink_nothing, shrink_nothing, NULL) == NULL);
 	CHECK(rtmm_shrinker_destroy((struct rtmm_shrinker *)(void *)&tag) == -RTMM_EINVAL);
-	CHECK(rtmm_split_page(1, 1) < 0 && !rtmm_get_page(1) && rtmm_page_count(1) == 0);
+	CHECK(rtmm_vmalloc_with(64, GFP_KERNEL, RTMM_PROT_READ_WRITE, 0, 15) == NULL);
+	CHECK(vrealloc(NULL, 64, GFP_KERNEL) == NULL && vmalloc_user(64) == NULL && vmalloc_32_user(64) == NULL);
+	CHECK(rtmm_remap_vmalloc_range(&tag, 0, 1, NULL, NULL) == -RTMM_EINVAL);
+	CHECK(rtmm_remap_vmalloc_range(&tag, 0, 1, map_nothing, NULL) == -RTMM_EINVAL);
+	CHECK(rtmm_vread(bytes, &tag, 1) == 0 && rtmm_vwrite(bytes, &tag, 1) == 0);
+	CHECK(rtmm_set_memory(0, 1, RTMM_PROT_READ) < 0 && rtmm_vmap(frames, 1, RTMM_PROT_READ) == NULL);
+	CHECK(rtmm_vm_map_ram(frames, 1) == NULL && rtmm_alloc_pages_bulk(GFP_KERNEL, 1, frames + 1) == 0);
+	CHECK(kmemdup(bytes, 1, GFP_KERNEL) == NULL && kstrdup("early", GFP_KERNEL) == NULL);
+	CHECK(kmem_cache_alloc((struct kmem_cache *)(void *)&tag, GFP_KERNEL) == NULL);
+	CHECK(kmem_cache_shrink((struct kmem_cache *)(void *)&tag) == -RTMM_EINVAL);
+	CHECK(mempool_alloc((mempool_t *)(void *)&tag, GFP_KERNEL) == NULL);
+	CHECK(mempool_resize((mempool_t *)(void *)&tag, 1) == -RTMM_EINVAL);
+	CHECK(mempool_create_slab_pool(1, (struct kmem_cache *)(void *)&tag) == NULL);
+	CHECK(mempool_create_page_pool(1, 0) == NULL && get_zeroed_page(GFP_KERNEL) == 0);
+	CHECK(ksize(&tag) == 0 && rtmm_virt_to_pfn(&tag) == 0);
+	kmem_cache_free((struct kmem_cache *)(void *)&tag, &tag);
+	kmem_cache_destroy((struct kmem_cache *)(void *)&tag);
+	mempool_free(&tag, (mempool_t *)(void *)&tag);
+	mempool_destroy((mempool_t *)(void *)&tag);
+	rtmm_vunmap(&tag);
+	rtmm_vm_unmap_ram(&tag, 1);
+	rtmm_free_pages_exact(&tag, 1);
+	rtmm_free_pages_frame(1, 0);
+	rtmm_put_page(1);
+	kvfree(&tag);
+	CHECK(rtmm_check() <= 0 && rtmm_page_shift() == RTMM_PAGE_SHIFT);
+	CHECK(rtmm_split_page(1, 1) == -RTMM_EAGAIN && !rtmm_get_page(1) && rtmm_page_count(1) == 0);
 	CHECK(rtmm_page_address(1) == NULL && !rtmm_is_vmalloc_addr(&tag) && rtmm_vmalloc_to_pfn(&tag) == 0);
 	rtmm_drain();
 	kfree(&tag);

@@ -115,10 +115,17 @@ mod tests {
         let near = MM.vmalloc_node(PAGE, Some(0)).unwrap();
         assert_eq!(MM.vmalloc_node(PAGE, Some(1)), Err(AllocError::Unsupported));
         MM.vfree(near.as_ptr()).unwrap();
-        let low = MM.vmalloc_32(2 * PAGE).unwrap();
-        let frame = MM.vmalloc_to_pfn(low.as_ptr()).unwrap();
         // Where all memory lies above 4 GiB, as an arena of a process does, its board calls it Normal.
-        assert!(!HAS_MMU || (u64::from(frame) + 1) * PAGE as u64 <= 1 << 32);
+        let is_low = |pfn: Pfn| !HAS_MMU || (u64::from(pfn.0) + 1) * PAGE as u64 <= 1 << 32;
+        let low = MM.vmalloc_32(2 * PAGE).unwrap();
+        assert!(is_low(MM.vmalloc_to_page(low.as_ptr()).unwrap()));
+        MM.vfree(low.as_ptr()).unwrap();
+
+        // The same for users: zeroed, and its frames are handed out.
+        let low = MM.vmalloc_32_user(2 * PAGE).unwrap();
+        assert!(bytes(low, 2 * PAGE).iter().all(|byte| *byte == 0));
+        let check = |_, pfn| if is_low(pfn) { Ok(()) } else { Err(MmError::IsRam) };
+        assert_eq!(MM.remap_vmalloc_range(low.as_ptr(), 0, 2 * PAGE, check), Ok(()));
         MM.vfree(low.as_ptr()).unwrap();
     }
 

@@ -42,6 +42,9 @@ void rtmm_host_panic(const char *file, int line);
 
 #define printk rtmm_host_printk
 /* C99 wants an argument for the dots, so the format is one. */
+#define pr_emerg(...) printk(KERN_EMERG __VA_ARGS__)
+#define pr_alert(...) printk(KERN_ALERT __VA_ARGS__)
+#define pr_crit(...) printk(KERN_CRIT __VA_ARGS__)
 #define pr_err(...) printk(KERN_ERR __VA_ARGS__)
 #define pr_warn(...) printk(KERN_WARNING __VA_ARGS__)
 #define pr_notice(...) printk(KERN_NOTICE __VA_ARGS__)
@@ -55,6 +58,12 @@ static inline bool rtmm_warn(bool condition, const char *what, const char *file,
 	return condition;
 }
 
+/* A condition as the value of a WARN, which nobody need look at. */
+static inline bool rtmm_condition(bool condition)
+{
+	return condition;
+}
+
 #define BUG() rtmm_host_panic(__FILE__, __LINE__)
 #define BUG_ON(condition)                                                                                              \
 	do {                                                                                                           \
@@ -62,6 +71,21 @@ static inline bool rtmm_warn(bool condition, const char *what, const char *file,
 			BUG();                                                                                         \
 	} while (0)
 #define WARN_ON(condition) rtmm_warn(!!(condition), #condition, __FILE__, __LINE__)
+/* The same with a message, as of printk. */
+#define WARN(condition, ...) rtmm_condition((condition) && (printk(KERN_WARNING __VA_ARGS__), true))
+#if defined(__GNUC__)
+/* Said the first time that it holds. */
+#define WARN_ON_ONCE(condition)                                                                                        \
+	__extension__({                                                                                                \
+		static bool rtmm_said;                                                                                 \
+		bool rtmm_holds = !!(condition);                                                                       \
+		if (rtmm_holds && !rtmm_said) {                                                                        \
+			rtmm_said = true;                                                                              \
+			rtmm_warn(true, #condition, __FILE__, __LINE__);                                               \
+		}                                                                                                      \
+		rtmm_holds;                                                                                            \
+	})
+#endif
 
 #if defined(__GNUC__)
 #define likely(x) __builtin_expect(!!(x), 1)

@@ -67,6 +67,11 @@ static inline void *kvzalloc(size_t size, gfp_t flags)
 	return rtmm_kvmalloc(size, flags | __GFP_ZERO);
 }
 
+static inline void *kvmalloc_array(size_t n, size_t size, gfp_t flags)
+{
+	return size != 0 && n > SIZE_MAX / size ? NULL : rtmm_kvmalloc(n * size, flags);
+}
+
 static inline void *kvcalloc(size_t n, size_t size, gfp_t flags)
 {
 	return rtmm_kvcalloc(n, size, flags);
@@ -85,6 +90,12 @@ static inline struct kmem_cache *kmem_cache_create(const char *name, unsigned in
 {
 	return (struct kmem_cache *)rtmm_kmem_cache_create(name, size, align, flags, constructor);
 }
+
+#if defined(__GNUC__)
+/* A cache of structures of this name, which is the cache's too. */
+#define KMEM_CACHE(type, flags)                                                                                        \
+	kmem_cache_create(#type, sizeof(struct type), __alignof__(struct type), (flags), NULL)
+#endif
 
 static inline void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t flags)
 {

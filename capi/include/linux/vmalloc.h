@@ -16,9 +16,11 @@ static inline void *vzalloc(unsigned long size)
 	return rtmm_vzalloc(size);
 }
 
-/* Linux takes no HIGHMEM for it unless the flags say so, and neither does this. */
+/* HIGHMEM will do, as in Linux, unless the flags ask for a device's limit. */
 static inline void *__vmalloc(unsigned long size, gfp_t flags)
 {
+	if ((flags & (__GFP_DMA | __GFP_DMA32)) == 0)
+		flags |= __GFP_HIGHMEM;
 	return rtmm_vmalloc_with(size, flags, RTMM_PROT_READ_WRITE, 0, 0);
 }
 
@@ -32,9 +34,46 @@ static inline void *vmalloc_32(unsigned long size)
 	return rtmm_vmalloc_32(size);
 }
 
+static inline void *vmalloc_32_user(unsigned long size)
+{
+	return rtmm_vmalloc_32_user(size);
+}
+
+/* There is one node: -1 or 0. */
 static inline void *vmalloc_node(unsigned long size, int node)
 {
 	return rtmm_vmalloc_node(size, node);
+}
+
+static inline void *vzalloc_node(unsigned long size, int node)
+{
+	return node == -1 || node == 0 ? rtmm_vzalloc(size) : NULL;
+}
+
+/* Large entries are used wherever they fit, with or without this. */
+static inline void *vmalloc_huge(unsigned long size, gfp_t flags)
+{
+	return __vmalloc(size, flags);
+}
+
+static inline void *__vmalloc_array(size_t n, size_t size, gfp_t flags)
+{
+	return size != 0 && n > SIZE_MAX / size ? NULL : __vmalloc(n * size, flags);
+}
+
+static inline void *vmalloc_array(size_t n, size_t size)
+{
+	return __vmalloc_array(n, size, GFP_KERNEL);
+}
+
+static inline void *__vcalloc(size_t n, size_t size, gfp_t flags)
+{
+	return __vmalloc_array(n, size, flags | __GFP_ZERO);
+}
+
+static inline void *vcalloc(size_t n, size_t size)
+{
+	return __vcalloc(n, size, GFP_KERNEL);
 }
 
 static inline void *vrealloc(const void *area, size_t size, gfp_t flags)

@@ -109,7 +109,10 @@ pub unsafe fn kmem_cache_alloc_bulk<M: Manager>(
         return 0;
     };
     // Linux's result is an int.
-    if objects.is_null() || !objects.is_aligned() || count > i32::MAX as usize {
+    if objects.is_null()
+        || !objects.is_aligned()
+        || count > (i32::MAX as usize).min(isize::MAX as usize / size_of::<usize>())
+    {
         return 0;
     }
     // SAFETY: by the caller; any bytes are pointers that nobody follows.
@@ -128,7 +131,8 @@ pub unsafe fn kmem_cache_free_bulk<M: Manager>(
     objects: *const *mut c_void,
 ) {
     let Some(record) = record(m, cache) else { return refused(m, cache.addr(), FreeError::WrongCache) };
-    if objects.is_null() || !objects.is_aligned() {
+    // More than an address space holds is no array.
+    if objects.is_null() || !objects.is_aligned() || count > isize::MAX as usize / size_of::<usize>() {
         return;
     }
     // SAFETY: by the caller.

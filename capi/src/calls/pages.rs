@@ -80,7 +80,8 @@ pub fn virt_to_pfn<M: Manager>(m: M, addr: *const c_void) -> usize {
 /// # Safety
 /// `frames` is null or good for `count` numbers.
 pub unsafe fn alloc_pages_bulk<M: Manager>(m: M, flags: u32, count: usize, frames: *mut usize) -> usize {
-    if frames.is_null() || !frames.is_aligned() {
+    // More than an address space holds is no array.
+    if frames.is_null() || !frames.is_aligned() || count > isize::MAX as usize / size_of::<usize>() {
         return 0;
     }
     // SAFETY: by the caller.

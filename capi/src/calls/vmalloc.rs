@@ -9,7 +9,8 @@ use crate::gfp::{
 use core::ffi::{c_char, c_void};
 use core::{ptr, slice};
 use mm_core::{
-    AllocError, AreaGuards, AreaLife, AreaOptions, Entries, FreeError, GFP_KERNEL, Gfp, Manager, Pfn, Place, Prot,
+    AllocError, AreaGuards, AreaLife, AreaOptions, Entries, FreeError, GFP_KERNEL, Gfp, Manager, MmError, Pfn, Place,
+    Prot,
 };
 
 /// See `rtmm_vmalloc`.
@@ -30,6 +31,11 @@ pub fn vmalloc_user<M: Manager>(m: M, size: usize) -> *mut c_void {
 /// See `rtmm_vmalloc_32`.
 pub fn vmalloc_32<M: Manager>(m: M, size: usize) -> *mut c_void {
     or_null(m.mm().vmalloc_32(size))
+}
+
+/// See `rtmm_vmalloc_32_user`.
+pub fn vmalloc_32_user<M: Manager>(m: M, size: usize) -> *mut c_void {
+    or_null(m.mm().vmalloc_32_user(size))
 }
 
 /// See `rtmm_vmalloc_node`.
@@ -107,6 +113,35 @@ pub unsafe fn vwrite<M: Manager>(m: M, from: *const c_char, addr: *const c_void,
     }
     // SAFETY: by the caller.
     unsafe { m.mm().vwrite(slice::from_raw_parts(from.cast(), count), addr.cast()) }
+}
+
+/// What `rtmm_remap_vmalloc_range` calls for each page: 0, or a negative errno value, which ends it.
+pub type MapFn = unsafe extern "C" fn(arg: *mut c_void, page: usize, pfn: usize) -> i32;
+
+/// See `rtmm_remap_vmalloc_range`.
+///
+/// # Safety
+/// `map` is null or may be called with `arg` and any page of the area.
+pub unsafe fn remap_vmalloc_range<M: Manager>(
+    m: M,
+    area: *const c_void,
+    offset: usize,
+    size: usize,
+    map: Option<MapFn>,
+    arg: *mut c_void,
+) -> i32 {
+    let Some(map) = map else { return EINVAL };
+    let mut said = 0;
+    let each = |page, pfn: Pfn| {
+        // SAFETY: by the caller; no lock is held.
+        said = unsafe { map(arg, page, pfn.0 as usize) };
+        if said == 0 { Ok(()) } else { Err(MmError::Inval) }
+    };
+    match m.mm().remap_vmalloc_range(area.cast(), offset, size, each) {
+        Ok(()) => 0,
+        Err(_) if said != 0 => said,
+        Err(error) => -error.errno(),
+    }
 }
 
 /// Protections as numbers.

@@ -35,6 +35,12 @@ macro_rules! export_areas {
                 calls::vmalloc_32($manager, size)
             }
 
+            /// `rtmm_vmalloc_user` from frames below 4 GiB.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn rtmm_vmalloc_32_user(size: usize) -> *mut c_void {
+                calls::vmalloc_32_user($manager, size)
+            }
+
             /// `rtmm_vmalloc` near a NUMA node: -1 and 0 are the one there is, and any other gives null.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_vmalloc_node(size: usize, node: i32) -> *mut c_void {
@@ -82,8 +88,25 @@ macro_rules! export_areas {
                 unsafe { calls::vwrite($manager, from, addr, count) }
             }
 
-            /// Changes what pages of an area allow, one of `RTMM_PROT_*`: 0, or `-EINVAL`, `-ENOMEM`, `-EOPNOTSUPP`
-            /// without an MMU.
+            /// Calls `map` with `arg`, a number from 0 on and the frame of each page of an area of `rtmm_vmalloc_user`
+            /// that `size` bytes, `offset` pages behind its start, touch: the kernel's side of Linux's
+            /// `remap_vmalloc_range`. No lock is held then. 0; `-EINVAL` for what is no such area, size 0, a range that
+            /// is not all inside, and null for `map`; or the first value but 0 that `map` gives, which ends it.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn rtmm_remap_vmalloc_range(
+                area: *const c_void,
+                offset: usize,
+                size: usize,
+                map: Option<unsafe extern "C" fn(arg: *mut c_void, page: usize, pfn: usize) -> i32>,
+                arg: *mut c_void,
+            ) -> i32 {
+                // SAFETY: by the caller.
+                unsafe { calls::remap_vmalloc_range($manager, area, offset, size, map, arg) }
+            }
+
+            /// Changes what pages of an area allow, one of `RTMM_PROT_*`: 0, or `-EINVAL`, `-ENOMEM`. Without an MMU
+            /// `-EOPNOTSUPP`, but for a whole area that one region of an MPU or PMP can cover: then `-ENOSPC` when none
+            /// is left.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_set_memory(addr: uintptr_t, pages: usize, prot: u32) -> i32 {
                 calls::set_memory($manager, addr, pages, prot)

@@ -174,7 +174,7 @@ macro_rules! export_memory {
             }
 
             /// Makes a block of `1 << order` frames as many of single frames: 0, `-EINVAL` for what is no such block,
-            /// `-EBUSY` for a compound one that others hold too.
+            /// `-EBUSY` for a compound one that others hold too, `-EAGAIN` before set-up.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_split_page(pfn: usize, order: u32) -> i32 {
                 calls::split_page($manager, pfn, order)

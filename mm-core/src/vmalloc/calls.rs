@@ -71,12 +71,23 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As `vmalloc`.
     #[track_caller]
     pub fn vmalloc_32(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_at(size, &self.below_4_gib(), Location::caller())
+    }
+
+    /// [`vmalloc_user`](Self::vmalloc_user) from frames below 4 GiB.
+    ///
+    /// # Errors
+    /// As `vmalloc`.
+    #[track_caller]
+    pub fn vmalloc_32_user(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.vmalloc_at(size, &self.below_4_gib().user(), Location::caller())
+    }
+
+    fn below_4_gib(&self) -> AreaOptions {
         const LOW: AreaOptions = AreaOptions::new().flags(GFP_DMA32.union(GFP_KERNEL));
         // A machine without memory above has no zone of its own for what lies below.
         let below = |region: &crate::frame::Region| u64::from(region.end()) << B::PAGE_SHIFT <= 1 << 32;
-        let all_below = self.memory.frames.regions().iter().all(below);
-        let options = if all_below { AreaOptions::new() } else { LOW };
-        self.vmalloc_at(size, &options, Location::caller())
+        if self.memory.frames.regions().iter().all(below) { AreaOptions::new() } else { LOW }
     }
 
     /// [`vmalloc`](Self::vmalloc) near NUMA node `node`: `None` and node 0 are the one there is.

@@ -43,10 +43,12 @@ const AFTER_INCLUDES: &str = "
 
 /* The errno values that functions return, negated; Linux's. */
 #define RTMM_E2BIG 7
+#define RTMM_EAGAIN 11
 #define RTMM_ENOMEM 12
 #define RTMM_EBUSY 16
 #define RTMM_EEXIST 17
 #define RTMM_EINVAL 22
+#define RTMM_ENOSPC 28
 #define RTMM_EOPNOTSUPP 95
 #define RTMM_EUCLEAN 117
 
