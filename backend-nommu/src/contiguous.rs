@@ -4,14 +4,14 @@
 //! it in constant time. Where an area asks for guards its block has a page more on each side, under regions of an MPU
 //! or PMP. An ioremap is the physical address itself, with a record so that it is checked and listed.
 
-use crate::guard::{Clear, Covers, GUARD, Guarded, RegionGuard, Regions};
+use crate::guard::{Covers, GUARD, Guarded, RegionGuard, Regions};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
 use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, AreaUses, CopyWay, Cursor, Ioremaps, Withdrawn};
 use mm_core::{
-    AllocError, AreaHit, AreaInfo, AreaKind, Bug, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory, MmError,
-    NIL, Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
+    AllocError, AreaHit, AreaInfo, AreaKind, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory, MmError, NIL,
+    Pfn, PhysAddr, Place, Platform, Prot, RamMap, VirtRange,
 };
 
 /// What one lock guards: the states of records too.
@@ -86,40 +86,6 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             return Err(error);
         }
         Ok(())
-    }
-
-    /// Why `addr` is not the first byte of a live area of `kind`.
-    #[cold]
-    fn refusal_of(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> FreeError {
-        if kind == AreaKind::Alloc {
-            return self.refusal(memory, addr);
-        }
-        let other = if kind == AreaKind::Map { AreaKind::Ioremap } else { AreaKind::Map };
-        if self.locked().ioremaps.find_which(memory, addr as u64, |area| area.kind == other).is_some() {
-            return FreeError::WrongAllocator;
-        }
-        match memory.refusal_of_area(addr) {
-            // Not RAM either: nothing is mapped there, or no more.
-            FreeError::Foreign => FreeError::DoubleFree,
-            error => error,
-        }
-    }
-
-    /// Why `addr`, which is not the first byte of a live area, is refused.
-    #[cold]
-    fn refusal(&self, memory: &Memory<P, B>, addr: usize) -> FreeError {
-        if memory.find_block(memory.backend().direct_frame(addr), FrameKind::Mapped).is_some() {
-            let misaligned = addr & (B::PAGE_SIZE - 1) != 0;
-            return if misaligned { FreeError::Misaligned } else { FreeError::Interior };
-        }
-        if self.locked().ioremaps.find(memory, addr as u64).is_some() {
-            return FreeError::WrongAllocator;
-        }
-        match memory.refusal(addr) {
-            // Inside a block of another call's.
-            FreeError::Interior => FreeError::WrongAllocator,
-            error => error,
-        }
     }
 
     /// The first live area that begins at or behind frame `first`.
@@ -215,7 +181,11 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         }
     }
 
+    #[inline]
     fn vfree(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
+        if kind == AreaKind::Alloc {
+            return self.free_own(memory, addr);
+        }
         let area = self.withdraw(memory, addr, kind)?;
         self.release(memory, area.record);
         Ok(())
@@ -240,7 +210,7 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         if !area.is_live() {
             return Err(FreeError::DoubleFree);
         }
-        if B::HAS_REGIONS && !memory.backend().regions().clears() && lock.regions.has(memory.backend().regions(), id) {
+        if self.is_kept(memory, &mut lock, id) {
             return Err(FreeError::Reserved);
         }
         area.withdraw();
@@ -263,12 +233,9 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
             if kind == AreaKind::Alloc {
                 if B::HAS_REGIONS {
                     // SAFETY: what has a region that cannot be cleared was not withdrawn.
-                    unsafe { self.locked().regions.release(memory.backend().regions(), id, None, Clear::Set) };
+                    unsafe { Self::clear_regions(memory, &mut self.locked(), id) };
                 }
-                let pfn = memory.backend().direct_frame(addr) - guard;
-                if memory.free_block(pfn, FrameKind::Mapped, None).is_err() {
-                    memory.platform().bug(&Bug::Damage { what: "an area is not the block it names", at: addr });
-                }
+                self.give_block(memory, addr, guard);
             }
             memory.area_give(id);
             id = next;

@@ -7,6 +7,7 @@
 
 mod arena;
 mod contiguous;
+mod frees;
 mod guard;
 
 pub use arena::Arena;

@@ -30,10 +30,18 @@ impl Covers {
 /// The slots of a guard, under the family's lock.
 pub(crate) struct Regions<G: RegionGuard> {
     slots: G::Slots,
+    /// How many of them are kept for areas: most systems have areas to free and no guards to look for.
+    kept: usize,
 }
 
 impl<G: RegionGuard> Regions<G> {
-    pub(crate) const NEW: Self = Regions { slots: G::FREE };
+    pub(crate) const NEW: Self = Regions { slots: G::FREE, kept: 0 };
+
+    /// Whether any area has one.
+    #[inline(always)]
+    pub(crate) fn is_any(&self) -> bool {
+        self.kept != 0
+    }
 
     fn usable(&mut self, guard: &G) -> &mut [Slot] {
         let slots = self.slots.as_mut();
@@ -51,6 +59,7 @@ impl<G: RegionGuard> Regions<G> {
         for (slot, &(covers, allows)) in slots.iter_mut().filter(|slot| slot.record == NIL).zip(parts) {
             *slot = Slot { record, covers, allows };
         }
+        self.kept += parts.len();
         true
     }
 
@@ -89,6 +98,7 @@ impl<G: RegionGuard> Regions<G> {
     /// # Safety
     /// None was set, or `clear` is `Clear::Set` and the guard can clear.
     pub(crate) unsafe fn release(&mut self, guard: &G, record: u32, covers: Option<Covers>, clear: Clear) {
+        let mut released = 0;
         for (index, slot) in self.usable(guard).iter_mut().enumerate() {
             if slot.record == record && covers.is_none_or(|covers| slot.covers == covers) {
                 if clear == Clear::Set {
@@ -96,8 +106,10 @@ impl<G: RegionGuard> Regions<G> {
                     unsafe { guard.clear(index) };
                 }
                 *slot = Slot::FREE;
+                released += 1;
             }
         }
+        self.kept -= released;
     }
 
     /// Runs `store` with the region of a slot out of force, and sets it again.

@@ -148,8 +148,21 @@ pub fn on_all(work: fn()) {
     (0..CPUS).filter(|&cpu| cpu != me).for_each(wait_for);
 }
 
+/// What else CPUs do when they are interrupted: a `fn()`, or null.
+static ALSO: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes `answer` what CPUs run behind `MM.handle_ipi()` when they are interrupted: for another manager of theirs.
+pub fn also_on_ipi(answer: fn()) {
+    ALSO.store(answer as *mut (), Release);
+}
+
 /// In the handler of the interrupt that CPUs send each other.
 pub(crate) fn interrupted() {
     cpus::acknowledge();
     MM.handle_ipi();
+    let also = ALSO.load(Acquire);
+    if !also.is_null() {
+        // SAFETY: only `also_on_ipi` stores there, and it stores a `fn()`.
+        unsafe { core::mem::transmute::<*mut (), fn()>(also)() };
+    }
 }

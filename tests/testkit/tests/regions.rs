@@ -55,6 +55,31 @@ fn guards_stand_beside_the_area_and_go_with_it() {
 }
 
 #[test]
+fn each_free_clears_the_regions_of_its_area_and_no_others() {
+    let (rig, regions) = rig(5);
+    rig.nothing_lost(|mm| {
+        let plain = mm.vmalloc(4 * PAGE).unwrap();
+        let other = mm.vmalloc(PAGE).unwrap();
+        let (first, last) = (mm.vmalloc_with(PAGE, &ASKED).unwrap(), mm.vmalloc_with(PAGE, &ASKED).unwrap());
+        mm.set_memory(plain.as_ptr(), 4, Prot::Read).unwrap();
+        // No region is left, which is refused and changes nothing.
+        assert_eq!(mm.vmalloc_with(PAGE, &ASKED), Err(AllocError::NoGuard));
+        free(mm, other);
+        assert_eq!(regions.all().len(), 5);
+        free(mm, first);
+        assert_eq!(regions.all().len(), 3);
+        // Twice `ReadWrite`: the second gives nothing back.
+        mm.set_memory(plain.as_ptr(), 4, Prot::ReadWrite).unwrap();
+        mm.set_memory(plain.as_ptr(), 4, Prot::ReadWrite).unwrap();
+        assert_eq!(regions.all(), around(last, 1));
+        free(mm, plain);
+        assert_eq!(regions.all(), around(last, 1));
+        free(mm, last);
+        assert_eq!(regions.all(), []);
+    });
+}
+
+#[test]
 fn the_pages_of_guards_are_taken_and_given_back() {
     let (rig, _) = rig(8);
     rig.nothing_lost(|mm| {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{called, more_is_better};
+use super::{called, is_timed, more_is_better};
 use crate::rows::Row;
 
 /// By how much a figure may be worse.
@@ -17,7 +17,7 @@ type Figures = BTreeMap<String, BTreeMap<String, f64>>;
 /// Writes the figures of `rows`; those of other boards stay.
 pub fn renew(path: &Path, rows: &[Row]) -> Result<()> {
     let mut figures = read(path)?;
-    for row in rows {
+    for row in rows.iter().filter(|row| !is_timed(&row.id)) {
         if let Some(value) = row.value.as_f64() {
             figures.entry(row.board.clone()).or_default().insert(row.id.clone(), value);
         }
@@ -34,7 +34,7 @@ pub fn worse(path: &Path, rows: &[Row]) -> Result<Vec<String>> {
 
 fn compare(last: &Figures, rows: &[Row]) -> Vec<String> {
     let mut found = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| !is_timed(&row.id)) {
         // A goal is a better measure than the last time.
         if row.goal.is_some() && !row.misses_goal() {
             continue;
@@ -82,6 +82,11 @@ mod tests {
     fn where_more_is_better_less_is_worse() {
         assert_eq!(compare(&last("page_order9", 247.0), &[row("page_order9", 200, None)]).len(), 1);
         assert!(compare(&last("page_order9", 200.0), &[row("page_order9", 247, None)]).is_empty());
+    }
+
+    #[test]
+    fn a_clock_is_held_against_nothing() {
+        assert!(compare(&last("wall_kmalloc_4", 200.0), &[row("wall_kmalloc_4", 900, None)]).is_empty());
     }
 
     #[test]

@@ -79,6 +79,8 @@ enum Part {
     Compare(&'static Board),
     /// What the debugging features cost.
     Priced(&'static Board),
+    /// How long several CPUs take at once.
+    Storm(&'static Board),
     /// What a process can measure.
     Host,
     /// Bytes.
@@ -91,6 +93,7 @@ impl Part {
             Part::Rows(board) => format!("rows of {}", board.name),
             Part::Compare(board) => format!("allocators on {}", board.name),
             Part::Priced(board) => format!("debugging features on {}", board.name),
+            Part::Storm(board) => format!("all CPUs at once on {}", board.name),
             Part::Host => "allocators on this machine".to_owned(),
             Part::Size => "sizes".to_owned(),
         }
@@ -111,6 +114,7 @@ impl Part {
                 }
                 Ok(told)
             }
+            Part::Storm(board) => programs::storm(board),
             Part::Host => programs::on_host(),
             Part::Size => Ok(Told { rows: size::rows()?, data: Vec::new() }),
         }
@@ -134,6 +138,9 @@ fn parts(board: Option<&str>) -> Result<Vec<Part>> {
         parts.push(Part::Rows(board));
         if board.name == COMPARED {
             parts.extend([Part::Compare(board), Part::Priced(board)]);
+        }
+        if has_storm(board) {
+            parts.push(Part::Storm(board));
         }
     }
     if board.is_none() {
@@ -175,15 +182,28 @@ impl Told {
     }
 }
 
-/// Makes `command` a clippy of a board's program.
+/// Makes `command` a clippy of a board's programs.
 pub fn clippy(command: &mut Command, board: &Board) {
     command.arg("clippy");
     programs::select(command, board, programs::ROWS, &[]);
+    if has_storm(board) {
+        command.args(["--bin", programs::STORM]);
+    }
+}
+
+/// Whether the board has several CPUs to time.
+fn has_storm(board: &Board) -> bool {
+    board.extra.contains(&"smp")
 }
 
 /// Whether a larger value of a row is better.
 pub fn more_is_better(id: &str) -> bool {
     ["page_order9", "arena_first", "arena_churned", "areas_first", "areas_held"].contains(&id)
+}
+
+/// Whether a row is of a clock, and so never twice the same: it is printed and held against nothing.
+fn is_timed(id: &str) -> bool {
+    id.starts_with("wall_")
 }
 
 /// What a row is called.

@@ -20,6 +20,8 @@ const HOST: &str = "bench-host";
 pub const ROWS: &str = "rows";
 /// All allocators on the workloads; also the feature that it needs.
 pub const COMPARE: &str = "compare";
+/// How long several CPUs take at once.
+pub const STORM: &str = "storm";
 /// What a debugging feature costs; also the feature that it needs.
 pub const PRICED: &str = "priced";
 /// The features that are priced, each by itself.
@@ -42,7 +44,7 @@ const ROOMY: &str = "2G";
 /// Adds the arguments that select one of the boards' programs.
 pub fn select(command: &mut Command, board: &Board, name: &str, priced: &[&str]) {
     let mut features = board.features(false);
-    if name != ROWS {
+    if [COMPARE, PRICED].contains(&name) {
         features = format!("{features},{name}");
     }
     for feature in priced {
@@ -63,12 +65,28 @@ pub fn on_board(board: &'static Board, name: &str, priced: &[&str]) -> Result<To
     let program = built.into_iter().find(|program| program.name == name).context("cargo built no such program")?;
     let is_roomy = board.target.is_some_and(|target| target.starts_with("x86_64") || target.starts_with("aarch64"));
     let ram = board.qemu.filter(|qemu| is_roomy && matches!(qemu.ram, Ram::Default(_))).map(|_| ROOMY.to_owned());
-    let boot = Boot { icount: board.counts_instructions(), ram, ..Boot::default() };
-    let (exit, said) = run::boot_echoing(board, &program.path, &boot, SECONDS, name == ROWS)?;
+    // A storm's CPUs are threads of this machine, which counting would make take turns on one.
+    let boot = Boot { icount: board.counts_instructions() && name != STORM, ram, ..Boot::default() };
+    let (exit, said) = run::boot_echoing(board, &program.path, &boot, SECONDS, [ROWS, STORM].contains(&name))?;
     if let Some(complaint) = verdict::complaint(exit, board.codes, !board.is_host()) {
         bail!("it ended with {complaint}\n{}", said.join("\n"));
     }
     lines::read(&said, board.name)
+}
+
+/// Times four CPUs against one. Each row says how many processors of this machine they had, which bounds it.
+pub fn storm(board: &'static Board) -> Result<Told> {
+    let mut told = on_board(board, STORM, &[])?;
+    let processors = std::thread::available_parallelism()?.get();
+    for row in &mut told.rows {
+        row.unit = format!("{}; {}", row.unit, bound(processors));
+    }
+    Ok(told)
+}
+
+/// What bounds four CPUs that are threads of this machine.
+fn bound(processors: usize) -> String {
+    format!("{} at best, on {processors} processors of the host", 400 / processors.clamp(1, 4))
 }
 
 /// Builds and runs the host's program, with the peers that want a C++ compiler where there is one.

@@ -5,7 +5,6 @@
 #![no_std]
 #![no_main]
 
-#[cfg(not(feature = "smp"))]
 #[path = "rows/areas.rs"]
 mod areas;
 #[cfg(feature = "smp")]
@@ -42,7 +41,7 @@ fn main() {
         board::exit(ExitCode::Fail);
     };
     #[cfg(feature = "smp")]
-    let steps: [(&str, Step); 1] = [("CPUs", cpus::rows)];
+    let steps: [(&str, Step); 2] = [("CPUs", cpus::rows), ("areas", |counter, _| areas::rows(counter))];
     #[cfg(not(feature = "smp"))]
     let steps: [(&str, Step); 4] = [
         ("objects", objects::rows),

@@ -1,13 +1,23 @@
 //! The rows of vmalloc and ioremap.
+//!
+//! With several CPUs this one calls and the others, which sleep, are woken by shootdowns and answer them: the counter is
+//! that of all.
 
 use bench_board::board::{Backend, MM, mmio, say};
-use bench_board::{Chain, Counter, PAIR, Row, contiguous, manager, room, window};
-use bench_subject::Borrowed;
+use bench_board::{Chain, Counter, Row, contiguous, room, window};
 use bench_traces::{VMALLOC_ROWS, VmallocRow};
 use core::hint::black_box;
 use core::ptr::NonNull;
 use rtmm::{Backend as _, GFP_KERNEL, Mm, Pfn, Platform, Prot};
 use rtmm_examples::measure::median_and_worst;
+
+#[cfg(not(feature = "smp"))]
+use bench_board::{PAIR, manager};
+#[cfg(not(feature = "smp"))]
+use bench_subject::Borrowed;
+
+#[cfg(feature = "smp")]
+use crate::cpus::ALL_CPUS as PAIR;
 
 /// Pairs that go before, so that what is measured is the steady state.
 const WARM_UP: usize = 8;
@@ -51,7 +61,10 @@ pub fn rows(mut counter: Counter) -> Option<()> {
         let unit = "instructions";
         Row { id: "vmalloc_to_page", unit, tenths: cost * 10, worst: Some(cost), peer: None }.print();
         let memory = contiguous(ROOM)?;
+        #[cfg(not(feature = "smp"))]
         let mm = manager(Borrowed(MM.platform()), memory, ROOM, window()?)?;
+        #[cfg(feature = "smp")]
+        let mm = crate::cpus::manager_of_all(memory, ROOM, window()?)?;
         if usize::BITS == 64 {
             small_blocks(&mut counter, mm, "vmalloc_16m_4k", 16 << 20, 8)?;
         } else {
@@ -112,7 +125,8 @@ fn churn(counter: &mut Counter) -> Option<()> {
         MM.vfree(area.as_ptr()).ok()?;
     }
     let tenths = (sum * 10 / CHURN.1 as u64) as u32;
-    let unit = "instructions per pair, mean";
+    let unit =
+        if cfg!(feature = "smp") { "instructions of all CPUs per pair, mean" } else { "instructions per pair, mean" };
     Row { id: "vmalloc_16k_churn", unit, tenths, worst: Some(worst), peer: None }.print();
     Some(())
 }
