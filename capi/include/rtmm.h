@@ -596,8 +596,8 @@ char *rtmm_kstrdup(const char *text, uint32_t flags);
 void rtmm_kfree(const void *object);
 
 /**
- * The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`, and for what is no object, which is told to
- * `bug`. That an object is free already is not always noticed.
+ * The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`, and for what is no object, which is
+ * told to `bug`. That an object is free already is not always noticed.
  */
 size_t rtmm_ksize(const void *object);
 
