@@ -315,17 +315,20 @@
 #define RTMM_CONTEXT_ATOMIC 2
 
 /**
- * A cache of objects of one size. C holds it by pointer.
+ * A cache of objects of one size. C holds it by pointer, and gives it back by `rtmm_kmem_cache_destroy` only:
+ * `rtmm_kfree` would take it for an object of `rtmm_kmalloc`, and not refuse it.
  */
 struct rtmm_cache;
 
 /**
- * A pool of elements set aside. C holds it by pointer.
+ * A pool of elements set aside. C holds it by pointer, and gives it back by `rtmm_mempool_destroy` only:
+ * `rtmm_kfree` would take it for an object of `rtmm_kmalloc`, and not refuse it.
  */
 struct rtmm_mempool;
 
 /**
- * Somebody who gives memory back when it is short. C holds it by pointer.
+ * Somebody who gives memory back when it is short. C holds it by pointer, and gives it back by `rtmm_shrinker_destroy`
+ * only: `rtmm_kfree` would take it for an object of `rtmm_kmalloc`, and not refuse it.
  */
 struct rtmm_shrinker;
 
@@ -593,7 +596,8 @@ char *rtmm_kstrdup(const char *text, uint32_t flags);
 void rtmm_kfree(const void *object);
 
 /**
- * The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`.
+ * The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`, and for what is no object, which is
+ * told to `bug`. That an object is free already is not always noticed.
  */
 size_t rtmm_ksize(const void *object);
 

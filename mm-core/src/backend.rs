@@ -19,7 +19,7 @@ use crate::vmalloc::AreaFamily;
 /// - Pointers into frames that are hidden, by `hide`, may not be used until they are shown.
 /// - `with_frame` gives a pointer valid for one page, for every frame of that RAM.
 pub unsafe trait Backend: Sized + Send + Sync + 'static {
-    /// log2 of the page size in bytes.
+    /// log2 of the page size in bytes, 8 to 12; caches need 9 where addresses are of 64 bits.
     const PAGE_SHIFT: u32;
     /// The largest order of the buddy, at most 13.
     const MAX_ORDER: usize = 10;

@@ -54,9 +54,12 @@ impl PackedFree {
 pub(crate) struct PackedFrame(u32);
 
 impl PackedFrame {
+    /// No frame has this number or a higher one.
+    pub(crate) const END: u32 = u32::MAX - u8::MAX as u32;
+
     #[inline(always)]
     pub(crate) fn new(result: Result<u32, AllocError>) -> PackedFrame {
-        // No frame has such a number: a region ends with one.
+        // No frame has such a number: the boot map keeps as many out.
         PackedFrame(result.unwrap_or_else(|error| !(error as u32)))
     }
 
@@ -253,5 +256,25 @@ impl From<AllocError> for MmError {
 impl From<FreeError> for MmError {
     fn from(e: FreeError) -> Self {
         MmError::Free(e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame that passed as an error would be lost, and so would its caller.
+    #[test]
+    fn no_frame_that_the_boot_map_lets_in_passes_as_an_error() {
+        for frame in (0..100).chain(PackedFrame::END - 100..PackedFrame::END) {
+            assert_eq!(PackedFrame::new(Ok(frame)).result(), Ok(frame));
+        }
+        let errors: std::vec::Vec<_> = (0..).map_while(AllocError::numbered).collect();
+        assert!(errors.len() > 10);
+        for error in errors {
+            assert_eq!(PackedFrame::new(Err(error)).result(), Err(error));
+        }
+        assert_eq!(PackedFree::new(Ok(1 << crate::buddy::MAX_ORDER_LIMIT)).result(), Ok(1 << 13));
+        assert_eq!(PackedFree::new(Err(FreeError::WrongCache)).result(), Err(FreeError::WrongCache));
     }
 }

@@ -253,8 +253,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         // reference to a page lives while its links are written.
         unsafe {
             if (*page).is_used_up(slots) {
-                // A wholly free page is kept only while it is the only one listed.
-                if KEEPS && pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
+                // A wholly free page is kept only while it is the only one listed. (This one is wholly free at once when it
+                // holds a single descriptor: then it is this one that goes.)
+                if KEEPS && slots != 1 && pool.head != NIL && (*self.meta_page(pool.head)).is_unused() {
                     spare = pool.head;
                     self.meta_unlink(&mut pool, spare);
                 }

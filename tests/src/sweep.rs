@@ -25,6 +25,9 @@ const CHECK_EVERY: u32 = 16;
 const PAST_THE_END: u32 = 64;
 /// Fewer addresses than any path has outside of its masked sections.
 const FEWEST: usize = 8;
+/// Of how many interrupts in how many each is at an address of its own, at least: the rest is in loops, with several CPUs
+/// those over whom is asked and waited for too (a vfree with four: 316 addresses for 641 interrupts).
+const LOOPS: (usize, usize) = if cfg!(feature = "smp") { (2, 5) } else { (1, 2) };
 /// More instructions than any path has.
 const MOST: u32 = 100_000;
 
@@ -121,8 +124,8 @@ fn run<S, R>(path: &mut impl FnMut(S) -> R, state: S) -> R {
 ///
 /// # Panics
 /// When an interrupt does not come exactly once in a step, when the manager's check finds damage, when an instruction
-/// was left out, or when too few distinct addresses were interrupted: fewer than two fifths as many as interrupts that did
-/// not have to wait, which only loops excuse (over pages, and over CPUs that are asked and waited for).
+/// was left out, or when too few distinct addresses were interrupted: fewer than half as many as interrupts that did not
+/// have to wait, or with several CPUs two fifths, which only loops excuse.
 pub fn sweep<S, R>(
     what: &str,
     mut prepare: impl FnMut() -> S,
@@ -185,7 +188,10 @@ pub fn sweep<S, R>(
     assert_eq!(past, PAST_THE_END, "{what}: the sweep came to no end");
     assert!(found.inside + SLACK >= found.length, "{what}: instructions were left out: {found:?}");
     let at_once = found.inside - found.masked;
-    assert!(found.addresses >= FEWEST && 5 * found.addresses >= 2 * at_once, "{what}: too few addresses: {found:?}");
+    assert!(
+        found.addresses >= FEWEST && found.addresses * LOOPS.1 >= at_once * LOOPS.0,
+        "{what}: too few addresses: {found:?}"
+    );
     found
 }
 

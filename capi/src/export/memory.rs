@@ -73,7 +73,8 @@ macro_rules! export_memory {
                 calls::kfree($manager, object)
             }
 
-            /// The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`.
+            /// The bytes an object may really use; 0 for null and `ZERO_SIZE_PTR`, and for what is no object, which is
+            /// told to `bug`. That an object is free already is not always noticed.
             #[unsafe(no_mangle)]
             pub extern "C" fn rtmm_ksize(object: *const c_void) -> usize {
                 calls::ksize($manager, object)

@@ -2,7 +2,7 @@
 
 use super::ram::{CutReport, RamMap};
 use super::set::ByteSet;
-use crate::error::MmError;
+use crate::error::{MmError, PackedFrame};
 use heapless::Vec;
 
 /// Collects regions of RAM and reservations, in any order and quality.
@@ -70,8 +70,8 @@ impl<const N: usize> BootMap<N> {
         if self.overflowed {
             return Err(MmError::TooManyRegions);
         }
-        // One frame less than the number can say: the end of a range of frames is a frame number too.
-        let reach = u64::from(u32::MAX) << page_shift;
+        // Fewer than the number can say: the end of a range of frames is a frame number too, and so are errors.
+        let reach = u64::from(PackedFrame::END) << page_shift;
         let width = 1u64.checked_shl(phys_bits).unwrap_or(u64::MAX);
         let limit = width.min(reach);
 

@@ -198,15 +198,15 @@ impl Buddy {
     }
 
     /// Takes a free frame out of use.
-    #[cfg(feature = "page-poison")]
+    #[cfg(any(test, feature = "page-poison"))]
     pub fn withdraw(&mut self, pfn: u32) {
         let (word, first) = self.word_of(pfn);
-        // SAFETY: a word of this buddy, for the frame is one of its.
-        unsafe {
-            *word &= !(1 << (pfn - first));
-            if !self.is_open(word) {
-                self.retell(word);
-            }
+        let i = (first - self.base) as usize >> B;
+        *self.word(i) &= !(1 << (pfn - first));
+        if !self.is_open(word) {
+            let new = class(*self.word(i));
+            let change = self.fall(i, new);
+            self.group_fell(i >> B, change);
         }
     }
 

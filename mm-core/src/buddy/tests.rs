@@ -510,3 +510,29 @@ proptest! {
         pair.all_comes_back(&fresh);
     }
 }
+
+#[test]
+fn a_frame_that_is_withdrawn_is_in_no_block_any_more() {
+    let len = if cfg!(miri) { 512 } else { 4 << 12 };
+    for max_order in [3, 10, 13] {
+        for at in [0, 1, BITS - 1, BITS, 200, len - 1] {
+            for open in [false, true] {
+                let mut pair = Pair::all_free(0, len as u32, max_order);
+                if open {
+                    pair.take(1);
+                }
+                if open && at == 0 {
+                    continue;
+                }
+                pair.buddy.buddy.withdraw(at as u32);
+                pair.model.free[at] = false;
+                pair.check();
+                for pages in [1 << max_order, 64, 3, 1] {
+                    let block = pair.take(pages);
+                    assert!(block.is_none_or(|first| !(first as usize..first as usize + pages).contains(&at)));
+                    pair.check();
+                }
+            }
+        }
+    }
+}

@@ -100,6 +100,7 @@ impl<M: Manager> RawKmemCache<M> {
             let size = MetaSize::Control.bytes();
             assert!(size_of::<Control<M::Platform>>() <= size, "the platform's lock is too large for a cache");
             assert!(align_of::<Control<M::Platform>>() <= UNIT, "the platform's lock is aligned to more than 32 bytes");
+            assert!(MetaSize::Control.per_page(M::Backend::PAGE_SIZE) != 0, "a page is too small for a cache");
         }
         let how = mm.memory.admit(GFP_KERNEL, Location::caller())?;
         let take = || mm.memory.meta_take(MetaSize::Control, how, None);

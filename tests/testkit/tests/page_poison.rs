@@ -198,6 +198,28 @@ fn a_scrub_finds_each_damaged_page_within_its_budget() {
     assert_eq!(withdrawn(mm), 3);
 }
 
+/// A page that the scrub withdrew from the middle of a large free block is in no block any more.
+#[test]
+fn no_block_has_a_page_that_the_scrub_withdrew() {
+    let rig = nommu();
+    let mm = &rig.mm;
+    let order = mm.buddyinfo().largest().unwrap();
+    let block = mm.alloc_pages(GFP_KERNEL, order).unwrap();
+    mm.free_pages_frame(block, order).unwrap();
+    let lost = Pfn(block.0 + (1 << order) / 2 + 1);
+    plant(mm, lost, 7, 0);
+    let step = mm.scrub(&mut ScrubCursor::default(), usize::MAX);
+    assert_eq!((step.withdrawn, reported(&rig.platform)), (1, (lost, 7, 0)));
+    mm.check().unwrap();
+    for order in (0..=order).rev() {
+        while let Ok(block) = mm.alloc_pages(GFP_ATOMIC | Gfp::NOWARN, order) {
+            assert!(!(block.0..block.0 + (1 << order)).contains(&lost.0), "{block:?} of order {order}");
+        }
+    }
+    mm.check().unwrap();
+    assert_eq!(withdrawn(mm), 1);
+}
+
 /// When the only page left is damaged, the request fails as on any shortage.
 #[test]
 fn damage_of_the_last_page_is_no_memory() {

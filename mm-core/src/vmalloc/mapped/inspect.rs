@@ -13,7 +13,7 @@ use crate::platform::Platform;
 use crate::smp::EVERYTHING;
 use crate::vmalloc::AreaTally;
 use crate::vmalloc::area::{AreaHit, AreaInfo, AreaKind, Place};
-use crate::vmalloc::space::Progress;
+use crate::vmalloc::space::in_steps;
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     fn walk(&self, memory: &Memory<P, B>, addr: usize) -> Walk {
@@ -106,11 +106,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         // An area at `from` has its guard right before it.
         let mut unit = from.saturating_sub(start).saturating_sub(B::PAGE_SIZE) >> UNIT_SHIFT;
         loop {
-            unit = loop {
-                if let Progress::Done(taken) = self.room.lock().units.next_taken(unit) {
-                    break taken?;
-                }
-            };
+            let mut room = self.room.lock();
+            let taken = in_steps(&mut room, |room| room.units.next_taken(unit), Guard::pause);
+            drop(room);
+            unit = taken?;
             let first = start + (unit << UNIT_SHIFT);
             let held = self.tables.lock();
             for guard in [first, first + ((Self::UNIT_PAGES - 1) << B::PAGE_SHIFT)] {

@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::area::Area;
-use crate::vmalloc::space::{AddressSpace, NotTaken, Progress};
+use crate::vmalloc::space::{AddressSpace, NotTaken, in_steps};
 
 /// log2 of the bytes in a unit of address space.
 pub(super) const UNIT_SHIFT: u32 = 16;
@@ -96,12 +96,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Layout::Whole => (8, 0),
             Layout::Aligned(units) => (units, units - 1),
         };
-        let start = loop {
-            match room.units.take(count, align, offset) {
-                Progress::Done(start) => break start,
-                Progress::More => room.pause(),
-            }
-        };
+        let start = in_steps(&mut room, |room| room.units.take(count, align, offset), Guard::pause);
         let Some(start) = start else { return Err(AllocError::NoAddressSpace) };
         let record = self.kept.pop();
         drop(room);
@@ -133,12 +128,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Gives units back, in as many holds of the lock as it takes.
     #[inline(always)]
     fn give_to(room: &mut Guard<'_, P::Lock, Room>, (start, count): Units) -> Result<(), NotTaken> {
-        loop {
-            match room.units.give(start, count) {
-                Progress::Done(given) => return given,
-                Progress::More => room.pause(),
-            }
-        }
+        in_steps(room, |room| room.units.give(start, count), Guard::pause)
     }
 
     /// Gives the address space and the record of a hidden area back, after its flush.

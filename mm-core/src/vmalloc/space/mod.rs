@@ -26,6 +26,32 @@ pub(crate) enum Progress<T> {
     More,
 }
 
+/// Steps of one work between which others may come: twice what any takes when nobody does.
+const STEPS: usize = 32;
+
+/// Asks for `step` until it is done, with the lock of `space` opened between two by `pause`.
+///
+/// What others do between two steps can undo what the one before was for, and they can do so for ever, turn by turn. So
+/// from some step on they are kept out, until a step is the last: there is a constant number of them.
+#[inline(always)]
+pub(in crate::vmalloc) fn in_steps<S, T>(
+    space: &mut S,
+    mut step: impl FnMut(&mut S) -> Progress<T>,
+    mut pause: impl FnMut(&mut S),
+) -> T {
+    let mut paused = 0;
+    loop {
+        match step(space) {
+            Progress::Done(done) => return done,
+            Progress::More if paused == STEPS => {}
+            Progress::More => {
+                paused += 1;
+                pause(space);
+            }
+        }
+    }
+}
+
 /// A run to be given back is not taken, or not all of it. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NotTaken;

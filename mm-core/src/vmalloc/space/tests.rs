@@ -1,6 +1,6 @@
 //! The address space against a list of booleans.
 
-use super::{AddressSpace, NotTaken, Progress, TRIES};
+use super::{AddressSpace, NotTaken, Progress, TRIES, in_steps};
 use core::ops::{Deref, DerefMut};
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -346,4 +346,43 @@ fn check_sees_a_wrong_node_and_a_wrong_word() {
     // SAFETY: the second word follows the 16 nodes of 16 bytes, inside the buffer.
     unsafe { word.write(word.read() ^ 2) };
     assert!(space.check().is_err());
+}
+
+/// Two CPUs get a lock in turn, one step each: neither keeps the other from ever coming to an end.
+#[test]
+fn who_comes_between_any_two_steps_cannot_keep_a_request_from_its_end() {
+    let turn = |turns: &mut usize| {
+        *turns += 1;
+        assert!(*turns <= super::STEPS, "it is kept waiting");
+    };
+    // Who searches for something else forgets what the step before found.
+    let mut owned = Owned::<32, 31>::new(4096);
+    let mut turns = 0;
+    let taken = in_steps(
+        &mut owned.space,
+        |space| space.take(2, 1, 0),
+        |space| {
+            turn(&mut turns);
+            assert_eq!(space.take(3, 1, 0), Progress::More);
+        },
+    );
+    assert_eq!((taken, turns), (Some(0), super::STEPS));
+    // Who changes the open word leaves its path behind.
+    let mut owned = Owned::<32, 31>::new(1 << 20);
+    let (low, high) = (owned.take(200, 1), owned.take(1 << 19, 1));
+    assert_eq!((low, high), (Some(0), Some(200)));
+    assert_eq!(owned.take(1, 1), Some(200 + (1 << 19)));
+    turns = 0;
+    let given = in_steps(
+        &mut owned.space,
+        |space| space.give(200, 1 << 19),
+        |space| {
+            turn(&mut turns);
+            if let Progress::Done(Some(unit)) = space.take(1, 1, 0) {
+                assert_eq!(space.give(unit, 1), Progress::Done(Ok(())));
+            }
+        },
+    );
+    assert_eq!((given, turns), (Ok(()), super::STEPS));
+    assert_eq!(owned.check(), Ok(()));
 }
