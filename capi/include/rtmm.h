@@ -315,20 +315,20 @@
 #define RTMM_CONTEXT_ATOMIC 2
 
 /**
- * A cache of objects of one size. C holds it by pointer, and gives it back by `rtmm_kmem_cache_destroy` only:
- * `rtmm_kfree` would take it for an object of `rtmm_kmalloc`, and not refuse it.
+ * A cache of objects of one size. C holds it by pointer, and gives it back by `rtmm_kmem_cache_destroy` only: any other
+ * free refuses it.
  */
 struct rtmm_cache;
 
 /**
- * A pool of elements set aside. C holds it by pointer, and gives it back by `rtmm_mempool_destroy` only:
- * `rtmm_kfree` would take it for an object of `rtmm_kmalloc`, and not refuse it.
+ * A pool of elements set aside. C holds it by pointer, and gives it back by `rtmm_mempool_destroy` only: any other free
+ * refuses it.
  */
 struct rtmm_mempool;
 
 /**
  * Somebody who gives memory back when it is short. C holds it by pointer, and gives it back by `rtmm_shrinker_destroy`
- * only: `rtmm_kfree` would take it for an object of `rtmm_kmalloc`, and not refuse it.
+ * only: any other free refuses it.
  */
 struct rtmm_shrinker;
 

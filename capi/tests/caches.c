@@ -174,6 +174,10 @@ void a_busy_cache_stays(void)
 	CHECK(cache != NULL);
 	object = kmem_cache_alloc(cache, GFP_KERNEL);
 	CHECK(object != NULL);
+	/* No other call takes a cache for memory. */
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree((void *)cache));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, CHECK(krealloc((void *)cache, 10, GFP_KERNEL) == NULL));
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kvfree((void *)cache));
 	bugs = check_bugs();
 	kmem_cache_destroy(cache);
 	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_CACHE_BUSY);

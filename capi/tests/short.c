@@ -95,6 +95,7 @@ void wrong_frees_to_a_pool_are_refused(void)
 	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, mempool_free(element, (mempool_t *)UINTPTR_MAX));
 	CHECK_REFUSED(RTMM_FREE_WRONG_ALLOCATOR, CHECK(mempool_alloc(NULL, GFP_KERNEL) == NULL));
 	mempool_free(NULL, pool);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree((void *)pool));
 	bugs = check_bugs();
 	mempool_destroy(pool);
 	CHECK(check_bugs() == bugs + 1 && check_bug_kind() == RTMM_BUG_POOL_BUSY);
@@ -288,6 +289,7 @@ void shrinkers_that_make_no_sense_are_not_made(void)
 	/* There may be eight. */
 	CHECK(rtmm_shrinker_create(count_none, count_none, NULL) == NULL);
 	CHECK(shrinker_alloc(0, "ninth") == NULL);
+	CHECK_REFUSED(RTMM_FREE_INTERIOR, kfree((void *)shrinkers[0]));
 	for (i = 0; i < ARRAY_SIZE(shrinkers); i++)
 		CHECK(rtmm_shrinker_destroy(shrinkers[i]) == 0);
 	CHECK_END();

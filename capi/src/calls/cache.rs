@@ -1,11 +1,11 @@
-//! Caches. C holds one by a pointer to a record of ours, which lies in an object of `kmalloc`.
+//! Caches. C holds one by a pointer to a record of ours.
 
-use super::refused;
+use super::{records, refused};
 use crate::rtmm_cache;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::ManuallyDrop;
 use core::ptr;
-use mm_core::{CacheFlags, FreeError, GFP_KERNEL, Gfp, Manager, RawKmemCache};
+use mm_core::{CacheFlags, FreeError, Gfp, Manager, RawKmemCache};
 
 /// What a `struct rtmm_cache *` points to. The name follows it.
 #[repr(C)]
@@ -19,14 +19,8 @@ struct Record<M: Manager> {
 const MARK: usize = 0x6b63_6163;
 
 /// The record behind a pointer that C gave, which may be anything.
-///
-/// Whatever `ksize` knows is an object of `kmalloc`, so reading the mark is reading RAM of this manager.
 fn record<'a, M: Manager + 'a>(m: M, cache: *const rtmm_cache) -> Option<&'a Record<M>> {
-    let size = m.mm().ksize(cache.cast()).ok()?;
-    let record = cache.cast::<Record<M>>();
-    if size < size_of::<Record<M>>() || !record.is_aligned() {
-        return None;
-    }
+    let record = records::place::<Record<M>, M>(m, cache.cast())?;
     // SAFETY: RAM of this manager, aligned and inside one object; any value is a valid `usize`.
     let mark = unsafe { (&raw const (*record).mark).read() };
     // SAFETY: only `kmem_cache_create` leaves this mark at this address, in front of a live cache.
@@ -51,9 +45,9 @@ pub unsafe fn kmem_cache_create<M: Manager>(
     }
     // SAFETY: by the caller.
     let Ok(name) = unsafe { CStr::from_ptr(name) }.to_str() else { return ptr::null_mut() };
-    let Ok(memory) = m.mm().kmalloc(size_of::<Record<M>>() + name.len(), GFP_KERNEL) else { return ptr::null_mut() };
+    let Some(memory) = records::room(m, size_of::<Record<M>>() + name.len()) else { return ptr::null_mut() };
     let record = memory.cast::<Record<M>>().as_ptr();
-    // SAFETY: the object is new and has room for the name behind the record. The name stays there until the cache is
+    // SAFETY: the room is new and holds the name behind the record. The name stays there until the cache is
     // destroyed, and nobody else asks for it then.
     let name: &'static str = unsafe {
         let copy = record.add(1).cast::<u8>();
@@ -63,10 +57,10 @@ pub unsafe fn kmem_cache_create<M: Manager>(
     // SAFETY: by the caller.
     let cache = unsafe { RawKmemCache::with_c_constructor(name, size, align, CacheFlags(flags), constructor, m) };
     let Ok(cache) = cache else {
-        let _ = m.mm().kfree(memory.as_ptr());
+        records::give(m, memory.as_ptr().cast());
         return ptr::null_mut();
     };
-    // SAFETY: the object is new, long enough and aligned: kmalloc aligns to 8 bytes at least.
+    // SAFETY: the room is new, long enough and aligned to 8 bytes at least.
     unsafe { record.write(Record { mark: MARK ^ record.addr(), cache: ManuallyDrop::new(cache) }) };
     record.cast()
 }
@@ -185,7 +179,7 @@ pub fn kmem_cache_destroy<M: Manager>(m: M, cache: *mut rtmm_cache) {
         ManuallyDrop::take(&mut (*record).cache).destroy()
     };
     match result {
-        Ok(()) => super::report(m, cache.addr(), m.mm().kfree(cache.cast())),
+        Ok(()) => records::give(m, cache.cast()),
         Err((cache, _)) => {
             let objects = cache.counts().active;
             // SAFETY: as above.

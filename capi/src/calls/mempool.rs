@@ -1,14 +1,13 @@
 //! Pools. As with caches, C holds one by a pointer to a record of ours in an object of `kmalloc`.
 
 use super::cache::cache_of;
-use super::refused;
+use super::{records, refused};
 use crate::{EINVAL, rtmm_cache, rtmm_mempool};
 use core::ffi::c_void;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use mm_core::{
-    AllocError, Bug, ElementSource, FreeError, GFP_KERNEL, Gfp, KmallocSource, Manager, Mempool, PageSource, Pfn,
-    Platform,
+    AllocError, Bug, ElementSource, FreeError, Gfp, KmallocSource, Manager, Mempool, PageSource, Pfn, Platform,
 };
 
 /// Where a pool's elements come from.
@@ -121,11 +120,7 @@ const MARK: usize = 0x6c6f_6f70;
 
 /// The record behind a pointer that C gave, which may be anything.
 fn record<'a, M: Manager + 'a>(m: M, pool: *const rtmm_mempool) -> Option<&'a Record<M>> {
-    let size = m.mm().ksize(pool.cast()).ok()?;
-    let record = pool.cast::<Record<M>>();
-    if size < size_of::<Record<M>>() || !record.is_aligned() {
-        return None;
-    }
+    let record = records::place::<Record<M>, M>(m, pool.cast())?;
     // SAFETY: RAM of this manager, aligned and inside one object; any value is a valid `usize`.
     let mark = unsafe { (&raw const (*record).mark).read() };
     // SAFETY: only `create` leaves this mark at this address, in front of a live pool.
@@ -134,18 +129,18 @@ fn record<'a, M: Manager + 'a>(m: M, pool: *const rtmm_mempool) -> Option<&'a Re
 
 fn create<M: Manager>(m: M, min: i32, source: Source) -> *mut rtmm_mempool {
     let Ok(min) = usize::try_from(min) else { return ptr::null_mut() };
-    let Ok(memory) = m.mm().kmalloc(size_of::<Record<M>>(), GFP_KERNEL) else { return ptr::null_mut() };
+    let Some(memory) = records::room(m, size_of::<Record<M>>()) else { return ptr::null_mut() };
     let elements = match source {
         Source::Kmalloc(_) | Source::Cache(_) => Elements::Memory,
         Source::Pages(_) => Elements::Frames,
         Source::Own(_) => Elements::Own,
     };
     let Ok(pool) = Mempool::new_in(min, source, m) else {
-        let _ = m.mm().kfree(memory.as_ptr());
+        records::give(m, memory.as_ptr().cast());
         return ptr::null_mut();
     };
     let record = memory.cast::<Record<M>>().as_ptr();
-    // SAFETY: the object is new, long enough and aligned: kmalloc aligns to 8 bytes at least.
+    // SAFETY: the room is new, long enough and aligned to 8 bytes at least.
     unsafe { record.write(Record { mark: MARK ^ record.addr(), elements, pool: ManuallyDrop::new(pool) }) };
     record.cast()
 }
@@ -249,7 +244,7 @@ pub fn mempool_destroy<M: Manager>(m: M, pool: *mut rtmm_mempool) {
         ManuallyDrop::take(&mut (*record).pool).destroy()
     };
     match result {
-        Ok(()) => super::report(m, pool.addr(), m.mm().kfree(pool.cast())),
+        Ok(()) => records::give(m, pool.cast()),
         Err((pool, _)) => {
             let elements = pool.counts().1;
             // SAFETY: as above.

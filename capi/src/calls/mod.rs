@@ -8,6 +8,7 @@ mod io;
 mod kmalloc;
 mod mempool;
 mod pages;
+mod records;
 mod shrink;
 mod vmalloc;
 

@@ -1,9 +1,10 @@
 //! Shrinkers. As with caches, C holds one by a pointer to a record of ours in an object of `kmalloc`.
 
+use super::records;
 use crate::{EINVAL, rtmm_shrink_request, rtmm_shrinker};
 use core::ffi::c_void;
 use core::ptr;
-use mm_core::{GFP_KERNEL, Manager, ShrinkRequest, Shrinker, ShrinkerId};
+use mm_core::{Manager, ShrinkRequest, Shrinker, ShrinkerId};
 
 /// A function of a shrinker in C: how many things there are, or were freed.
 pub type ShrinkFn = unsafe extern "C" fn(arg: *mut c_void, request: *const rtmm_shrink_request) -> usize;
@@ -49,11 +50,7 @@ const MARK: usize = 0x6b6e_7268;
 
 /// The record behind a pointer that C gave, which may be anything.
 fn record<M: Manager>(m: M, shrinker: *mut rtmm_shrinker) -> Option<*mut Record> {
-    let size = m.mm().ksize(shrinker.cast()).ok()?;
-    let record = shrinker.cast::<Record>();
-    if size < size_of::<Record>() || !record.is_aligned() {
-        return None;
-    }
+    let record = records::place::<Record, M>(m, shrinker.cast())?;
     // SAFETY: RAM of this manager, aligned and inside one object; any value is a valid `usize`.
     let mark = unsafe { (&raw const (*record).mark).read() };
     (mark == MARK ^ record.addr()).then_some(record)
@@ -70,9 +67,9 @@ pub unsafe fn shrinker_create<M: Manager>(
     arg: *mut c_void,
 ) -> *mut rtmm_shrinker {
     let (Some(count), Some(scan)) = (count, scan) else { return ptr::null_mut() };
-    let Ok(memory) = m.mm().kmalloc(size_of::<Record>(), GFP_KERNEL) else { return ptr::null_mut() };
+    let Some(memory) = records::room(m, size_of::<Record>()) else { return ptr::null_mut() };
     let record = memory.cast::<Record>().as_ptr();
-    // SAFETY: the object is new, long enough and aligned: kmalloc aligns to 8 bytes at least.
+    // SAFETY: the room is new, long enough and aligned to 8 bytes at least.
     unsafe { record.write(Record { mark: 0, id: None, functions: Functions { count, scan, arg } }) };
     // SAFETY: the record stays until the shrinker was taken out, and these members are not changed before.
     let functions: &'static Functions = unsafe { &(*record).functions };
@@ -86,7 +83,7 @@ pub unsafe fn shrinker_create<M: Manager>(
             record.cast()
         }
         Err(_) => {
-            let _ = m.mm().kfree(memory.as_ptr());
+            records::give(m, memory.as_ptr().cast());
             ptr::null_mut()
         }
     }
@@ -105,6 +102,6 @@ pub fn shrinker_destroy<M: Manager>(m: M, shrinker: *mut rtmm_shrinker) -> i32 {
     }
     // SAFETY: it is not registered any more, so nobody but the caller has the record.
     unsafe { (&raw mut (*record).mark).write(0) };
-    super::report(m, shrinker.addr(), m.mm().kfree(shrinker.cast()));
+    records::give(m, shrinker.cast());
     0
 }
