@@ -100,6 +100,41 @@ void kzalloc_and_kcalloc_give_zeroes(void)
 	CHECK_END();
 }
 
+void there_is_one_node(void)
+{
+	static const int others[] = { 1, 2, -2, 0x7fffffff };
+	struct kmem_cache *cache;
+	void *objects[8];
+	struct page *page;
+	size_t i, node;
+	CHECK_BEGIN();
+
+	cache = kmem_cache_create("noded", 64, 0, SLAB_ACCOUNT, NULL);
+	CHECK(cache != NULL);
+	for (node = 0; node < 2; node++) {
+		objects[4 * node] = kmalloc_node(100, GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL, -(int)node);
+		objects[4 * node + 1] = kzalloc_node(100, GFP_NOIO, -(int)node);
+		objects[4 * node + 2] = kcalloc_node(10, 10, GFP_NOFS, -(int)node);
+		objects[4 * node + 3] = kvmalloc_node(100, GFP_KERNEL, -(int)node);
+		page = alloc_pages_node(-(int)node, GFP_KERNEL, 1);
+		CHECK(page != NULL);
+		__free_pages(page, 1);
+		kmem_cache_free(cache, kmem_cache_alloc_node(cache, GFP_KERNEL, -(int)node));
+	}
+	for (i = 0; i < ARRAY_SIZE(objects); i++) {
+		CHECK(objects[i] != NULL && (i % 4 == 0 || i % 4 == 3 || all_bytes_are(objects[i], 0, 100)));
+		kfree(objects[i]);
+	}
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		CHECK(kmalloc_node(100, GFP_KERNEL, others[i]) == NULL && kzalloc_node(8, GFP_KERNEL, others[i]) == NULL);
+		CHECK(kcalloc_node(1, 8, GFP_KERNEL, others[i]) == NULL && kvmalloc_node(8, GFP_KERNEL, others[i]) == NULL);
+		CHECK(alloc_pages_node(others[i], GFP_KERNEL, 0) == NULL);
+		CHECK(kmem_cache_alloc_node(cache, GFP_KERNEL, others[i]) == NULL);
+	}
+	kmem_cache_destroy(cache);
+	CHECK_END();
+}
+
 void products_that_overflow_give_null(void)
 {
 	CHECK_BEGIN();

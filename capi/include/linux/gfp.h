@@ -30,6 +30,13 @@
 #define GFP_NOWAIT ((gfp_t)RTMM_GFP_NOWAIT)
 #define GFP_DMA __GFP_DMA
 #define GFP_DMA32 __GFP_DMA32
+/* What a shrinker does is not known here, so who must not start I/O calls none. */
+#define GFP_NOIO GFP_NOWAIT
+#define GFP_NOFS GFP_NOWAIT
+/* Nobody is charged, and every request tries for a bounded time and may fail: these ask for what is so anyway. */
+#define __GFP_ACCOUNT ((gfp_t)0)
+#define __GFP_RETRY_MAYFAIL ((gfp_t)0)
+#define GFP_KERNEL_ACCOUNT GFP_KERNEL
 
 struct page {
 	unsigned char opaque;
@@ -70,6 +77,12 @@ static inline struct page *alloc_pages(gfp_t flags, unsigned int order)
 }
 
 #define alloc_page(flags) alloc_pages((flags), 0)
+
+/* All memory is node 0's; -1 is any node. */
+static inline struct page *alloc_pages_node(int node, gfp_t flags, unsigned int order)
+{
+	return node == -1 || node == 0 ? alloc_pages(flags, order) : NULL;
+}
 
 static inline void __free_pages(struct page *page, unsigned int order)
 {

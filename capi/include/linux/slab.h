@@ -11,6 +11,9 @@
 
 #define SLAB_HWCACHE_ALIGN ((slab_flags_t)RTMM_SLAB_HWCACHE_ALIGN)
 #define SLAB_CACHE_DMA ((slab_flags_t)RTMM_SLAB_CACHE_DMA)
+/* Nobody is charged. */
+#define SLAB_ACCOUNT ((slab_flags_t)0)
+#define SLAB_RECLAIM_ACCOUNT ((slab_flags_t)0)
 
 static inline void *kmalloc(size_t size, gfp_t flags)
 {
@@ -30,6 +33,22 @@ static inline void *kcalloc(size_t n, size_t size, gfp_t flags)
 static inline void *kmalloc_array(size_t n, size_t size, gfp_t flags)
 {
 	return rtmm_kmalloc_array(n, size, flags);
+}
+
+/* All memory is node 0's; -1 is any node. */
+static inline void *kmalloc_node(size_t size, gfp_t flags, int node)
+{
+	return node == -1 || node == 0 ? kmalloc(size, flags) : NULL;
+}
+
+static inline void *kzalloc_node(size_t size, gfp_t flags, int node)
+{
+	return kmalloc_node(size, flags | __GFP_ZERO, node);
+}
+
+static inline void *kcalloc_node(size_t n, size_t size, gfp_t flags, int node)
+{
+	return node == -1 || node == 0 ? kcalloc(n, size, flags) : NULL;
 }
 
 static inline void *krealloc(const void *object, size_t size, gfp_t flags)
@@ -65,6 +84,11 @@ static inline void *kvmalloc(size_t size, gfp_t flags)
 static inline void *kvzalloc(size_t size, gfp_t flags)
 {
 	return rtmm_kvmalloc(size, flags | __GFP_ZERO);
+}
+
+static inline void *kvmalloc_node(size_t size, gfp_t flags, int node)
+{
+	return node == -1 || node == 0 ? kvmalloc(size, flags) : NULL;
 }
 
 static inline void *kvmalloc_array(size_t n, size_t size, gfp_t flags)
@@ -105,6 +129,11 @@ static inline void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t flags)
 static inline void *kmem_cache_zalloc(struct kmem_cache *cache, gfp_t flags)
 {
 	return rtmm_kmem_cache_alloc((struct rtmm_cache *)cache, flags | __GFP_ZERO);
+}
+
+static inline void *kmem_cache_alloc_node(struct kmem_cache *cache, gfp_t flags, int node)
+{
+	return node == -1 || node == 0 ? kmem_cache_alloc(cache, flags) : NULL;
 }
 
 static inline void kmem_cache_free(struct kmem_cache *cache, void *object)
