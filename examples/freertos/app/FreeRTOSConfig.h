@@ -23,7 +23,7 @@
 #define configUSE_TIMERS 1
 #define configTIMER_TASK_PRIORITY 4
 #define configTIMER_QUEUE_LENGTH 8
-#define configTIMER_TASK_STACK_DEPTH 256
+#define configTIMER_TASK_STACK_DEPTH 512
 
 /* Everything comes from pvPortMalloc, which is in heap.c. */
 #define configSUPPORT_DYNAMIC_ALLOCATION 1

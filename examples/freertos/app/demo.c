@@ -141,11 +141,11 @@ static void work_with_plenty(void)
 	queue = xQueueCreate(8, sizeof(struct message *));
 	CHECK(timer != NULL && queue != NULL && xTimerStart(timer, portMAX_DELAY) == pdPASS);
 	for (i = 0; i < PRODUCERS; i++)
-		CHECK(xTaskCreate(produce, "produce", 256, (void *)i, 2, NULL) == pdPASS);
-	CHECK(xTaskCreate(consume, "consume", 256, NULL, 2, NULL) == pdPASS);
+		CHECK(xTaskCreate(produce, "produce", 512, (void *)i, 2, NULL) == pdPASS);
+	CHECK(xTaskCreate(consume, "consume", 512, NULL, 2, NULL) == pdPASS);
 	wait_for(PRODUCERS + 1);
 	for (i = 0; i < SHORT_LIVES; i++) {
-		CHECK(xTaskCreate(live_shortly, "short", 128, NULL, 1, NULL) == pdPASS);
+		CHECK(xTaskCreate(live_shortly, "short", 256, NULL, 1, NULL) == pdPASS);
 		wait_for(1);
 	}
 	CHECK(taken == MESSAGES * PRODUCERS && ticked > 0);
@@ -245,7 +245,7 @@ static void work_with_nothing(void)
 
 	waiting = WAITERS;
 	for (i = 0; i < WAITERS; i++)
-		CHECK(xTaskCreate(want, "want", 256, (void *)i, 2, &waiters[i]) == pdPASS);
+		CHECK(xTaskCreate(want, "want", 512, (void *)i, 2, &waiters[i]) == pdPASS);
 	take_everything();
 	/* Nothing is left for a new task either. */
 	CHECK(xTaskCreate(live_shortly, "none", 4096, NULL, 1, NULL) != pdPASS);
