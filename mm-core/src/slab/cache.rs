@@ -4,265 +4,28 @@
 //! - the current word is hidden: its slab's summary does not show it, and its slab's `place` names it, until another
 //!   word takes its place, which is when it is used up;
 //! - a few words that got a free slot while they had none stand open: no summary shows them either, and they are the
-//!   next
-//!   to be taken from;
+//!   next to be taken from;
 //! - a slab is listed exactly while its summary shows a word, and its summary shows every other word with a free slot;
 //! - a slab that is wholly free has the current word or is on its way back to the buddy.
 
-use super::{Hooks, NOWHERE, Slab, meta_size};
+use super::state::{CacheState, OPEN};
+use super::{Detached, Hooks, NOWHERE, Slab, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest, rarely};
-use crate::error::{AllocError, FreeError};
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest};
+use crate::error::AllocError;
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
 use crate::manager::Mm;
 use crate::memory::Memory;
-use crate::meta::{MetaSize, NIL};
+use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::slab::Geometry;
 use crate::wait::Patience;
 use core::panic::Location;
 use core::ptr::NonNull;
-
-/// The part of a cache that its lock guards.
-pub struct CacheState {
-    /// The current word of free bits.
-    pub(super) current: *mut Word,
-    /// The slot of the current word's bit 0, and from each slot to the next.
-    base: *mut u8,
-    size: usize,
-    /// The slab that has it, if there is one.
-    pub(super) holder: *mut Slab,
-    /// The first listed slab.
-    pub(super) head: u32,
-    /// Slabs, listed or not.
-    pub(super) slabs: u32,
-    /// Somebody may be waiting for an object. Then there is none free.
-    pub(super) waited: bool,
-    /// How many bytes of `open` there are.
-    opened: u8,
-    /// Words that have a free slot since they had none, the last one last. Among objects that are freed and allocated
-    /// at random that is what most words are: here they come and go without being listed.
-    open: [Open; OPEN],
-}
-
-/// The most open words of a cache. A 32-bit machine spares the room: what a class holds there is small, and so is
-/// memory.
-const OPEN: usize = if usize::BITS == 64 && !cfg!(feature = "small") { 5 } else { 0 };
-const _: () = assert!(OPEN * size_of::<Open>() < 0xff);
-
-/// A word that is not shown by its slab's summary, though it has free slots.
-#[derive(Clone, Copy)]
-pub(super) struct Open {
-    /// The word.
-    pub(super) at: *mut Word,
-    /// The object of its first free slot, which is free still.
-    pub(super) object: *mut u8,
-    /// Its slab.
-    pub(super) slab: *mut Slab,
-}
-
-impl Open {
-    const NONE: Open = Open { at: core::ptr::null_mut(), object: core::ptr::null_mut(), slab: core::ptr::null_mut() };
-}
-
-// SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
-unsafe impl Send for CacheState {}
-
-impl CacheState {
-    /// A cache without slabs.
-    pub const fn new() -> Self {
-        CacheState {
-            current: (&raw const USED_UP).cast_mut(),
-            base: core::ptr::null_mut(),
-            size: 0,
-            holder: core::ptr::null_mut(),
-            head: NIL,
-            slabs: 0,
-            waited: false,
-            opened: 0,
-            open: [Open::NONE; OPEN],
-        }
-    }
-
-    /// The open words.
-    #[allow(clippy::unnecessary_min_or_max, reason = "where `OPEN` is 0")]
-    pub(super) fn open(&self) -> &[Open] {
-        &self.open[..OPEN.min(usize::from(self.opened) / size_of::<Open>())]
-    }
-
-    /// Opens word `w` of a live slab, which has got its first free slot, the object at `addr`: if there is room, the
-    /// slab cannot be wholly free, and nobody waits.
-    #[inline(always)]
-    pub fn try_open(&mut self, slab: *mut Slab, w: usize, addr: usize) -> bool {
-        let at = Slab::words(slab).wrapping_add(w);
-        let opened = usize::from(self.opened);
-        // SAFETY: a word of a live slab; the lock is held.
-        if opened >= OPEN * size_of::<Open>() || unsafe { *at } == 1 || self.waited {
-            return false;
-        }
-        // SAFETY: there is room behind so many bytes of whole entries.
-        unsafe {
-            *self.open.as_mut_ptr().byte_add(opened) = Open { at, object: slab.cast::<u8>().with_addr(addr), slab }
-        };
-        self.opened += size_of::<Open>() as u8;
-        true
-    }
-
-    /// The word that was opened last.
-    #[inline(always)]
-    fn last_open(&self) -> Option<Open> {
-        if OPEN == 0 || self.opened == 0 {
-            return None;
-        }
-        // SAFETY: it ends behind so many bytes of whole entries.
-        Some(unsafe { *self.open.as_ptr().byte_add(usize::from(self.opened)).sub(1) })
-    }
-
-    /// Takes an object of the word that was opened last, if there is one: the only one it has, or else the lowest,
-    /// and it is the current word from now on, when the one before is used up.
-    #[inline(always)]
-    pub fn take_open(&mut self) -> Option<NonNull<u8>> {
-        let open = self.last_open()?;
-        self.opened -= size_of::<Open>() as u8;
-        // SAFETY: a word of a live slab, which has a free slot; the lock is held.
-        unsafe {
-            let word = *open.at;
-            if word & (word - 1) != 0 {
-                self.point(open.slab, open.at, open.at.offset_from_unsigned(Slab::words(open.slab)));
-                return self.take();
-            }
-            *open.at = 0;
-            Some(NonNull::new_unchecked(open.object))
-        }
-    }
-
-    /// Makes `at`, word `w` of a slab, which its summary does not show, the current one. The one before is used up.
-    ///
-    /// # Safety
-    /// The slab is live, and the lock held.
-    #[inline(always)]
-    unsafe fn point(&mut self, slab: *mut Slab, at: *mut Word, w: usize) {
-        // SAFETY: by the caller's word; the slab that has the current word is live.
-        let origin = unsafe {
-            if !self.holder.is_null() {
-                (*self.holder).place = NOWHERE;
-            }
-            (*slab).place = w as u8;
-            (*slab).origin
-        };
-        self.holder = slab;
-        self.current = at;
-        // Both lie in memory that is reached through the same mapping.
-        self.base = slab.cast::<u8>().with_addr(((w << WORD_SHIFT) * self.size).wrapping_sub(origin));
-    }
-
-    /// Forgets the open words of a slab.
-    fn close(&mut self, slab: *mut Slab) {
-        let mut i = self.open().len();
-        while let Some(before) = i.checked_sub(1) {
-            i = before;
-            if core::ptr::eq(self.open[i].slab, slab)
-                && let Some(last) = self.last_open()
-            {
-                self.open[i] = last;
-                self.opened -= size_of::<Open>() as u8;
-            }
-        }
-    }
-
-    /// Takes the lowest slot of the current word, if it has one.
-    #[inline(always)]
-    pub fn take(&mut self) -> Option<NonNull<u8>> {
-        // SAFETY: the current word is a word of a listed slab or `USED_UP`.
-        let word = unsafe { *self.current };
-        if word == 0 {
-            rarely();
-            return None;
-        }
-        // SAFETY: not `USED_UP`, since it has a bit.
-        unsafe { *self.current = word & (word - 1) };
-        // SAFETY: slots lie in the slab's pages, which have a kernel address, so the pointer is not null.
-        Some(unsafe { NonNull::new_unchecked(self.base.wrapping_add(lowest(word) * self.size)) })
-    }
-}
-
-impl CacheState {
-    /// Takes up to `most` more slots of the word that one was just taken from: their bits, and the slot of bit 0.
-    pub fn take_more(&mut self, most: usize) -> (*mut u8, Word) {
-        // SAFETY: a word of a listed slab, or `USED_UP`, which has no bit and is not written to.
-        let word = unsafe { *self.current };
-        let mut left = word;
-        for _ in 0..most {
-            left &= left.wrapping_sub(1);
-        }
-        if left != word {
-            // SAFETY: as above.
-            unsafe { *self.current = left };
-        }
-        (self.base, word ^ left)
-    }
-}
-
-/// What became of a slot that was to be given back.
-pub enum Given {
-    /// It is free, and that is all.
-    Inside,
-    /// It is free, and [`Slabs::settle`] has to look at the slab: this word of it, not the current one, got its first
-    /// free slot or perhaps its last.
-    Edge(*mut Slab, usize),
-    /// The same of a word that had none.
-    First(*mut Slab, usize),
-    /// Nothing was changed.
-    Refused(FreeError),
-}
-
-/// Gives the slot at `addr` back to its slab.
-///
-/// # Safety
-/// The slab is live, of a cache with `slots` slots if there can be room for more of them behind, `addr` lies in its
-/// frames, and the lock of its cache is held.
-#[inline(always)]
-pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
-    // SAFETY: live, by the caller's word.
-    let recip = unsafe { (*slab).recip };
-    // As in `Geometry::slot`, which has the reasons.
-    // SAFETY: as above.
-    let product = (unsafe { (*slab).origin } as u32).wrapping_add(addr as u32) as u64 * recip as u64;
-    if product as u32 >= recip {
-        return Given::Refused(FreeError::Interior);
-    }
-    let slot = (product >> 32) as usize;
-    if slots.is_some_and(|slots| slot >= slots as usize) {
-        return Given::Refused(FreeError::Interior);
-    }
-    let w = slot >> WORD_SHIFT;
-    let at = Slab::words(slab).wrapping_add(w);
-    // SAFETY: the slot is one of the slab's, so its word is one of the descriptor's; the lock is held.
-    let word = unsafe { *at };
-    let new = word | 1 << (slot & WORD_MASK);
-    if new == word {
-        return Given::Refused(FreeError::DoubleFree);
-    }
-    // SAFETY: as above.
-    unsafe { *at = new };
-    // Nothing is to be told of the current word: its slab is listed, its summary bit set, and its slab is kept when it
-    // is wholly free. Any other word matters when it gets its first free slot, or may have got its last: a word that
-    // is wholly free is all ones from bit 0 up.
-    // SAFETY: as above.
-    if unsafe { (*slab).place } == w as u8 {
-        Given::Inside
-    } else if word == 0 {
-        Given::First(slab, w)
-    } else if new & new.wrapping_add(1) != 0 {
-        Given::Inside
-    } else {
-        Given::Edge(slab, w)
-    }
-}
 
 /// A cache together with what its operations need.
 pub struct Slabs<'a, P: Platform, B: Backend> {
@@ -684,38 +447,5 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.slabs == 0 || (state.slabs == 1 && self.kept(&state).is_some())
-    }
-}
-
-/// A slab that no cache has any more.
-#[must_use = "its pages and its descriptor come back by `give`"]
-pub struct Detached {
-    id: u32,
-    descriptor: MetaSize,
-    pfn: u32,
-    pages: u16,
-    slots: u16,
-    size: u32,
-    slack: u32,
-    hooks: Hooks,
-}
-
-impl Detached {
-    /// How many pages it has.
-    pub fn pages(&self) -> usize {
-        self.pages as usize
-    }
-
-    /// Destroys its objects, and gives its pages and its descriptor back. No lock is held.
-    #[cfg_attr(feature = "small", inline(always))]
-    pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
-        let first = memory.frame_ptr(Pfn(self.pfn)).wrapping_add(self.slack as usize);
-        // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
-        unsafe { self.hooks.destroy_all(first, self.size as usize, self.slots as usize) };
-        crate::trace::slab(false, self.size, self.pages, self.pfn);
-        #[cfg(feature = "page-owner")]
-        memory.disown_slab(self.pfn, self.slots);
-        memory.meta_give(self.id, self.descriptor);
-        let _ = memory.free_block(self.pfn as usize, FrameKind::Held, Some(self.pages as usize));
     }
 }

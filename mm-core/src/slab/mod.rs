@@ -6,23 +6,29 @@
 
 mod bulk;
 mod cache;
+mod detached;
 mod geometry;
+mod give;
 #[cfg(feature = "slab-debug")]
 mod guard;
 mod hooks;
 mod scan;
 mod short;
+mod state;
 mod states;
 
 pub use bulk::BATCH;
-pub use cache::{CacheState, Detached, Given, Slabs, give};
+pub use cache::Slabs;
+pub use detached::Detached;
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
+pub use give::{Given, give};
 #[cfg(feature = "kmalloc-debug")]
 pub use guard::KMALLOC;
 #[cfg(feature = "slab-debug")]
 pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
 pub use hooks::{ClassHooks, Hooks};
 pub use scan::SlabCounts;
+pub use state::CacheState;
 pub use states::{ClassStates, InManager, SetAside};
 
 use crate::bits::Word;

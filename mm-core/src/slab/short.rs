@@ -1,7 +1,8 @@
 //! A cache that has no object and gets no slab at once: reclaim, and waiting for an object or for a slab's pages.
 
 use super::Slabs;
-use super::cache::{Given, State, give};
+use super::cache::State;
+use super::{Given, give};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::AllocError;
