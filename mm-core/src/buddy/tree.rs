@@ -2,12 +2,24 @@
 
 use super::node::{add, remove};
 use super::{B, Buddy, NO_WORD};
-use crate::bits::{WORD_MASK, fold, highest, lowest};
+use crate::bits::{WORD_MASK, Word, fold, highest, lowest};
 
 impl Buddy {
     /// The word in which the lowest free block of `order` begins.
     #[inline(always)]
     pub(super) fn lowest(&mut self, order: usize) -> Option<usize> {
+        self.outermost(order, lowest)
+    }
+
+    /// The word in which the highest free block of `order` begins.
+    #[cold]
+    pub(super) fn highest(&mut self, order: usize) -> Option<usize> {
+        self.outermost(order, highest)
+    }
+
+    /// One descent: `end` chooses among the children that hold a block.
+    #[inline(always)]
+    fn outermost(&mut self, order: usize, end: impl Fn(Word) -> usize) -> Option<usize> {
         let r = if self.root_count == 1 {
             0
         } else {
@@ -16,46 +28,20 @@ impl Buddy {
             if roots == 0 {
                 return None;
             }
-            lowest(roots)
+            end(roots)
         };
         let root = self.root(r);
         let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
         if groups == 0 {
             return None;
         }
-        let g = (r << B) + lowest(groups);
+        let g = (r << B) + end(groups);
         if order > 2 * B {
             return Some(g << B);
         }
         let group = self.group(g);
         let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
-        Some((g << B) + lowest(words))
-    }
-
-    /// The word in which the highest free block of `order` begins.
-    #[cold]
-    pub(super) fn highest(&mut self, order: usize) -> Option<usize> {
-        let r = if self.root_count == 1 {
-            0
-        } else {
-            let roots = self.top[order];
-            if roots == 0 {
-                return None;
-            }
-            highest(roots)
-        };
-        let root = self.root(r);
-        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
-        if groups == 0 {
-            return None;
-        }
-        let g = (r << B) + highest(groups);
-        if order > 2 * B {
-            return Some(g << B);
-        }
-        let group = self.group(g);
-        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
-        Some((g << B) + highest(words))
+        Some((g << B) + end(words))
     }
 
     /// Word `i` has class `new` now, which is not below the one it had.
