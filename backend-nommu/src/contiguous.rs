@@ -204,22 +204,15 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
             drop(lock);
             return Err(self.refusal_of(memory, addr, kind));
         };
-        // SAFETY: the first frame of an area, and the list of ioremaps, name live records, and the lock guards their
-        // state.
-        let area = unsafe { &mut *memory.area(id) };
-        if !area.is_live() {
-            return Err(FreeError::DoubleFree);
-        }
-        if self.is_kept(memory, &mut lock, id) {
-            return Err(FreeError::Reserved);
-        }
-        area.withdraw();
+        // SAFETY: the first frame of an area, and the list of ioremaps, name live records.
+        let area = unsafe { self.hide(memory, &mut lock, id) }?;
         area.next = NIL;
+        let pages = area.pages;
         if kind != AreaKind::Alloc {
             // SAFETY: found in it, under the lock that is still held.
             unsafe { lock.ioremaps.remove(memory, id) };
         }
-        Ok(Withdrawn { record: id, pages: area.pages })
+        Ok(Withdrawn { record: id, pages })
     }
 
     fn release(&self, memory: &Memory<P, B>, first: u32) {

@@ -3,6 +3,7 @@
 use crate::Contiguous;
 use crate::contiguous::Listed;
 use crate::guard::{Clear, Guarded, RegionGuard};
+use mm_core::vmalloc::Area;
 use mm_core::{AreaKind, Bug, FrameKind, FreeError, Memory, Platform};
 
 impl<P: Platform, B: Guarded> Contiguous<P, B> {
@@ -34,6 +35,29 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
         }
     }
 
+    /// Hides a live area that may go from everybody but its freer. The lock is held.
+    ///
+    /// # Safety
+    /// `id` is of a record whose state that lock guards.
+    #[inline(always)]
+    pub(crate) unsafe fn hide<'a>(
+        &self,
+        memory: &Memory<P, B>,
+        listed: &'a mut Listed<B::Regions>,
+        id: u32,
+    ) -> Result<&'a mut Area, FreeError> {
+        // SAFETY: by the caller.
+        let area = unsafe { &mut *memory.area(id) };
+        if !area.is_live() {
+            return Err(FreeError::DoubleFree);
+        }
+        if self.is_kept(memory, listed, id) {
+            return Err(FreeError::Reserved);
+        }
+        area.withdraw();
+        Ok(area)
+    }
+
     /// [`withdraw`](AreaFamily::withdraw) and [`release`](AreaFamily::release) of one area with a block of its own, under
     /// one lock until the block goes.
     #[inline(never)]
@@ -43,15 +67,8 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             drop(lock);
             return Err(self.refusal_of(memory, addr, AreaKind::Alloc));
         };
-        // SAFETY: the first frame of an area names a live record, and the lock guards its state.
-        let area = unsafe { &mut *memory.area(id) };
-        if !area.is_live() {
-            return Err(FreeError::DoubleFree);
-        }
-        if self.is_kept(memory, &mut lock, id) {
-            return Err(FreeError::Reserved);
-        }
-        area.withdraw();
+        // SAFETY: the first frame of an area names a live record.
+        let area = unsafe { self.hide(memory, &mut lock, id) }?;
         let guard = Self::guard_pages(area);
         // SAFETY: just asked.
         unsafe { Self::clear_regions(memory, &mut lock, id) };
