@@ -1,0 +1,141 @@
+//! Giving blocks of frames back, whole or in part.
+
+use super::Memory;
+use crate::addr::Pfn;
+use crate::backend::Backend;
+use crate::bits::Word;
+use crate::error::{AllocError, FreeError, PackedFree};
+use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
+use crate::platform::{Platform, RawLock};
+
+impl<P: Platform, B: Backend> Memory<P, B> {
+    /// Gives back the block at frame number `pfn` (which may be anything), which must be a live block of `kind` and,
+    /// when told, of `pages` frames. Returns how many frames it had.
+    ///
+    /// # Errors
+    /// Every [`FreeError`] that fits; nothing was changed.
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline)]
+    pub fn free_block(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
+        if cfg!(feature = "small") {
+            // No block has as many pages as stand for any number.
+            return self.free_run(pfn, kind, pages.map_or(usize::MAX, |pages| pages.min(usize::MAX - 1))).result();
+        }
+        self.free_block_here(pfn, kind, pages)
+    }
+
+    /// [`free_block`](Self::free_block) by a call; `usize::MAX` pages are any number.
+    #[inline(never)]
+    fn free_run(&self, pfn: usize, kind: FrameKind, pages: usize) -> PackedFree {
+        PackedFree::new(self.free_block_here(pfn, kind, (pages != usize::MAX).then_some(pages)))
+    }
+
+    #[inline(always)]
+    fn free_block_here(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
+        let Some((region, frame)) = self.frames.find(pfn) else {
+            return Err(self.foreign());
+        };
+        self.give(region, frame, pfn as u32, |head, is_free| {
+            if !head.is(kind) {
+                return Err(FrameMap::refusal(head.kind(), head.is(FrameKind::Tail) && is_free()));
+            }
+            let count = head.count() as usize;
+            if pages.is_some_and(|pages| pages != count) {
+                return Err(FreeError::WrongOrder);
+            }
+            Ok(count)
+        })
+    }
+
+    /// Shortens the live block of `kind` at `pfn` to `pages`; the tail is free again. Returns the block.
+    ///
+    /// Context: any. Cost: as freeing the tail.
+    ///
+    /// # Errors
+    /// `BadPointer` when there is no such block, or it is not longer.
+    pub fn trim_block(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
+        let Some((region, frame)) = self.frames.find(pfn.0 as usize) else { return Err(AllocError::BadPointer) };
+        let zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let tail = (head.count() as usize).checked_sub(pages).filter(|tail| *tail != 0 && pages != 0 && head.is(kind));
+        let Some(tail) = tail else { return Err(AllocError::BadPointer) };
+        frame.set_head(Head::new(kind, head.class() as u8, pages as u32));
+        let behind = pfn.0 as usize + pages;
+        if let Some(frame) = region.frame(behind) {
+            frame.set_head(Head::new(FrameKind::Held, 0, tail as u32));
+        }
+        drop(zone);
+        // As any block, for somebody may wait for it.
+        let _ = self.free_block(behind, FrameKind::Held, Some(tail));
+        Ok(pfn)
+    }
+
+    /// Cuts the first `pages` frames off the live block of `kind` at `pfn`; they are free again. Returns what is left, which
+    /// keeps the link.
+    ///
+    /// Context: any. Cost: as freeing what is cut off.
+    ///
+    /// # Errors
+    /// `BadPointer` when there is no such block, or it is not longer, or `pages` is 0.
+    pub fn trim_front(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
+        let first = pfn.0 as usize;
+        let Some((region, frame)) = self.frames.find(first) else { return Err(AllocError::BadPointer) };
+        let zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let left = (head.count() as usize).checked_sub(pages).filter(|left| *left != 0 && pages != 0 && head.is(kind));
+        let (Some(left), Some(rest)) = (left, region.frame(first + pages)) else { return Err(AllocError::BadPointer) };
+        rest.set_link(frame.link());
+        rest.set_head(Head::new(kind, head.class() as u8, left as u32));
+        frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
+        drop(zone);
+        // As any block, for somebody may wait for it.
+        let _ = self.free_block(first, FrameKind::Held, Some(pages));
+        Ok(Pfn((first + pages) as u32))
+    }
+
+    /// [`Zones::give`], which hands the block over if somebody waits for it. No lock is held.
+    #[inline(always)]
+    pub(crate) fn give<E>(
+        &self,
+        region: &Region,
+        frame: &Frame,
+        pfn: u32,
+        admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        #[cfg(feature = "page-poison")]
+        if self.poisons() {
+            return self.give_poisoned(region, frame, pfn, admit);
+        }
+        self.zones.give(region, frame, pfn, admit, &self.waiting, |zone| self.hand_over(region.zone(), zone))
+    }
+
+    /// [`Zones::give_single`], which hands the frame over if somebody waits for it. No lock is held.
+    #[inline(always)]
+    pub(crate) fn give_single(&self, single: Single<'_>, head: Head) -> bool {
+        if self.poisons() {
+            return false;
+        }
+        let edge = |token, region: &Region, word| self.page_edge(token, region, word);
+        self.zones.give_single(single, head, &self.waiting, edge)
+    }
+
+    /// [`give`](Self::give) of a block that is found already, if its record is `head`: one of `pages` frames.
+    #[inline(always)]
+    pub(crate) fn give_known(&self, single: Single<'_>, head: Head, pages: usize) -> bool {
+        if self.poisons() {
+            return false;
+        }
+        let region = single.region;
+        self.zones.give_known(single, head, pages, &self.waiting, |zone| self.hand_over(region.zone(), zone))
+    }
+
+    /// A frame of a word that is not the open one was given back, or somebody waits.
+    #[inline(never)]
+    fn page_edge(&self, token: <P::Lock as RawLock>::Token, region: &Region, word: *mut Word) {
+        // SAFETY: `give_single` said so.
+        let zone = unsafe { self.zones.retell(token, region, word) };
+        if self.waiting.is_any() {
+            self.hand_over(region.zone(), zone);
+        }
+    }
+}
