@@ -1,6 +1,7 @@
 //! What a publication must pass: packages that build by themselves, the lowest versions they ask for, licences.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,17 +28,56 @@ pub fn package() -> Result<Totals> {
 /// Every part, counted in `round`.
 pub fn parts(round: &mut Round, workspace: &Workspace) {
     const AGAIN: &str = "cargo xtask package";
-    round.command("packages", &mut packaging());
+    if let Err(error) = forget_packages(workspace) {
+        round.part("packages", AGAIN, || Err(error));
+    } else {
+        round.command("packages", &mut packaging());
+    }
     round.part("lowest versions, oldest Rust", AGAIN, || lowest(workspace));
     round.part("listed interfaces", "cargo xtask api", || crate::api::api(true).map(|()| Totals::one()));
     round.part("licences, bans and sources", AGAIN, deny);
+}
+
+/// Where packages are made and built.
+fn packages_folder() -> PathBuf {
+    cargo::root().join("target/packages")
+}
+
+/// Removes what cargo keeps of packages made earlier.
+///
+/// To cargo a version that is published never changes, and it takes packages made here for published ones: it would
+/// build the later of them on yesterday's sources of the earlier, unpacked in its home, and not even compile those.
+fn forget_packages(workspace: &Workspace) -> Result<()> {
+    remove_all(&packages_folder())?;
+    let sources = home::cargo_home()?.join("registry/src");
+    let Ok(registries) = fs::read_dir(&sources) else { return Ok(()) };
+    for registry in registries {
+        let registry = registry?;
+        // The registries of packages made on this machine have no host's name before the dash.
+        if registry.file_name().to_string_lossy().starts_with('-') {
+            for name in LIBRARIES {
+                let whole = format!("{name}-{}", workspace.package(name)?.version);
+                remove_all(&registry.path().join(whole))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_all(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes each package and builds it from what is in it alone.
 fn packaging() -> Command {
     let mut command = cargo_command();
     // Changes that are not committed are tested as well; what is published is checked for them by cargo.
-    command.args(["package", "--quiet", "--allow-dirty", "--no-metadata"]);
+    command.args(["package", "--quiet", "--allow-dirty", "--no-metadata", "--target-dir"]).arg(packages_folder());
     command.args(LIBRARIES.iter().flat_map(|name| ["--package", name]));
     command
 }
@@ -62,15 +102,13 @@ fn lowest(workspace: &Workspace) -> Result<Totals> {
 /// A workspace of what the packages hold, where they find each other.
 fn unpacked(workspace: &Workspace) -> Result<PathBuf> {
     let folder = cargo::root().join("target/unpacked");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    remove_all(&folder)?;
     fs::create_dir_all(&folder)?;
     let mut manifest = String::from("[workspace]\nresolver = \"3\"\nmembers = [");
     let mut patch = String::from("]\n\n[patch.crates-io]\n");
     for name in LIBRARIES {
         let whole = format!("{name}-{}", workspace.package(name)?.version);
-        let archive = cargo::root().join("target/package").join(format!("{whole}.crate"));
+        let archive = packages_folder().join("package").join(format!("{whole}.crate"));
         let mut tar = Command::new("tar");
         tar.arg("-xzf").arg(&archive).arg("-C").arg(&folder);
         ensure!(tar.status().context("cannot start tar")?.success(), "{} cannot be unpacked", archive.display());
