@@ -20,6 +20,7 @@ mod screen;
 mod scull;
 mod size;
 mod size_demo;
+mod spoil;
 mod suite;
 mod tools;
 mod totals;
