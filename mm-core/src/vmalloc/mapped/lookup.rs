@@ -2,8 +2,8 @@
 
 use super::lowest::Tabled;
 use super::{Lowest, Mapped};
-use crate::addr::VirtAddr;
-use crate::backend::{PageTable, Walk};
+use crate::addr::{Pfn, VirtAddr};
+use crate::backend::{Mapping, PageTable, Walk};
 use crate::error::FreeError;
 use crate::memory::Memory;
 use crate::platform::Platform;
@@ -21,6 +21,38 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
         let area = unsafe { &mut *memory.area(id) };
         (area.is_live() && area.addr == addr).then(|| f(area))
+    }
+
+    /// The frame of RAM that is mapped at `addr`, which may be anything.
+    #[inline(always)]
+    pub(super) fn frame_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
+        let held = self.tables.lock();
+        // Nothing but the frame is carried over the end of the lock.
+        if let Some(pfn) = held.known_frame(memory, addr)
+            && memory.frames.is_hot(pfn)
+        {
+            return Some(pfn);
+        }
+        drop(held);
+        self.look_for_frame(memory, addr)
+    }
+
+    /// [`frame_at`](Self::frame_at) of an address in any table or large entry, and of a frame in any region.
+    #[cold]
+    #[inline(never)]
+    fn look_for_frame(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
+        if !self.holds(addr) {
+            return None;
+        }
+        let mut held = self.tables.lock();
+        // The next look is for a neighbour, mostly.
+        let _ = held.lowest(memory, addr);
+        let walk = memory.backend.walk_kernel(VirtAddr(addr));
+        drop(held);
+        match walk {
+            Walk::Mapped(Mapping { pfn, .. }) => memory.frames.frame(pfn).map(|_| pfn),
+            _ => None,
+        }
     }
 
     /// The live area whose guard entry stands just below `addr`, if it begins there.

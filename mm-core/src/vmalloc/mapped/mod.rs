@@ -263,30 +263,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.protect_pages(memory, addr, pages, prot)
     }
 
+    #[inline(always)]
     fn to_page(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
-        if !self.holds(addr) {
-            return None;
-        }
-        let (at, mut found) = (VirtAddr(addr & !(B::PAGE_SIZE - 1)), None);
-        let mut held = self.tables.lock();
-        match held.lowest(memory, at.0) {
-            Some(lowest) => {
-                let each = |pfn| {
-                    found = Some(pfn);
-                    true
-                };
-                // SAFETY: the lock is held, and the table was found for this page.
-                unsafe { memory.backend.leaf_frames(lowest.leaf, at, 1, each) };
-            }
-            // Maybe a large entry.
-            None => {
-                if let Walk::Mapped(mapping) = memory.backend.walk_kernel(at) {
-                    found = Some(mapping.pfn);
-                }
-            }
-        }
-        drop(held);
-        found.filter(|&pfn| memory.frames.frame(pfn).is_some())
+        self.frame_at(memory, addr)
     }
 
     fn contains(&self, _memory: &Memory<P, B>, addr: usize) -> bool {

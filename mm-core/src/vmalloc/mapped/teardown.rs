@@ -42,11 +42,13 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         addr: usize,
         kind: AreaKind,
     ) -> Result<(), FreeError> {
-        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
+        let guard = addr.wrapping_sub(B::PAGE_SIZE);
+        // Before the first page of the window there is no guard.
+        if !self.holds(guard) || addr & (B::PAGE_SIZE - 1) != 0 {
             return Err(self.refusal(memory, addr, kind));
         }
         let mut held = self.tables.lock();
-        let Some((Lowest { leaf, frame }, id)) = self.guard_at(memory, &mut held, addr - B::PAGE_SIZE) else {
+        let Some((Lowest { leaf, frame }, id)) = self.guard_at(memory, &mut held, guard) else {
             drop(held);
             return Err(self.refusal(memory, addr, kind));
         };
