@@ -14,6 +14,8 @@ const FEW: usize = 9;
 const ROW: usize = 8;
 /// To begin with another block takes as long as so many entries.
 const BLOCK_COST: usize = 10;
+/// Entries whose frames are told of in one hold of the lock, which takes twice as long.
+const TOLD: usize = BATCH / 2;
 
 /// The name of a lowest table.
 #[derive(Clone, Copy, Debug)]
@@ -326,6 +328,43 @@ pub(crate) unsafe fn frames<M: Machine>(
         done += 1;
     }
     done
+}
+
+/// See [`PageTable::leaf_take`](mm_core::PageTable::leaf_take).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn take<M: Machine>(
+    machine: &M,
+    leaf: Leaf,
+    at: usize,
+    most: u32,
+    mut each: impl FnMut(Pfn) -> bool,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let start = index(at, 0);
+    let end = start + most as usize;
+    debug_assert!(end <= ENTRIES);
+    let mut next = start;
+    while next < end {
+        let stop = (next + TOLD).min(end);
+        while next < stop {
+            let entry = table.load(next);
+            if !entry.is_present() || !each(entry.pfn()) {
+                return (next - start) as u32;
+            }
+            // SAFETY: the caller holds the lock and owns the entries, which are in the table; clearing one is valid.
+            unsafe { table.store(next, Entry::ABSENT) };
+            next += 1;
+        }
+        if next < end {
+            pause();
+        }
+    }
+    most
 }
 
 /// See [`PageTable::leaf_clear`](mm_core::PageTable::leaf_clear).
