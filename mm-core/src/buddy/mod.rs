@@ -18,6 +18,7 @@
 mod check;
 mod give;
 mod node;
+mod row;
 #[cfg(any(test, feature = "small"))]
 mod small;
 mod take;
@@ -83,9 +84,6 @@ impl Buddy {
     /// The most frames one buddy can serve, beginning anywhere: four levels of words, less one largest block.
     pub const MAX_FRAMES: usize = if Word::BITS == 64 { 1 << 24 } else { 1 << 20 } - (1 << MAX_ORDER_LIMIT);
 
-    /// Frames have words of bits that may be written to from outside; see [`retell`](Self::retell).
-    pub const HAS_WORDS: bool = true;
-
     /// Bytes of storage for a region; the storage is aligned to 8 bytes.
     pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
         let l = Layout::of(start, len, max_order);
@@ -144,13 +142,6 @@ impl Buddy {
         debug_assert!(r <= (self.word_count - 1) >> (2 * B));
         // SAFETY: as for `word`; every group has its root.
         unsafe { &mut *self.roots.add(r) }
-    }
-
-    /// The frame of the first bit of the word of a frame of the region, and the frame's own bit.
-    #[inline(always)]
-    pub fn row_of(&self, pfn: u32) -> (u32, Word) {
-        let bit = (pfn - self.base) & WORD_MASK as u32;
-        (pfn - bit, 1 << bit)
     }
 
     /// Makes word `i` the open one, or none (`NO_WORD`).

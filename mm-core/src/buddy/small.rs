@@ -13,6 +13,7 @@
 #![cfg_attr(not(feature = "small"), allow(dead_code))]
 
 use super::MAX_ORDER_LIMIT;
+use crate::addr::Pfn;
 use crate::bits::{Word, lowest, order_for};
 
 /// From which end of memory a block is taken: which of two halves is looked at first.
@@ -62,9 +63,6 @@ impl Layout {
 impl Buddy {
     /// The most frames one buddy can serve, as of the other.
     pub const MAX_FRAMES: usize = super::Buddy::MAX_FRAMES;
-    /// Frames have no words of bits that could be written to from outside.
-    pub const HAS_WORDS: bool = false;
-
     /// Bytes of storage for a region, which has a frame; the storage is aligned to 8 bytes.
     pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
         let l = Layout::of(start, len, max_order);
@@ -222,8 +220,12 @@ impl Buddy {
     }
 
     /// Takes the lowest free frame, a row of its own.
-    pub fn take_row(&mut self, _most: usize) -> Option<(u32, Word)> {
-        Some((self.take(1, 0, |_| ())?, 1))
+    pub fn take_row(&mut self, room: &mut [Pfn], mut found: impl FnMut(u32)) -> usize {
+        let Some(entry) = room.first_mut() else { return 0 };
+        let Some(pfn) = self.take(1, 0, |_| ()) else { return 0 };
+        found(pfn);
+        *entry = Pfn(pfn);
+        1
     }
 
     /// The row of a frame: itself.

@@ -12,7 +12,10 @@ pub const MAX_CLASSES: usize = if cfg!(feature = "small") { 32 } else { 64 };
 const LARGEST_CLASS: usize = 4096;
 
 /// What the slabs of a cache of its own may be.
-const OF_CACHE: Span = Span { pages: 4, price: 40 };
+const OF_CACHE: Span = Span { pages: if cfg!(feature = "small") { 1 } else { 4 }, price: 40 };
+
+/// Slabs of one page.
+const PAGE: Span = Span { pages: 1, price: 0 };
 
 /// How finely sizes are told apart, and how much memory a class takes at a time.
 struct Grain {
@@ -38,10 +41,10 @@ impl Grain {
     /// so, and 10 % with the classes and slabs that are best for pages of 4 KiB.
     const fn of(page_size: usize) -> Grain {
         if page_size < 4096 {
-            Grain { per_octave: 2, small: Span { pages: 1, price: 40 }, large: Span { pages: 1, price: 40 } }
+            Grain { per_octave: 2, small: PAGE, large: PAGE }
         } else if cfg!(feature = "small") {
             // Each class takes its place in the tables, too.
-            Grain { per_octave: 4, small: Span { pages: 7, price: 40 }, large: Span { pages: 4, price: 40 } }
+            Grain { per_octave: 4, small: PAGE, large: PAGE }
         } else {
             // Most objects are small, and there are few classes of them: there what a slab's descriptor takes counts. Of
             // 3072 bytes and more no two fit a page, but six to nine fit five to eight.
@@ -75,7 +78,7 @@ impl Geometry {
     const NONE: Geometry = Geometry { size: 0, recip: 0, slack: 0, slots: 0, pages: 0, marked: 0, words: 0, last: 0 };
 
     /// Slabs of `pages` pages with `slots` slots of `size` bytes.
-    const fn cut(size: usize, pages: usize, slots: usize, page_size: usize) -> Geometry {
+    pub(crate) const fn cut(size: usize, pages: usize, slots: usize, page_size: usize) -> Geometry {
         let words = slots.div_ceil(Word::BITS as usize);
         let rest = slots - ((words - 1) << WORD_SHIFT);
         Geometry {
