@@ -271,8 +271,7 @@ impl<L: RawLock> Zones<L> {
         self.take_at(pages, reach, head, link).result()
     }
 
-    #[cfg_attr(feature = "small", inline(never))]
-    #[cfg_attr(not(feature = "small"), inline(always))]
+    #[inline(always)]
     pub fn take_at(&self, pages: usize, (kind, depth): (ZoneKind, Depth), head: Head, link: u32) -> PackedFrame {
         let mut index = self.entry(kind);
         let mut seen = 0;
