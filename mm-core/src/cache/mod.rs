@@ -62,6 +62,19 @@ pub(crate) struct Control<P: Platform> {
     next: *mut Control<P>,
 }
 
+#[cfg(feature = "small")]
+impl<P: Platform> Control<P> {
+    /// The hooks of the cache that is cut by `geometry`.
+    ///
+    /// # Safety
+    /// That is of a live control block, by a pointer to all of it.
+    pub(crate) unsafe fn hooks_of<'a>(geometry: *const Geometry) -> &'a Hooks {
+        let (from, to) = (core::mem::offset_of!(Control<P>, geometry), core::mem::offset_of!(Control<P>, hooks));
+        // SAFETY: by the caller's word.
+        unsafe { &*geometry.cast::<u8>().wrapping_add(to).wrapping_sub(from).cast() }
+    }
+}
+
 /// All caches of a manager.
 pub(crate) struct CacheList<P: Platform> {
     first: Locked<P::Lock, First<P>>,

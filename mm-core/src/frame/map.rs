@@ -342,6 +342,7 @@ impl FrameMap {
 
     /// The records of `count` frames from `first` on, which one region holds; none when no region holds them all.
     #[inline]
+    #[cfg_attr(feature = "small", allow(dead_code))]
     pub fn block(&self, first: Pfn, count: usize) -> &[Frame] {
         match self.find(first.0 as usize) {
             Some((region, frame)) if count <= (region.end() - first.0) as usize => {

@@ -214,8 +214,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return self.obtain(&Wanted::Block(block), bare, pages);
         }
         let class = table.of[(size + 7) >> 3] as usize;
-        let Some(slabs) = self.class(class) else { return Packed::new(Err(AllocError::NotReady)) };
-        let pages = slabs.geometry.pages as usize + 1;
+        // SAFETY: the class of a size in the table.
+        let state = unsafe { self.classes.get(class) };
+        let Some(state) = state else { return Packed::new(Err(AllocError::NotReady)) };
+        // SAFETY: there is a state, and so a class.
+        let slabs = unsafe { self.class_of(class, state) };
+        // Slabs are single pages.
+        let pages = if cfg!(feature = "small") { 2 } else { slabs.geometry.pages as usize + 1 };
         #[cfg(feature = "small")]
         let slabs = slabs.store;
         let found = self.obtain(&Wanted::Object(slabs), bare, pages);

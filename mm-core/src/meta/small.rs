@@ -11,7 +11,7 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{CacheState, Geometry, Hooks, Slab, Store};
+use crate::slab::{CacheState, Geometry, Slab, Store};
 use crate::wait::Patience;
 
 /// Room for a slab's descriptor with a bit for each unit of the largest page.
@@ -50,9 +50,15 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     #[inline(always)]
     fn meta_store(&self, size: MetaSize) -> Store<'_, P, B> {
-        let (at, owner) = (size as usize, size as u8);
-        let (geometry, state) = (&Self::CUTS[at], &self.meta.states[at]);
-        Store { memory: self, geometry, state, hooks: &Hooks::NONE, kind: FrameKind::Meta, owner }
+        Store { memory: self, state: &self.meta.states[size as usize] }
+    }
+
+    /// Says how pages of descriptors are cut; called once, by `init`.
+    pub(crate) fn set_up_meta(&self) {
+        for (size, geometry) in Self::CUTS.iter().enumerate() {
+            // SAFETY: a constant.
+            unsafe { self.meta.states[size].lock().set_up(geometry, FrameKind::Meta, size as u8) };
+        }
     }
 
     /// True when `id`, which may be anything, is where a descriptor of `size` can be: for the scan, so that a record
@@ -101,6 +107,6 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let _lock = store.state.lock();
         let slab = self.frame_ptr(Pfn(pfn)).cast::<Slab>();
         // SAFETY: the caller found the page marked as one of descriptors; the lock is held.
-        usize::from(store.geometry.slots - unsafe { Slab::free(slab) })
+        usize::from(Self::CUTS[size as usize].slots - unsafe { Slab::free(slab) })
     }
 }
