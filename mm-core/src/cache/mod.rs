@@ -71,7 +71,7 @@ impl<P: Platform> Control<P> {
     pub(crate) unsafe fn hooks_of<'a>(geometry: *const Geometry) -> &'a Hooks {
         let (from, to) = (core::mem::offset_of!(Control<P>, geometry), core::mem::offset_of!(Control<P>, hooks));
         // SAFETY: by the caller's word.
-        unsafe { &*geometry.cast::<u8>().wrapping_add(to).wrapping_sub(from).cast() }
+        unsafe { &*geometry.byte_offset(to as isize - from as isize).cast() }
     }
 }
 

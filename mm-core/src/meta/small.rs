@@ -4,7 +4,7 @@
 use super::{MetaSize, UNIT, UNIT_SHIFT};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::error::AllocError;
+use crate::error::{AllocError, Packed};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
@@ -85,9 +85,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         flags: Gfp,
         patience: Option<&Patience<'_>>,
     ) -> Result<u32, AllocError> {
-        self.fault_point(FaultClass::Descriptor)?;
-        let taken = self.meta_store(size).object(flags.own(), patience).result();
-        taken.map(|at| self.meta_id_at(at.addr().get()))
+        self.descriptor(size, flags, patience).result().map(|at| self.meta_id_at(at.addr().get()))
+    }
+
+    /// [`meta_take`](Self::meta_take), and where it is.
+    #[inline(always)]
+    pub(crate) fn descriptor(&self, size: MetaSize, flags: Gfp, patience: Option<&Patience<'_>>) -> Packed {
+        if let Err(error) = self.fault_point(FaultClass::Descriptor) {
+            return Packed::new(Err(error));
+        }
+        self.meta_store(size).object(flags.own(), patience)
     }
 
     /// Gives a live descriptor back; its page goes back too when it is empty.

@@ -19,6 +19,7 @@ use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
+use crate::memory::wipe;
 use crate::platform::{Platform, RawLock};
 use crate::reclaim::Wanted;
 use crate::wait::Block;
@@ -138,7 +139,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let block = Block { pages, flags, kind: FrameKind::Pages, link: flags.bits() };
         if Self::OBTAINS {
-            return self.obtain(&Wanted::Block(block), flags, block.pages);
+            let found = self.obtain(&Wanted::Block(block), flags, block.pages);
+            if flags.contains(Gfp::ZERO)
+                && let Ok(memory) = found.result()
+            {
+                // SAFETY: just taken, and as long.
+                unsafe { wipe(memory.as_ptr(), pages << B::PAGE_SHIFT) };
+            }
+            return found;
         }
         let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
         let taken = now.or_else(|error| self.take_block_slow(block, error, None));

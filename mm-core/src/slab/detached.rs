@@ -27,14 +27,6 @@ impl Detached {
         self.pages as usize
     }
 
-    /// [`give`](Self::give) with these hooks.
-    #[cfg(feature = "small")]
-    #[inline(always)]
-    pub(super) fn give_with<P: Platform, B: Backend>(mut self, memory: &Memory<P, B>, hooks: &Hooks) {
-        self.hooks = *hooks;
-        self.give(memory);
-    }
-
     /// Tells that it goes back.
     #[inline(always)]
     pub(super) fn told<P: Platform, B: Backend>(&self, memory: &Memory<P, B>) {

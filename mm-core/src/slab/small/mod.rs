@@ -14,10 +14,10 @@ pub use state::CacheState;
 use state::Cut;
 
 use super::{ClassHooks, Detached, Geometry, Given, Hooks, Slab, give, meta_size};
-use crate::cache::Control;
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
+use crate::cache::Control;
 use crate::error::{AllocError, Packed, PackedFree};
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
@@ -175,7 +175,8 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         patience: Option<&Patience<'_>>,
     ) -> Result<NonNull<u8>, AllocError> {
         let cut = self.state.lock().cut();
-        self.first(self.stock(cut, pfn, flags, patience)?)
+        let (state, slab) = self.stock(cut, pfn, flags, patience).map_err(Packed::error)?;
+        Ok(self.first(state, slab))
     }
 
     #[inline(always)]
@@ -187,35 +188,38 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     /// patience. No lock is held.
     #[inline(never)]
     pub fn object(self, flags: Gfp, patience: Option<&Patience<'_>>) -> Packed {
-        Packed::new(self.object_here(flags, patience))
+        self.object_here(flags, patience).unwrap_or_else(|error| error)
     }
 
     #[inline(always)]
-    fn object_here(&self, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<NonNull<u8>, AllocError> {
+    fn object_here(&self, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<Packed, Packed> {
+        let failed = |error| Packed::new(Err(error));
         let mut state = self.state.lock();
-        if state.head.is_null() {
+        let mut slab = state.head;
+        if slab.is_null() {
             let cut = state.cut();
             drop(state);
             let pages = cut.geometry().pages as usize;
             if cut.kind != FrameKind::Meta {
-                self.memory.fault_point(FaultClass::Slab)?;
-                self.memory.fault_point(FaultClass::Page)?;
+                self.memory.fault_point(FaultClass::Slab).map_err(failed)?;
+                self.memory.fault_point(FaultClass::Page).map_err(failed)?;
             }
             let pfn = match P::CAN_WAIT && cut.kind == FrameKind::Meta {
-                true => self.memory.take_block_until(pages, flags, FrameKind::Held, NIL, patience)?,
-                false => self.memory.take_block_now(pages, flags, FrameKind::Held, NIL)?,
+                true => self.memory.take_block_until(pages, flags, FrameKind::Held, NIL, patience).map_err(failed)?,
+                false => self.memory.take_by_depth(pages, flags, FrameKind::Held, NIL).or_failed()?,
             };
-            state = self.stock(cut, pfn, flags, patience)?;
+            (state, slab) = self.stock(cut, pfn, flags, patience)?;
         }
-        self.first(state)
+        Ok(Packed::new(Ok(self.first(state, slab))))
     }
 
-    /// The first object there is.
+    /// The first object of a listed slab.
     #[inline(always)]
-    fn first(&self, mut state: State<'_, P>) -> Result<NonNull<u8>, AllocError> {
-        let object = state.take();
+    fn first(&self, mut state: State<'_, P>, slab: *mut Slab) -> NonNull<u8> {
+        // SAFETY: listed, and the lock is held.
+        let object = unsafe { state.take_of(slab) };
         self.open(state);
-        object.ok_or(AllocError::NoMemory)
+        object
     }
 
     /// Makes a slab of the caller's block and a descriptor, and lists it. The lock is held from then on.
@@ -226,23 +230,20 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         pfn: Pfn,
         flags: Gfp,
         patience: Option<&Patience<'_>>,
-    ) -> Result<State<'a, P>, AllocError> {
+    ) -> Result<(State<'a, P>, *mut Slab), Packed> {
         let g = cut.geometry();
         let made = if cut.kind == FrameKind::Meta {
             // A page above cannot be named.
             let reach = B::PHYS_BITS < META_REACH.ilog2() || (pfn.0 as u64 + 1) << B::PAGE_SHIFT <= META_REACH;
-            reach.then(|| self.memory.frame_ptr(pfn)).ok_or(AllocError::NoMemory)
+            Packed::new(reach.then(|| self.block(pfn)).ok_or(AllocError::NoMemory))
         } else {
-            let taken = self.memory.meta_take(meta_size(g.words as usize), flags, patience);
-            taken.map(|id| self.memory.meta_ptr(id))
+            self.memory.descriptor(meta_size(g.words as usize), flags, patience)
         };
-        let slab = match made {
-            Ok(slab) => slab.cast::<Slab>(),
-            Err(error) => {
-                let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
-                return Err(error);
-            }
+        let Some(slab) = made.memory() else {
+            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
+            return Err(made);
         };
+        let slab = slab.as_ptr().cast::<Slab>();
         #[cfg(feature = "page-owner")]
         if cut.kind != FrameKind::Meta {
             self.memory.own_slab(pfn.0, g.slots);
@@ -285,7 +286,7 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         });
         // SAFETY: live and unlisted, and the lock is held.
         unsafe { state.link(slab) };
-        Ok(state)
+        Ok((state, slab))
     }
 
     /// Marks the frames of a slab: the first with `head`, each further one with what `next` says of the one before. Nearly
@@ -295,7 +296,7 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         // Only watched objects are cut of more, since all others that are longer are alone in their slab.
         let marked = if cfg!(feature = "slab-debug") { g.marked as u32 } else { 1 };
         for i in 0..marked {
-            if let Some(frame) = self.memory.frames.frame(Pfn(pfn.0 + i)) {
+            if let Some((_, frame)) = self.memory.frames.find((pfn.0 + i) as usize) {
                 frame.set_head(head);
                 head = next(frame);
             }
@@ -385,16 +386,16 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         self.mark(cut.geometry(), pfn, held, |_| Head::new(FrameKind::Tail, 0, 0));
         drop(state);
         let detached = self.detached(&cut, slab, pfn.0);
-        match self.hooks(&cut) {
-            Some(hooks) => detached.give_with(self.memory, hooks),
-            None => {
-                if cut.kind != FrameKind::Meta {
-                    detached.told(self.memory);
-                    self.memory.meta_give(detached.id, detached.descriptor);
-                }
-                let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
-            }
+        if let Some(hooks) = self.hooks(&cut) {
+            let (g, first) = (cut.geometry(), self.first_slot(cut.geometry(), pfn));
+            // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
+            unsafe { hooks.destroy_all(first.as_ptr(), g.size as usize, g.slots as usize) };
         }
+        if cut.kind != FrameKind::Meta {
+            detached.told(self.memory);
+            self.memory.meta_give(detached.id, detached.descriptor);
+        }
+        let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
     }
 
     /// What is done to objects, if there may be anything.
@@ -423,6 +424,13 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         // SAFETY: live, and the lock is held.
         let first = unsafe { (*slab).origin }.wrapping_neg() - geometry.slack as usize;
         Pfn(self.memory.backend.direct_frame(first) as u32)
+    }
+
+    /// A block that was taken.
+    #[inline(always)]
+    fn block(&self, pfn: Pfn) -> NonNull<u8> {
+        // SAFETY: pages that have a kernel address, which is not that of page 0.
+        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn)) }
     }
 
     /// Slot 0 of the slab that begins at `pfn`.

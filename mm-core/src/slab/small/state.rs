@@ -74,9 +74,16 @@ impl CacheState {
     #[cfg_attr(feature = "small", inline(always))]
     pub fn take(&mut self) -> Option<NonNull<u8>> {
         let slab = self.head;
-        if slab.is_null() {
-            return None;
-        }
+        // SAFETY: listed, and the lock is held.
+        (!slab.is_null()).then(|| unsafe { self.take_of(slab) })
+    }
+
+    /// Takes the lowest free slot of a slab.
+    ///
+    /// # Safety
+    /// It is listed, and the lock is held.
+    #[inline(always)]
+    pub(super) unsafe fn take_of(&mut self, slab: *mut Slab) -> NonNull<u8> {
         let words = Slab::words(slab);
         let mut at = words;
         // SAFETY: listed slabs are live, the lock is held, and one of their bits is set, so that the loop ends at one of
@@ -94,7 +101,7 @@ impl CacheState {
             }
             let addr = (slot * (*self.geometry).size as usize).wrapping_sub((*slab).origin);
             // Both lie in memory that is reached through the same mapping. Slots have a kernel address.
-            Some(NonNull::new_unchecked(slab.cast::<u8>().with_addr(addr)))
+            NonNull::new_unchecked(slab.cast::<u8>().with_addr(addr))
         }
     }
 
