@@ -151,6 +151,9 @@ pub const fn class_of_many(set: Word) -> usize {
 /// The order of the smallest block that holds `pages`, which is at least one.
 #[inline(always)]
 pub const fn order_for(pages: usize) -> usize {
+    if cfg!(feature = "small") {
+        return (usize::BITS - (pages - 1).leading_zeros()) as usize;
+    }
     match pages - 1 {
         0 => 0,
         last => highest(last) + 1,

@@ -97,7 +97,8 @@ impl<L: RawLock> Zones<L> {
         // SAFETY: the zone's lock is held, and the reference above is gone.
         unsafe { region.buddy() }.give(pfn, pages);
         zone.free += pages;
-        if waiting.is_any() {
+        // Where code is to be small, that is looked at once, by who serves.
+        if cfg!(feature = "small") || waiting.is_any() {
             hand_over(zone);
         }
         Ok(pages)

@@ -52,10 +52,20 @@ impl ZoneKind {
         }
     }
 
+    /// By the three flags that say where memory may lie.
+    const BY_BITS: &'static [ZoneKind; 8] = &{
+        assert!(Gfp::DMA.bits() == 1 && Gfp::HIGHMEM.bits() == 2 && Gfp::DMA32.bits() == 4);
+        use ZoneKind::{Dma, Dma32, HighMem, Normal};
+        [Normal, Dma, HighMem, Dma, Dma32, Dma, Dma32, Dma]
+    };
+
     /// The highest kind a request with these flags may take from.
     #[inline(always)]
     pub const fn of(flags: Gfp) -> ZoneKind {
         let bits = flags.bits();
+        if cfg!(feature = "small") {
+            return Self::BY_BITS[(bits & 7) as usize];
+        }
         if bits & (Gfp::DMA.bits() | Gfp::DMA32.bits() | Gfp::HIGHMEM.bits()) == 0 {
             ZoneKind::Normal
         } else if bits & Gfp::DMA.bits() != 0 {

@@ -83,7 +83,7 @@ impl ZoneState {
 
     /// What a request must leave that does not wait.
     pub(super) fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
-        let put_by = if matches!(depth, Depth::Low | Depth::Min) { self.put_by } else { 0 };
+        let put_by = if depth as usize >= Depth::Min as usize { self.put_by } else { 0 };
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 

@@ -13,7 +13,7 @@ mod state;
 pub use state::CacheState;
 use state::Cut;
 
-use super::{ClassHooks, Detached, Geometry, Given, Hooks, Slab, give, meta_size};
+use super::{ClassHooks, Detached, Geometry, Given, Hooks, Slab, give};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
@@ -237,7 +237,7 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
             let reach = B::PHYS_BITS < META_REACH.ilog2() || (pfn.0 as u64 + 1) << B::PAGE_SHIFT <= META_REACH;
             Packed::new(reach.then(|| self.block(pfn)).ok_or(AllocError::NoMemory))
         } else {
-            self.memory.descriptor(meta_size(g.words as usize), flags, patience)
+            self.memory.descriptor(g.descriptor, flags, patience)
         };
         let Some(slab) = made.memory() else {
             let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
@@ -251,12 +251,11 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         let first = self.first_slot(g, pfn);
         // SAFETY: the descriptor is ours alone until it is listed or named by a frame.
         unsafe {
-            // A compiler that knows the word calls the library's function for it.
-            let full = core::hint::black_box(Word::MAX);
-            let last = Slab::words(slab).add(g.words as usize - 1);
             let mut at = Slab::words(slab);
+            let last = at.add(g.words as usize - 1);
             while at != last {
-                *at = full;
+                // Else a compiler calls the library's function for it.
+                at.write_volatile(Word::MAX);
                 at = at.add(1);
             }
             *last = g.last;
@@ -413,7 +412,7 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     #[inline(always)]
     fn detached(&self, cut: &Cut, slab: *mut Slab, pfn: u32) -> Detached {
         let g = cut.geometry();
-        let (id, descriptor) = (self.memory.meta_id_at(slab.addr()), meta_size(g.words as usize));
+        let (id, descriptor) = (self.memory.meta_id_at(slab.addr()), g.descriptor);
         let hooks = Hooks::NONE;
         Detached { id, descriptor, pfn, pages: g.pages, size: g.size, slack: g.slack, slots: g.slots, hooks }
     }
