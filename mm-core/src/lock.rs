@@ -78,7 +78,7 @@ impl<'a, L: RawLock, T> Guard<'a, L, T> {
 
     /// The lock.
     #[inline(always)]
-    #[cfg_attr(not(feature = "small"), allow(dead_code))]
+    #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
     pub(crate) fn owner(&self) -> &'a Locked<L, T> {
         self.owner
     }

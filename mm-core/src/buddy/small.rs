@@ -13,6 +13,7 @@
 #![cfg_attr(not(feature = "small"), allow(dead_code))]
 
 use super::MAX_ORDER_LIMIT;
+use crate::addr::Pfn;
 use crate::bits::{Word, highest, lowest, order_for};
 use core::num::NonZeroUsize;
 
@@ -214,8 +215,12 @@ impl Buddy {
     }
 
     /// Takes the lowest free frame, a row of its own.
-    pub fn take_row(&mut self, _most: usize) -> Option<(u32, Word)> {
-        Some((self.take(1, 0, |_| ())?, 1))
+    pub fn take_row(&mut self, room: &mut [Pfn], mut found: impl FnMut(u32)) -> usize {
+        let Some(entry) = room.first_mut() else { return 0 };
+        let Some(pfn) = self.take(1, 0, |_| ()) else { return 0 };
+        found(pfn);
+        *entry = Pfn(pfn);
+        1
     }
 
     /// The row of a frame: itself.
@@ -327,7 +332,7 @@ unsafe fn mark(nodes: *mut u8, mut leaf: usize, mut pages: usize, state: usize) 
             }
             core::hint::assert_unchecked(order < usize::BITS as usize);
             let mut n = leaf >> order;
-            *node(n) = (order + 1 & state) as u8;
+            *node(n) = ((order + 1) & state) as u8;
             while n != 1 {
                 let (this, other) = (*node(n), *node(n ^ 1));
                 height += 1;
