@@ -93,6 +93,12 @@ pub const fn fold(set: Word, order: usize) -> Word {
     aligned(x, WORD_SHIFT)
 }
 
+/// Where an aligned run of two members starts.
+#[inline(always)]
+pub const fn pairs(set: Word) -> Word {
+    set & set >> 1 & EVERY[1]
+}
+
 /// 0 for an empty set, else one more than the order of the largest aligned run in it.
 #[inline]
 pub fn class(set: Word) -> usize {

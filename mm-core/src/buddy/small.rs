@@ -251,6 +251,15 @@ impl Buddy {
         true
     }
 
+    /// Nothing need be told of a word.
+    ///
+    /// # Safety
+    /// None.
+    #[inline(always)]
+    pub unsafe fn settle(&mut self, _word: *mut Word) -> bool {
+        true
+    }
+
     /// Nothing is told of a word.
     ///
     /// # Safety

@@ -47,6 +47,7 @@ impl Buddy {
     /// Word `i` has class `new` now, which is not below the one it had.
     #[inline(always)]
     pub(super) fn rise(&mut self, i: usize, new: usize) {
+        self.floor = self.words;
         // SAFETY: a class of a word.
         let change = unsafe { self.group(i >> B).rise(1 << (i & WORD_MASK), 0, new) };
         self.group_rose(i >> B, change);

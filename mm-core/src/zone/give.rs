@@ -33,7 +33,22 @@ impl<L: RawLock> Zones<L> {
         true
     }
 
-    /// Goes on where [`give_single`](Self::give_single) left off: tells the buddy, unless the word is the open one.
+    /// Goes on where [`give_single`](Self::give_single) left off, when nobody waits: done if the buddy is content.
+    ///
+    /// # Errors
+    /// The zone's section, which is still open: the buddy is to be [told](Self::retell).
+    ///
+    /// # Safety
+    /// The arguments are those of `edge`.
+    #[inline(always)]
+    pub unsafe fn settle(&self, token: L::Token, region: &Region, word: *mut Word) -> Result<(), L::Token> {
+        // SAFETY: `give_single` locked this zone, and left its section to the caller.
+        let zone = unsafe { self.zone(region.zone()).resume(token) };
+        // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
+        if unsafe { region.buddy().settle(word) } { Ok(()) } else { Err(zone.suspend()) }
+    }
+
+    /// Goes on where [`give_single`](Self::give_single) left off: tells the buddy, if the word is not the open one.
     ///
     /// # Safety
     /// The arguments are those of `edge`.
