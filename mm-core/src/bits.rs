@@ -93,6 +93,17 @@ pub const fn fold(set: Word, order: usize) -> Word {
     aligned(x, WORD_SHIFT)
 }
 
+/// The lowest member at which an aligned run of `1 << order` members starts, if there is one; `order` is at most
+/// [`WORD_SHIFT`]. What takes the same time for every order.
+#[inline(always)]
+pub const fn lowest_fold(set: Word, order: usize) -> Option<usize> {
+    let every = EVERY[order];
+    // One less than what is missing of a run has the run's highest bit when nothing is missing. It has it too when that bit
+    // is missing, which the set tells, and it borrows from the next run only where nothing is missing: the lowest is right.
+    let full = (!set).wrapping_sub(every) & set & every.rotate_right(1);
+    if full == 0 { None } else { Some(lowest(full) + 1 - (1 << order)) }
+}
+
 /// Where an aligned run of two members starts.
 #[inline(always)]
 pub const fn pairs(set: Word) -> Word {
@@ -185,6 +196,8 @@ mod tests {
             let mut best = 0;
             for order in 0..=WORD_SHIFT {
                 assert_eq!(fold(set, order), naive_fold(set, order), "{set:#x} order {order}");
+                let lowest_run = (fold(set, order) != 0).then(|| lowest(fold(set, order)));
+                assert_eq!(lowest_fold(set, order), lowest_run, "{set:#x} order {order}");
                 if naive_fold(set, order) != 0 {
                     best = order + 1;
                 }

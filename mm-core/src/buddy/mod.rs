@@ -267,25 +267,24 @@ impl Buddy {
     #[inline(always)]
     fn store(&mut self, i: usize, n: usize, word: Word) {
         debug_assert!(i + n <= self.word_count);
-        // A compiler that knows the word calls the library's function for it, which takes longer for so few.
-        let word = core::hint::black_box(word);
         let mut at = self.words.wrapping_add(i);
         let end = at.wrapping_add(n);
-        // Most blocks are a power of two. (An array of words would be copied by the library where room counts.)
+        // Most blocks are a power of two. (An array of words would be copied by the library where room counts, and plain
+        // stores of equal words made a call of its function for it, which takes longer for so few.)
         let fours = at.wrapping_add(n & !3);
         while at != fours {
             // SAFETY: words of the region, by the caller.
             unsafe {
-                *at = word;
-                *at.add(1) = word;
-                *at.add(2) = word;
-                *at.add(3) = word;
+                at.write_volatile(word);
+                at.add(1).write_volatile(word);
+                at.add(2).write_volatile(word);
+                at.add(3).write_volatile(word);
             }
             at = at.wrapping_add(4);
         }
         while at != end {
             // SAFETY: as above.
-            unsafe { *at = word };
+            unsafe { at.write_volatile(word) };
             at = at.wrapping_add(1);
         }
     }

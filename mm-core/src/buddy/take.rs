@@ -1,7 +1,9 @@
 //! Taking frames.
 
 use super::{B, Buddy, NO_WORD};
-use crate::bits::{WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, order_for, rarely, run, runs};
+use crate::bits::{
+    WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, lowest_fold, order_for, rarely, run, runs,
+};
 
 impl Buddy {
     /// Takes `pages` contiguous frames, 1 to `1 << max_order`, aligned to `1 << align` frames, at most the power of two
@@ -87,8 +89,11 @@ impl Buddy {
         let mut first = self.base + (i << B) as u32;
         let change = if pages < Word::BITS as usize {
             let word = *self.word(i);
-            // The aligned block that brought us here is one of them.
-            let bit = lowest(aligned(runs(word, pages), align));
+            // The aligned block that brought us here is one of them. (It is found faster when all of it is wanted.)
+            let bit = match lowest_fold(word, order) {
+                Some(bit) if pages.is_power_of_two() => bit,
+                _ => lowest(aligned(runs(word, pages), align)),
+            };
             let word = word & !run(bit, pages);
             *self.word(i) = word;
             first += bit as u32;

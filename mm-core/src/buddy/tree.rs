@@ -2,24 +2,33 @@
 
 use super::node::{add, remove};
 use super::{B, Buddy, NO_WORD};
-use crate::bits::{WORD_MASK, Word, fold, highest, lowest};
+use crate::bits::{WORD_MASK, Word, fold, highest, lowest, lowest_fold};
 
 impl Buddy {
     /// The word in which the lowest free block of `order` begins.
     #[inline(always)]
     pub(super) fn lowest(&mut self, order: usize) -> Option<usize> {
-        self.outermost(order, lowest)
+        self.outermost(order, lowest, lowest_fold)
     }
 
     /// The word in which the highest free block of `order` begins.
     #[cold]
     pub(super) fn highest(&mut self, order: usize) -> Option<usize> {
-        self.outermost(order, highest)
+        let highest_fold = |set, order| match fold(set, order) {
+            0 => None,
+            starts => Some(highest(starts)),
+        };
+        self.outermost(order, highest, highest_fold)
     }
 
-    /// One descent: `end` chooses among the children that hold a block.
+    /// One descent: `end` chooses among the children that hold a block, `run` among the runs of children that are one.
     #[inline(always)]
-    fn outermost(&mut self, order: usize, end: impl Fn(Word) -> usize) -> Option<usize> {
+    fn outermost(
+        &mut self,
+        order: usize,
+        end: impl Fn(Word) -> usize,
+        run: impl Fn(Word, usize) -> Option<usize>,
+    ) -> Option<usize> {
         let r = if self.root_count == 1 {
             0
         } else {
@@ -31,17 +40,19 @@ impl Buddy {
             end(roots)
         };
         let root = self.root(r);
-        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if order > 2 * B {
+            let groups = run(root.has[2 * B], order - 2 * B)?;
+            return Some(((r << B) + groups) << B);
+        }
+        let groups = root.has[order];
         if groups == 0 {
             return None;
         }
         let g = (r << B) + end(groups);
-        if order > 2 * B {
-            return Some(g << B);
-        }
         let group = self.group(g);
-        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
-        Some((g << B) + end(words))
+        // The group has a block, for so its root says.
+        let word = if order <= B { end(group.has[order]) } else { run(group.has[B], order - B).unwrap_or(0) };
+        Some((g << B) + word)
     }
 
     /// Word `i` has class `new` now, which is not below the one it had.

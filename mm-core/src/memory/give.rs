@@ -125,7 +125,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.poisons() {
             return false;
         }
-        let region = single.region;
+        let region = single.region();
         self.zones.give_known(single, head, pages, &self.waiting, |zone| self.hand_over(region.zone(), zone))
     }
 

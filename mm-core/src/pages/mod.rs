@@ -22,7 +22,7 @@ use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
 use crate::reclaim::Wanted;
 use crate::wait::Block;
-use crate::zone::{ZoneGuard, ZoneKind};
+use crate::zone::ZoneKind;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -80,24 +80,22 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             drop(zone);
             return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
         }
-        match self.pages_of(zone, flags, 1, caller) {
-            Some(memory) => Packed::new(Ok(memory)),
-            None => self.pages_slow(flags, 1, caller),
+        if let Some(pfn) = zone.take((1, 0), limit, Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
+            let masked = zone.was_masked();
+            drop(zone);
+            return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
         }
+        drop(zone);
+        self.pages_slow(flags, 1, caller)
     }
 
     /// A block of the zone for `Normal`, if it has one above its low mark.
     #[inline(always)]
-    fn pages_of(
-        &self,
-        mut zone: ZoneGuard<'_, P::Lock>,
-        flags: Gfp,
-        pages: usize,
-        caller: &'static Location<'static>,
-    ) -> Option<NonNull<u8>> {
+    fn pages_of(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Option<NonNull<u8>> {
+        let mut zone = self.memory.zones.normal().lock();
         let limit = zone.limit(ZoneKind::Normal);
         let head = Head::new(FrameKind::Pages, 0, pages as u32);
-        let pfn = zone.take((pages, order_for(pages)), limit, head, flags.bits())?;
+        let pfn = zone.take_here((pages, order_for(pages)), limit, head, flags.bits())?;
         let masked = zone.was_masked();
         drop(zone);
         Some(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller))
@@ -122,7 +120,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !cfg!(feature = "small")
             && flags.bits() & !Gfp::PLAIN.bits() == 0
             && !self.memory.poisons()
-            && let Some(memory) = self.pages_of(self.memory.zones.normal().lock(), flags, pages, caller)
+            && let Some(memory) = self.pages_of(flags, pages, caller)
         {
             return Packed::new(Ok(memory));
         }
@@ -202,7 +200,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         {
             return Ok(());
         }
-        self.free_page_other(addr, pages)
+        if pages == 1 { self.free_page_still(addr) } else { self.free_page_other(addr, pages) }
+    }
+
+    /// One page that is not at hand. (By itself, so that the common case need not have the number of its pages in a register.)
+    #[cold]
+    #[inline(never)]
+    fn free_page_still(&self, addr: usize) -> Result<(), FreeError> {
+        self.free_page_other(addr, 1)
     }
 
     /// Blocks, pages outside the largest region, null, and everything wrong.

@@ -18,17 +18,19 @@ impl<L: RawLock> Zones<L> {
         edge: impl FnOnce(L::Token, &Region, *mut Word),
     ) -> bool {
         // SAFETY: the offset of the frame's zone.
-        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
-        if single.frame.head() != head {
+        let mut zone = unsafe { self.zone_at(single.zone()) }.lock();
+        let frame = single.frame();
+        if frame.head() != head {
             return false;
         }
-        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        frame.set_head(Head::new(FrameKind::Tail, 0, 0));
         zone.free += 1;
+        let (region, word) = (single.region(), single.word());
         // SAFETY: a word of the region's buddy, whose zone's lock is held.
-        unsafe { *single.word |= 1 << single.bit };
+        unsafe { *word |= 1 << single.bit() };
         // SAFETY: as above, and this is the only reference.
-        if !unsafe { single.region.buddy() }.is_open(single.word) || waiting.is_any() {
-            edge(zone.suspend(), single.region, single.word);
+        if !unsafe { region.buddy() }.is_open(word) || waiting.is_any() {
+            edge(zone.suspend(), region, word);
         }
         true
     }
@@ -77,13 +79,14 @@ impl<L: RawLock> Zones<L> {
         hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> bool {
         // SAFETY: the offset of the frame's zone.
-        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
-        if single.frame.head() != head {
+        let mut zone = unsafe { self.zone_at(single.zone()) }.lock();
+        let frame = single.frame();
+        if frame.head() != head {
             return false;
         }
-        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        frame.set_head(Head::new(FrameKind::Tail, 0, 0));
         // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
-        unsafe { single.region.buddy().give_from(single.word, single.bit, pages) };
+        unsafe { single.region().buddy().give_from(single.word(), single.bit(), pages) };
         zone.free += pages;
         if waiting.is_any() {
             hand_over(zone);

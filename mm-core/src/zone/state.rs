@@ -114,6 +114,20 @@ impl ZoneState {
         }
     }
 
+    /// [`take`](Self::take), its common case without a call.
+    #[inline(always)]
+    pub fn take_here(&mut self, (pages, align): (usize, usize), limit: usize, head: Head, link: u32) -> Option<u32> {
+        if self.free <= limit || self.free - limit < pages {
+            rarely();
+            return None;
+        }
+        // SAFETY: a zone with a free frame has a region.
+        match self.take_in(unsafe { &*self.regions }, pages, align, head, link) {
+            Some(pfn) => Some(pfn),
+            None => self.take_behind((pages, align), head, link),
+        }
+    }
+
     /// [`take`](Self::take) of another region than the first.
     #[cold]
     #[inline(never)]
@@ -138,6 +152,11 @@ impl ZoneState {
     #[cfg_attr(feature = "small", inline(always))]
     #[cfg_attr(not(feature = "small"), inline(never))]
     fn take_of(&mut self, region: &Region, pages: usize, align: usize, head: Head, link: u32) -> Option<u32> {
+        self.take_in(region, pages, align, head, link)
+    }
+
+    #[inline(always)]
+    fn take_in(&mut self, region: &Region, pages: usize, align: usize, head: Head, link: u32) -> Option<u32> {
         // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
         unsafe { region.buddy() }.take(pages, align, |pfn| {
             // SAFETY: the buddy hands out frames of its region only.
