@@ -93,15 +93,26 @@ pub const fn fold(set: Word, order: usize) -> Word {
     aligned(x, WORD_SHIFT)
 }
 
-/// The lowest member at which an aligned run of `1 << order` members starts, if there is one; `order` is at most
-/// [`WORD_SHIFT`]. What takes the same time for every order.
+/// The ends of aligned runs of `1 << order` members: of the lowest such run, and of nothing below it. What takes the same time
+/// for every order, which is at most [`WORD_SHIFT`].
 #[inline(always)]
-pub const fn lowest_fold(set: Word, order: usize) -> Option<usize> {
+const fn lowest_end(set: Word, order: usize) -> Word {
     let every = EVERY[order];
     // One less than what is missing of a run has the run's highest bit when nothing is missing. It has it too when that bit
     // is missing, which the set tells, and it borrows from the next run only where nothing is missing: the lowest is right.
-    let full = (!set).wrapping_sub(every) & set & every.rotate_right(1);
-    if full == 0 { None } else { Some(lowest(full) + 1 - (1 << order)) }
+    (!set).wrapping_sub(every) & set & every.rotate_right(1)
+}
+
+/// The lowest member at which an aligned run of `1 << order` members starts, of a set that has one.
+#[inline(always)]
+pub const fn lowest_run(set: Word, order: usize) -> usize {
+    lowest(lowest_end(set, order)) + 1 - (1 << order)
+}
+
+/// True when a set has an aligned run of `1 << order` members.
+#[inline(always)]
+pub const fn has_run(set: Word, order: usize) -> bool {
+    lowest_end(set, order) != 0
 }
 
 /// Where an aligned run of two members starts.
@@ -196,9 +207,9 @@ mod tests {
             let mut best = 0;
             for order in 0..=WORD_SHIFT {
                 assert_eq!(fold(set, order), naive_fold(set, order), "{set:#x} order {order}");
-                let lowest_run = (fold(set, order) != 0).then(|| lowest(fold(set, order)));
-                assert_eq!(lowest_fold(set, order), lowest_run, "{set:#x} order {order}");
+                assert_eq!(has_run(set, order), naive_fold(set, order) != 0, "{set:#x} order {order}");
                 if naive_fold(set, order) != 0 {
+                    assert_eq!(lowest_run(set, order), lowest(naive_fold(set, order)), "{set:#x} order {order}");
                     best = order + 1;
                 }
             }

@@ -268,24 +268,27 @@ impl Buddy {
     fn store(&mut self, i: usize, n: usize, word: Word) {
         debug_assert!(i + n <= self.word_count);
         let mut at = self.words.wrapping_add(i);
-        let end = at.wrapping_add(n);
         // Most blocks are a power of two. (An array of words would be copied by the library where room counts, and plain
         // stores of equal words made a call of its function for it, which takes longer for so few.)
-        let fours = at.wrapping_add(n & !3);
-        while at != fours {
-            // SAFETY: words of the region, by the caller.
-            unsafe {
-                at.write_volatile(word);
-                at.add(1).write_volatile(word);
-                at.add(2).write_volatile(word);
-                at.add(3).write_volatile(word);
-            }
-            at = at.wrapping_add(4);
+        macro_rules! together {
+            ($($n:literal)*) => {$(
+                if n & $n != 0 {
+                    for k in 0..$n {
+                        // SAFETY: a word of the region, by the caller.
+                        unsafe { at.add(k).write_volatile(word) };
+                    }
+                    at = at.wrapping_add($n);
+                }
+            )*};
         }
+        together!(8 4 2 1);
+        let end = at.wrapping_add(n & !15);
         while at != end {
-            // SAFETY: as above.
-            unsafe { at.write_volatile(word) };
-            at = at.wrapping_add(1);
+            for k in 0..16 {
+                // SAFETY: as above.
+                unsafe { at.add(k).write_volatile(word) };
+            }
+            at = at.wrapping_add(16);
         }
     }
 }

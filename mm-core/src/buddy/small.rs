@@ -103,6 +103,12 @@ impl Buddy {
         Some(first)
     }
 
+    /// Takes the block of `1 << order` frames that [`take`](Self::take) would take.
+    #[inline(always)]
+    pub fn take_order(&mut self, order: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        self.take(1 << order, order, mark)
+    }
+
     /// As [`take`](Self::take), aligned to `1 << align` frames: the end of the highest block.
     #[cold]
     #[inline(never)]

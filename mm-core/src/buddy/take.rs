@@ -2,7 +2,7 @@
 
 use super::{B, Buddy, NO_WORD};
 use crate::bits::{
-    WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, lowest_fold, order_for, rarely, run, runs,
+    WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, lowest_run, order_for, rarely, run, runs,
 };
 
 impl Buddy {
@@ -89,11 +89,8 @@ impl Buddy {
         let mut first = self.base + (i << B) as u32;
         let change = if pages < Word::BITS as usize {
             let word = *self.word(i);
-            // The aligned block that brought us here is one of them. (It is found faster when all of it is wanted.)
-            let bit = match lowest_fold(word, order) {
-                Some(bit) if pages.is_power_of_two() => bit,
-                _ => lowest(aligned(runs(word, pages), align)),
-            };
+            // The aligned block that brought us here is one of them.
+            let bit = lowest(aligned(runs(word, pages), align));
             let word = word & !run(bit, pages);
             *self.word(i) = word;
             first += bit as u32;
@@ -108,6 +105,40 @@ impl Buddy {
             return Some(first);
         };
         // Last, and with little left to remember.
+        self.group_fell(i >> B, change);
+        Some(first)
+    }
+
+    /// [`take`](Self::take) of the lowest block of `1 << order` frames, which are more than one.
+    #[inline(always)]
+    pub fn take_order(&mut self, order: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        if order > self.max_order {
+            return None;
+        }
+        let i = match self.lowest(order) {
+            Some(i) => i,
+            None => self.lowest_closed(order)?,
+        };
+        let mut first = self.base + (i << B) as u32;
+        let change = if order < B {
+            let word = *self.word(i);
+            // There is one, for so the tree says.
+            let bit = lowest_run(word, order);
+            let word = word & !run(bit, 1 << order);
+            *self.word(i) = word;
+            first += bit as u32;
+            mark(first);
+            self.fall(i, class_of_many(word))
+        } else if order <= 2 * B {
+            mark(first);
+            let words = 1 << (order - B);
+            self.store(i, words, 0);
+            self.group(i >> B).take(run(i & WORD_MASK, words), 0, 0)
+        } else {
+            mark(first);
+            self.take_over(i << B, 1 << order);
+            return Some(first);
+        };
         self.group_fell(i >> B, change);
         Some(first)
     }

@@ -2,23 +2,19 @@
 
 use super::node::{add, remove};
 use super::{B, Buddy, NO_WORD};
-use crate::bits::{WORD_MASK, Word, fold, highest, lowest, lowest_fold};
+use crate::bits::{WORD_MASK, Word, fold, has_run, highest, lowest, lowest_run};
 
 impl Buddy {
     /// The word in which the lowest free block of `order` begins.
     #[inline(always)]
     pub(super) fn lowest(&mut self, order: usize) -> Option<usize> {
-        self.outermost(order, lowest, lowest_fold)
+        self.outermost(order, lowest, lowest_run)
     }
 
     /// The word in which the highest free block of `order` begins.
     #[cold]
     pub(super) fn highest(&mut self, order: usize) -> Option<usize> {
-        let highest_fold = |set, order| match fold(set, order) {
-            0 => None,
-            starts => Some(highest(starts)),
-        };
-        self.outermost(order, highest, highest_fold)
+        self.outermost(order, highest, |set, order| highest(fold(set, order)))
     }
 
     /// One descent: `end` chooses among the children that hold a block, `run` among the runs of children that are one.
@@ -27,7 +23,7 @@ impl Buddy {
         &mut self,
         order: usize,
         end: impl Fn(Word) -> usize,
-        run: impl Fn(Word, usize) -> Option<usize>,
+        run: impl Fn(Word, usize) -> usize,
     ) -> Option<usize> {
         let r = if self.root_count == 1 {
             0
@@ -41,8 +37,8 @@ impl Buddy {
         };
         let root = self.root(r);
         if order > 2 * B {
-            let groups = run(root.has[2 * B], order - 2 * B)?;
-            return Some(((r << B) + groups) << B);
+            let whole = root.has[2 * B];
+            return has_run(whole, order - 2 * B).then(|| ((r << B) + run(whole, order - 2 * B)) << B);
         }
         let groups = root.has[order];
         if groups == 0 {
@@ -51,7 +47,7 @@ impl Buddy {
         let g = (r << B) + end(groups);
         let group = self.group(g);
         // The group has a block, for so its root says.
-        let word = if order <= B { end(group.has[order]) } else { run(group.has[B], order - B).unwrap_or(0) };
+        let word = if order <= B { end(group.has[order]) } else { run(group.has[B], order - B) };
         Some((g << B) + word)
     }
 

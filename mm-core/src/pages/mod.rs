@@ -22,7 +22,7 @@ use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
 use crate::reclaim::Wanted;
 use crate::wait::Block;
-use crate::zone::ZoneKind;
+use crate::zone::{ZoneKind, ZoneState};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -89,18 +89,6 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.pages_slow(flags, 1, caller)
     }
 
-    /// A block of the zone for `Normal`, if it has one above its low mark.
-    #[inline(always)]
-    fn pages_of(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Option<NonNull<u8>> {
-        let mut zone = self.memory.zones.normal().lock();
-        let limit = zone.limit(ZoneKind::Normal);
-        let head = Head::new(FrameKind::Pages, 0, pages as u32);
-        let pfn = zone.take_here((pages, order_for(pages)), limit, head, flags.bits())?;
-        let masked = zone.was_masked();
-        drop(zone);
-        Some(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller))
-    }
-
     /// Blocks, and pages by special flags.
     #[inline(never)]
     fn pages_other(&self, flags: Gfp, order: usize, caller: &'static Location<'static>) -> Packed {
@@ -108,21 +96,38 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             rarely();
             return Packed::new(Err(AllocError::BadOrder));
         }
-        self.block_of_pages(flags, 1 << order, caller)
+        let take = |zone: &mut ZoneState, limit, head, link| zone.take_order(order, limit, head, link);
+        self.block_by(flags, 1 << order, caller, take)
     }
 
     /// As many pages as a block can have, by any flags.
     #[inline(never)]
     fn block_of_pages(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Packed {
+        let take = |zone: &mut ZoneState, limit, head, link| zone.take((pages, order_for(pages)), limit, head, link);
+        self.block_by(flags, pages, caller, take)
+    }
+
+    /// A block of the zone for `Normal`, as `take` takes it above the low mark, or by any means the flags allow.
+    #[inline(always)]
+    fn block_by(
+        &self,
+        flags: Gfp,
+        pages: usize,
+        caller: &'static Location<'static>,
+        take: impl FnOnce(&mut ZoneState, usize, Head, u32) -> Option<u32>,
+    ) -> Packed {
         if let Err(error) = self.memory.fault_point(FaultClass::Page) {
             return Packed::new(Err(self.memory.admit(flags, caller).err().unwrap_or(error)));
         }
-        if !cfg!(feature = "small")
-            && flags.bits() & !Gfp::PLAIN.bits() == 0
-            && !self.memory.poisons()
-            && let Some(memory) = self.pages_of(flags, pages, caller)
-        {
-            return Packed::new(Ok(memory));
+        if !cfg!(feature = "small") && flags.bits() & !Gfp::PLAIN.bits() == 0 && !self.memory.poisons() {
+            let mut zone = self.memory.zones.normal().lock();
+            let limit = zone.limit(ZoneKind::Normal);
+            let taken = take(&mut zone, limit, Head::new(FrameKind::Pages, 0, pages as u32), flags.bits());
+            let masked = zone.was_masked();
+            drop(zone);
+            if let Some(pfn) = taken {
+                return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
+            }
         }
         self.pages_slow(flags, pages, caller)
     }

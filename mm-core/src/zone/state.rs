@@ -114,17 +114,28 @@ impl ZoneState {
         }
     }
 
-    /// [`take`](Self::take), its common case without a call.
+    /// [`take`](Self::take) of `1 << order` frames, which are more than one, aligned to as many; the common case without a
+    /// call.
     #[inline(always)]
-    pub fn take_here(&mut self, (pages, align): (usize, usize), limit: usize, head: Head, link: u32) -> Option<u32> {
-        if self.free <= limit || self.free - limit < pages {
+    pub fn take_order(&mut self, order: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        let pages = 1 << order;
+        if self.free.saturating_sub(limit) < pages {
             rarely();
             return None;
         }
         // SAFETY: a zone with a free frame has a region.
-        match self.take_in(unsafe { &*self.regions }, pages, align, head, link) {
+        let region = unsafe { &*self.regions };
+        // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+        let taken = unsafe { region.buddy() }.take_order(order, |pfn| {
+            // SAFETY: the buddy hands out frames of its region only.
+            let frame = unsafe { region.frame_unchecked(pfn as usize) };
+            frame.set_link(link);
+            frame.set_head(head);
+            self.free -= pages;
+        });
+        match taken {
             Some(pfn) => Some(pfn),
-            None => self.take_behind((pages, align), head, link),
+            None => self.take_behind((pages, order), head, link),
         }
     }
 
@@ -152,11 +163,6 @@ impl ZoneState {
     #[cfg_attr(feature = "small", inline(always))]
     #[cfg_attr(not(feature = "small"), inline(never))]
     fn take_of(&mut self, region: &Region, pages: usize, align: usize, head: Head, link: u32) -> Option<u32> {
-        self.take_in(region, pages, align, head, link)
-    }
-
-    #[inline(always)]
-    fn take_in(&mut self, region: &Region, pages: usize, align: usize, head: Head, link: u32) -> Option<u32> {
         // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
         unsafe { region.buddy() }.take(pages, align, |pfn| {
             // SAFETY: the buddy hands out frames of its region only.
