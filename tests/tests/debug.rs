@@ -202,6 +202,23 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_goes_bad_by_itself_is_found_by_a_scrub_and_withdrawn() {
+        if !board::args().split_ascii_whitespace().any(|word| word == "memory-goes-bad") {
+            return;
+        }
+        let (pfn, _) = freed();
+        let free = MM.free_page_count();
+        board::say!("SPOIL {:x} {:x}", pfn.0 as u64 * PAGE as u64 + PAGE as u64 / 2 + 1, 0x55);
+        // Whoever spoils it does so while this goes on; the time limit of the test is the bound.
+        let (mut cursor, mut lost) = (ScrubCursor::default(), 0);
+        while lost == 0 {
+            lost = MM.scrub(&mut cursor, 64).withdrawn;
+        }
+        assert_eq!((board::bugs(), withdrawn(), MM.free_page_count()), (1, 1, free - 1));
+        assert_eq!(MM.free_pages_frame(pfn, 0), Err(FreeError::Reserved));
+    }
+
+    #[test]
     fn an_overflow_of_1_to_64_bytes_is_found_at_kfree_and_names_object_and_owner() {
         let mut reports = 0;
         for size in [8, 24, 64, 256, 1024] {

@@ -40,6 +40,8 @@ pub struct Qemu {
     pub args: &'static [&'static str],
     /// Default RAM, and whether the machine takes another amount.
     pub ram: Ram,
+    /// The physical address where RAM begins, if QEMU can put a file in its place.
+    pub ram_base: Option<u64>,
     /// The most CPUs the board's start code is written for.
     pub max_cpus: u32,
     /// How arguments, files and text pass between the host and the guest.
@@ -151,6 +153,7 @@ const X86: Qemu = Qemu {
     machines: &["microvm", "q35", "pc"],
     args: &["-cpu", "max", "-accel", "tcg", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
     ram: Ram::Default("256M"),
+    ram_base: Some(0),
     max_cpus: 1,
     door: Door::Pvh,
     icount: &["-icount", "shift=0,sleep=off"],
@@ -176,23 +179,29 @@ const fn arm(
     icount: &'static [&'static str],
 ) -> Qemu {
     let (package, door) = ("qemu-system-arm", Door::Semihosting);
-    Qemu { program, package, machines, args, ram, max_cpus: 1, door, icount, display: None, again: &[] }
+    Qemu { program, package, machines, args, ram, ram_base: None, max_cpus: 1, door, icount, display: None, again: &[] }
 }
 
 /// The board's 25 MHz timer ticks 1.6 times per instruction.
-const AN385: Qemu = arm("qemu-system-arm", &["mps2-an385"], &[], Ram::Fixed("16M"), &["-icount", "shift=6,sleep=off"]);
+const AN385: Qemu = Qemu {
+    ram_base: Some(0x2100_0000),
+    ..arm("qemu-system-arm", &["mps2-an385"], &[], Ram::Fixed("16M"), &["-icount", "shift=6,sleep=off"])
+};
 
 /// The processor's 12.5 MHz timer ticks 1.6 times per instruction.
 const LM3S: Qemu = arm("qemu-system-arm", &["lm3s6965evb"], &[], Ram::Fixed("64K"), &["-icount", "shift=7,sleep=off"]);
 
 /// An instruction takes as long as a tick of the timer.
-const AARCH64: Qemu = arm(
-    "qemu-system-aarch64",
-    &["virt"],
-    &["-cpu", "cortex-a53"],
-    Ram::Default("128M"),
-    &["-icount", "shift=4,sleep=off"],
-);
+const AARCH64: Qemu = Qemu {
+    ram_base: Some(0x4000_0000),
+    ..arm(
+        "qemu-system-aarch64",
+        &["virt"],
+        &["-cpu", "cortex-a53"],
+        Ram::Default("128M"),
+        &["-icount", "shift=4,sleep=off"],
+    )
+};
 
 /// An instruction is as long as ten ticks of the timer.
 const RV32: Qemu = Qemu {
@@ -202,6 +211,7 @@ const RV32: Qemu = Qemu {
     // With Smepmp, so that guards by the PMP can be taken back.
     args: &["-bios", "none", "-cpu", "rv32,x-epmp=true"],
     ram: Ram::Default("128M"),
+    ram_base: Some(0x8000_0000),
     max_cpus: 1,
     door: Door::Semihosting,
     icount: &["-icount", "shift=10,sleep=off"],

@@ -20,6 +20,7 @@ mod screen;
 mod scull;
 mod size;
 mod size_demo;
+mod spoil;
 mod suite;
 mod tools;
 mod totals;
@@ -188,6 +189,8 @@ struct TestLine {
 }
 
 fn main() -> ExitCode {
+    // Whoever reads only the first lines of what is printed ends us; Rust would make it a panic.
+    sigpipe::reset();
     match act(Line::parse().command) {
         Ok(code) => code,
         Err(error) => {

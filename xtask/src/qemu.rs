@@ -23,6 +23,8 @@ pub struct Boot {
     pub cpus: Option<u32>,
     /// RAM, when not the board's default.
     pub ram: Option<String>,
+    /// A file to be the RAM.
+    pub ram_file: Option<PathBuf>,
     /// A display, and the socket of a monitor that can look at it.
     pub screen: Option<(&'static str, PathBuf)>,
     /// Count instructions exactly.
@@ -55,13 +57,20 @@ fn process(board: &Board, program: &Path, boot: &Boot) -> Result<Command> {
 fn emulator(board: &Board, qemu: &Qemu, program: &Path, boot: &Boot) -> Result<Command> {
     let mut command = Command::new(qemu.program);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"]);
-    command.args(["-M", qemu.machine(boot.machine.as_deref())?]);
+    let (mut machine, ram) =
+        (qemu.machine(boot.machine.as_deref())?.to_owned(), ram(board, qemu, boot.ram.as_deref())?);
+    if let Some(file) = &boot.ram_file {
+        machine.push_str(",memory-backend=ram");
+        let backend = format!("memory-backend-file,id=ram,size={ram},share=on,mem-path={}", file.display());
+        command.args(["-object", &backend]);
+    }
+    command.args(["-M", &machine]);
     command.args(qemu.args);
     if let Some(cpu) = &boot.cpu {
         // Of two, QEMU takes the last.
         command.args(["-cpu", cpu]);
     }
-    command.args(["-m", ram(board, qemu, boot.ram.as_deref())?]);
+    command.args(["-m", ram]);
     if let Some(cpus) = boot.cpus {
         if !(1..=qemu.max_cpus).contains(&cpus) {
             bail!("{} starts at most {} CPU(s), not {cpus}", board.name, qemu.max_cpus);

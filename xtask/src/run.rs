@@ -82,12 +82,12 @@ pub fn boot(options: &Options, program: &Program, echo: bool) -> Result<String> 
         file: file.clone(),
         machine: options.machine.clone().or_else(|| Some(screen?.machine.to_owned())),
         screen: screen.map(|display| (display.device, screen::socket(board.name))),
-        cpu: None,
         cpus: options.cpus,
         ram: options.ram.clone(),
         // A demo says how long things took, in instructions; that takes a counter, which takes a single thread.
         icount: board.counts_instructions() && options.cpus.is_none_or(|cpus| cpus == 1),
         defmt: options.defmt,
+        ..Boot::default()
     };
     let (exit, lines) = boot_echoing(board, &program.path, &boot, options.seconds, echo)?;
     let picture = screen.map(|_| screen::file(board.name));

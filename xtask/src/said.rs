@@ -31,6 +31,15 @@ pub fn values<'l>(lines: &'l [String], key: &[&str]) -> Vec<&'l str> {
     lines.filter(|words| words.len() == key.len() + 1 && words.starts_with(key)).map(|words| words[key.len()]).collect()
 }
 
+/// The last two words of the lines that begin with `key` and have two words more.
+pub fn pairs<'l>(lines: &'l [String], key: &str) -> Vec<(&'l str, &'l str)> {
+    let pair = |line: &'l String| match words(line).as_slice() {
+        [first, one, two] if *first == key => Some((*one, *two)),
+        _ => None,
+    };
+    lines.iter().filter_map(pair).collect()
+}
+
 /// The value of the one line that begins with `key`.
 pub fn one<'l>(lines: &'l [String], key: &[&str]) -> Result<&'l str> {
     match values(lines, key).as_slice() {

@@ -17,9 +17,10 @@ use crate::elf::{self, Case};
 use crate::process;
 use crate::qemu::{self, Boot};
 use crate::run;
+use crate::spoil::{self, Memory};
 use crate::totals::{Rerun, Totals};
 use crate::verdict::judge;
-use crate::workspace::{EXAMPLES_C, Workspace};
+use crate::workspace::{EXAMPLES_C, Package, Workspace};
 
 /// The package of the suites in Rust.
 const SUITES: &str = "rtmm-tests";
@@ -109,19 +110,20 @@ struct Suite {
     cases: Vec<Case>,
     /// Its tests need exact instruction counts.
     counted: bool,
+    /// The tests that ask for memory that goes bad.
+    spoiled: Vec<String>,
 }
 
 /// Builds the suites of a board and runs the tests the options choose.
 pub fn run(board: &'static Board, options: &Options) -> Result<Totals> {
     let (suites, missing) = if options.is_demo() { (Vec::new(), None) } else { build(board, options)? };
     let workspace = Workspace::read()?;
-    let counted = workspace.package(SUITES)?.counted_suites();
+    let package = workspace.package(SUITES)?;
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     let wanted = |program: &cargo::Program| options.suites.is_none_or(|names| names.contains(&program.name.as_str()));
     for program in suites.into_iter().filter(wanted) {
-        let counted = counted.contains(&program.name);
-        let suite = Arc::new(load(board, program, options.defmt, counted)?);
+        let suite = Arc::new(load(board, package, program, options.defmt)?);
         for case in &suite.cases {
             let name = format!("{}::{}", suite.name, case.name);
             let (suite, case, options, failures) = (suite.clone(), case.clone(), options.clone(), failures.clone());
@@ -246,7 +248,7 @@ fn parallelism() -> usize {
 }
 
 /// Reads a suite's tests from its ELF file, or on the host asks the suite.
-fn load(board: &Board, program: cargo::Program, defmt: bool, counted: bool) -> Result<Suite> {
+fn load(board: &Board, package: &Package, program: cargo::Program, defmt: bool) -> Result<Suite> {
     let read = || -> Result<(Option<Table>, Vec<Case>)> {
         let elf = std::fs::read(&program.path)?;
         let table = if defmt { Some(defmt::table(&elf)?) } else { None };
@@ -254,7 +256,9 @@ fn load(board: &Board, program: cargo::Program, defmt: bool, counted: bool) -> R
         Ok((table, cases))
     };
     let (table, cases) = read().with_context(|| format!("the suite {}", program.path.display()))?;
-    Ok(Suite { name: program.name, path: program.path, table, cases, counted })
+    let counted = package.counted_suites().contains(&program.name);
+    let spoiled = package.spoiled_tests().to_vec();
+    Ok(Suite { name: program.name, path: program.path, table, cases, counted, spoiled })
 }
 
 /// The list a suite of the host prints.
@@ -280,12 +284,25 @@ fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) ->
         None => vec!["run".to_owned(), case.name.clone()],
     };
     args.extend(options.words.iter().cloned());
+    let spoiled = suite.spoiled.contains(&format!("{}::{}", suite.name, case.name));
+    let base = board.qemu.and_then(|qemu| qemu.ram_base).filter(|_| spoiled);
+    let mut memory = base.map(Memory::new).transpose().map_err(|error| format!("{error:#}"))?;
+    let ram_file = memory.as_ref().map(|memory| memory.path().to_owned());
+    args.extend(ram_file.is_some().then(|| spoil::WORD.to_owned()));
     let (machine, cpu, ram) = (options.machine.clone(), options.cpu.clone(), options.ram.clone());
-    let boot = Boot { args, machine, cpu, ram, defmt: options.defmt, icount: suite.counted, ..Boot::default() };
+    let (defmt, icount) = (options.defmt, suite.counted);
+    let boot = Boot { args, machine, cpu, ram, ram_file, defmt, icount, ..Boot::default() };
     let mut command = qemu::command(board, &suite.path, &boot).map_err(|error| format!("{error:#}"))?;
     let mut console = Console::new(suite.table.as_ref(), false);
     let allowed = limit(case.timeout.unwrap_or(TEST_SECONDS));
-    let exit = process::run(&mut command, allowed, |stream, bytes| console.take(stream, bytes));
+    let mut spoiling = Ok(());
+    let exit = process::run(&mut command, allowed, |stream, bytes| {
+        console.take(stream, bytes);
+        if let Some(memory) = memory.as_mut().filter(|_| spoiling.is_ok()) {
+            spoiling = memory.look(console.said());
+        }
+    });
+    let exit = exit.and_then(|exit| spoiling.map(|()| exit));
     let lines = console.finish();
     let judged = match exit {
         Ok(exit) => judge(case, exit, &lines, board.codes, !board.is_host()),

@@ -59,6 +59,9 @@ struct Suites {
     /// Those that need the exact instruction counter.
     #[serde(default)]
     counted: Vec<String>,
+    /// Tests for which memory is spoiled from outside.
+    #[serde(default)]
+    spoiled: Vec<String>,
 }
 
 /// A target of a package, in messages of builds and in metadata.
@@ -91,6 +94,11 @@ impl Package {
     /// The suites whose tests run with exact instruction counts, `-icount` under QEMU.
     pub fn counted_suites(&self) -> &[String] {
         self.metadata.as_ref().map_or(&[], |metadata| &metadata.suites.counted)
+    }
+
+    /// The tests that ask for memory that goes bad, which they get where a file can be the board's RAM.
+    pub fn spoiled_tests(&self) -> &[String] {
+        self.metadata.as_ref().map_or(&[], |metadata| &metadata.suites.spoiled)
     }
 
     /// Whether it has a suite of this name.

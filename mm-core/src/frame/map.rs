@@ -176,6 +176,9 @@ pub struct FrameMap {
 /// It begins where a word of the buddy's bitmap does: up to a word of records in front of the region's are reserved.
 struct Hot {
     region: *const Region,
+    /// The region's first frame and how many it has: without the frames in front.
+    start: u32,
+    count: u32,
     /// The address of its first byte, its length in frames, its records and its words of free bits.
     addr: usize,
     len: usize,
@@ -201,6 +204,8 @@ impl FrameMap {
             count: AtomicUsize::new(0),
             hot: UnsafeCell::new(Hot {
                 region: core::ptr::null(),
+                start: 0,
+                count: 0,
                 addr: 0,
                 len: 0,
                 frames: core::ptr::null(),
@@ -236,6 +241,8 @@ impl FrameMap {
             let lead = (region.start - first) as usize;
             let hot = Hot {
                 region,
+                start: region.start,
+                count: region.len,
                 addr: addr.wrapping_sub(lead << page_shift),
                 len: lead + region.len as usize,
                 frames: region.frames.wrapping_sub(lead),
@@ -310,14 +317,23 @@ impl FrameMap {
         if cfg!(feature = "small") {
             return self.regions().iter().find_map(|r| Some((r, r.frame(pfn)?)));
         }
-        // SAFETY: null, or published, and regions live as long as the manager.
-        if let Some(hot) = unsafe { self.hot().region.as_ref() }
-            && hot.holds(pfn)
-        {
-            // SAFETY: just checked.
-            return Some((hot, unsafe { hot.frame_unchecked(pfn) }));
+        let hot = self.hot();
+        if pfn.wrapping_sub(hot.start as usize) < hot.count as usize {
+            // SAFETY: a region that holds a frame is published, and lives as long as the manager; it holds this one.
+            unsafe {
+                core::hint::assert_unchecked(!hot.region.is_null());
+                let region = &*hot.region;
+                return Some((region, region.frame_unchecked(pfn)));
+            }
         }
         self.find_elsewhere(pfn)
+    }
+
+    /// True when the frame, which may be anything, is in the largest region; [`find`](Self::find) looks everywhere.
+    #[inline(always)]
+    pub fn is_hot(&self, pfn: Pfn) -> bool {
+        let hot = self.hot();
+        pfn.0.wrapping_sub(hot.start) < hot.count
     }
 
     /// The records of `count` frames from `first` on, which one region holds; none when no region holds them all.

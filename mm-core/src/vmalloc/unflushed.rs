@@ -1,8 +1,10 @@
 //! What was unmapped and not yet flushed.
 
+mod chain;
 mod late;
 mod tables;
 
+pub(super) use chain::{Block, Chain, SINGLES};
 pub(super) use late::Late;
 pub(super) use tables::{Retired, TableReserve, Tables};
 
@@ -11,13 +13,12 @@ use super::mapped::Mapped;
 use crate::addr::{PageRange, Pfn, VirtRange};
 use crate::backend::{Backend, PageTable};
 use crate::error::FreeError;
-use crate::frame::{Frame, FrameKind, Head, Region};
+use crate::frame::{FrameKind, Head};
 use crate::manager::Mm;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::smp::Reach;
-use crate::zone::ZoneGuard;
 
 /// Frames, emptied tables and a range of addresses that a CPU may still reach through its TLB.
 ///
@@ -176,9 +177,6 @@ impl<P: Platform, B: PageTable> Drop for Unflushed<'_, P, B> {
     }
 }
 
-/// Single frames that are taken or given back in one lock hold.
-pub(super) const SINGLES: usize = 12;
-
 impl<P: Platform, B: PageTable + Backend<Areas<P> = Mapped<P, B>>> Mm<P, B> {
     /// [`vfree`](Mm::vfree) in two steps: unmaps the area, and hands out what comes back when it is flushed.
     ///
@@ -192,92 +190,5 @@ impl<P: Platform, B: PageTable + Backend<Areas<P> = Mapped<P, B>>> Mm<P, B> {
         let unflushed = self.areas.unmap_unflushed(&self.memory, addr.addr(), AreaKind::Alloc);
         self.freed_area(unflushed.as_ref().map(|_| ()).map_err(|&error| error), addr)?;
         unflushed
-    }
-}
-
-/// A block of an area's frames, with the records at hand.
-pub(super) struct Block<'a> {
-    region: &'a Region,
-    frame: &'a Frame,
-    pfn: u32,
-    pages: u32,
-}
-
-impl<'a> Block<'a> {
-    /// The block of exactly `pages` frames of an area that begins at `pfn`, if there is one.
-    #[inline(always)]
-    pub(super) fn of<P: Platform, B: Backend>(memory: &'a Memory<P, B>, pfn: Pfn, pages: u32) -> Option<Self> {
-        let (region, frame) = memory.frames.find(pfn.0 as usize)?;
-        frame.head().is_run(FrameKind::Mapped, pages).then_some(Block { region, frame, pfn: pfn.0, pages })
-    }
-}
-
-/// Blocks waiting for a flush, linked through their frame records.
-pub(super) struct Chain(u32);
-
-impl Chain {
-    pub(super) const fn new() -> Self {
-        Chain(NIL)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0 == NIL
-    }
-
-    /// Adds the block of `pages` frames at `pfn`.
-    pub(super) fn push<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, pfn: u32, pages: u32) {
-        if let Some(frame) = memory.frames.frame(Pfn(pfn)) {
-            self.push_frame(frame, pfn, pages);
-        }
-    }
-
-    /// [`push`](Self::push) with the record of the first frame at hand.
-    #[inline(always)]
-    pub(super) fn push_frame(&mut self, frame: &Frame, pfn: u32, pages: u32) {
-        frame.set_link(self.0);
-        frame.set_head(Head::new(FrameKind::Pending, 0, pages));
-        self.0 = pfn;
-    }
-
-    /// Moves all of another chain here. Cost: its length.
-    fn append<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, other: &mut Chain) {
-        while other.0 != NIL {
-            let pfn = other.0;
-            let Some(frame) = memory.frames.frame(Pfn(pfn)) else { return };
-            other.0 = frame.link();
-            frame.set_link(self.0);
-            self.0 = pfn;
-        }
-    }
-
-    /// Frees all blocks, after their flush.
-    #[inline(always)]
-    fn free<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
-        let mut pfn = self.0;
-        while pfn != NIL {
-            let Some((region, frame)) = memory.frames.find(pfn as usize) else { return };
-            let next = frame.link();
-            let single = Head::new(FrameKind::Pending, 0, 1);
-            if next != NIL && frame.head() == single && !memory.poisons() {
-                let hand_over = |zone: ZoneGuard<'_, P::Lock>| memory.hand_over(region.zone(), zone);
-                let rest = memory.zones.give_chain(region, pfn, single, SINGLES, &memory.waiting, hand_over);
-                if rest != pfn {
-                    pfn = rest;
-                    continue;
-                }
-            }
-            let _ = memory.give(region, frame, pfn, |head, _| {
-                if head.is(FrameKind::Pending) { Ok(head.count() as usize) } else { Err(()) }
-            });
-            pfn = next;
-        }
-    }
-
-    /// Takes the block added last.
-    fn pop<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>) -> Option<Pfn> {
-        let pfn = Pfn(self.0);
-        let frame = if self.0 == NIL { None } else { memory.frames.frame(pfn) };
-        self.0 = frame.map_or(NIL, |frame| frame.link());
-        frame.map(|_| pfn)
     }
 }

@@ -8,8 +8,8 @@ use backend_mmu_x86::{Machine, kernel};
 use common::steps::{Plan, fail_each};
 use common::{PAGE, TestMm, mmu, nommu};
 use mm_core::*;
-use rtmm_testkit::rig::Rig;
-use rtmm_testkit::{Access, MemoryType, SimConfig};
+use rtmm_testkit::rig::{Rig, WINDOW};
+use rtmm_testkit::{Access, MemoryType, SimConfig, SimTables};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -691,4 +691,35 @@ fn a_page_that_is_given_twice_is_refused_in_whatever_order_the_pages_come() {
     }
     pages.iter().for_each(|page| mm.free_pages_frame(*page, 0).unwrap());
     mm.check().unwrap_or_else(|damage| panic!("{damage}"));
+}
+
+#[test]
+fn what_others_map_right_before_the_window_is_no_areas() {
+    let rig = mmu();
+    let (mm, machine) = (&rig.mm, rig.machine().clone());
+    let (start, below) = (WINDOW.start as *const u8, VirtAddr(WINDOW.start - PAGE));
+    let frames = (0..4).map(|_| {
+        let page = mm.get_free_page(GFP_KERNEL | Gfp::ZERO).unwrap();
+        mm.pfn_of(page.as_ptr()).unwrap()
+    });
+    let mut tables = SimTables::new(machine.clone(), frames.collect());
+    tables.bring(4);
+    let run = PageRange { start: mm.alloc_pages(GFP_KERNEL, 0).unwrap(), count: 1 };
+    // SAFETY: nobody else changes the tables, and the page and the frame are nobody else's.
+    unsafe {
+        mm.backend().map(machine.root(), below, run, Prot::ReadWrite, CacheMode::WriteBack, &mut tables).unwrap();
+    }
+    assert_eq!(mm.vfree(start), Err(FreeError::DoubleFree));
+    // A free of the first page looks for no guard there, and so no look after it finds the table.
+    assert_eq!(mm.vmalloc_to_page(below.0 as *const u8), None);
+    let area = mm.vmalloc(PAGE).unwrap().as_ptr();
+    assert!(mm.vmalloc_to_page(area).is_some());
+    assert_eq!(mm.vmalloc_to_page(below.0 as *const u8), None);
+    for elsewhere in
+        [0, 1, PAGE, usize::MAX, usize::MAX - PAGE, 0xffff_0000_0000_0000, WINDOW.end, area.addr() ^ 1 << 47]
+    {
+        assert_eq!(mm.vmalloc_to_page(elsewhere as *const u8), None, "{elsewhere:#x}");
+    }
+    mm.vfree(area).unwrap();
+    assert_eq!(mm.vmalloc_to_page(area), None);
 }

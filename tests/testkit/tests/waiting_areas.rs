@@ -67,10 +67,7 @@ fn vmalloc_waits_for_its_pages() {
     assert_eq!(mm.vmalloc_deadline(3 * PAGE, start + SOON), Err(AllocError::NoMemory));
     assert_eq!(rig.platform.now(), start + SOON);
     more.lock().unwrap().drain(..).for_each(|at| free(mm, at));
-    while free_one(mm, &taken).is_some() {}
-    mm.drain();
-    mm.check().unwrap();
-    assert_eq!(mm.free_page_count(), before);
+    end(rig, &taken, before);
 }
 
 #[test]
@@ -95,10 +92,7 @@ fn tables_kept_aside_are_used_before_anybody_waits_for_one() {
     assert_eq!(rig.platform.now(), start, "it waited for a table in vain");
     rig.platform.nothing_happens();
     mm.vfree(area.as_ptr()).unwrap();
-    while free_one(mm, &taken).is_some() {}
-    mm.drain();
-    mm.check().unwrap();
-    assert_eq!(mm.free_page_count(), before);
+    end(rig, &taken, before);
 }
 
 #[test]
@@ -129,10 +123,7 @@ fn an_area_that_an_interrupt_frees_serves_those_who_wait() {
     let Poll::Ready(Ok(page)) = poll(future.as_mut(), &bell) else { panic!("flushed in its task") };
     free(mm, page.addr().get());
     drop(future);
-    while free_one(mm, &taken).is_some() {}
-    mm.drain();
-    mm.check().unwrap();
-    assert_eq!(mm.free_page_count(), before);
+    end(rig, &taken, before);
 }
 
 /// As above, when it is an area that is waited for: by its pages, its table, or its record.

@@ -7,6 +7,7 @@ use common::*;
 use mm_core::*;
 use rtmm_testkit::rig::Rig;
 use std::pin::pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -59,14 +60,20 @@ fn a_block_goes_to_the_oldest_it_fits_and_its_rest_to_the_next() {
     end(rig, &taken, before);
 }
 
-#[test]
-fn who_wants_much_is_passed_over_sixteen_times_and_then_its_pages_are_put_by() {
+/// No page is free any more; of those taken the first are eight in a row, which go back one by one. What was free before.
+fn with_eight_pages_in_a_row() -> (TestRig, usize, NonNull<u8>, Taken) {
     let rig = rig();
     rig.mm.drain();
     let before = rig.mm.free_page_count();
     let block = rig.mm.get_free_pages(GFP_KERNEL, 3).unwrap();
     rig.mm.split_page(rig.mm.pfn_of(block.as_ptr()).unwrap(), 3).unwrap();
     let taken = use_up(&rig.mm);
+    (rig, before, block, taken)
+}
+
+#[test]
+fn who_wants_much_is_passed_over_sixteen_times_and_then_its_pages_are_put_by() {
+    let (rig, before, block, taken) = with_eight_pages_in_a_row();
     let bell = Arc::new(Bell::default());
     let mut much = Box::pin(rig.mm.get_free_pages_async(GFP_KERNEL, 3));
     assert!(poll(much.as_mut(), &bell).is_pending());
@@ -162,12 +169,7 @@ fn who_wants_most_of_the_memory_shuts_nobody_out() {
 /// Somebody who does not wait takes each page that becomes free, before there are enough.
 #[test]
 fn who_wants_much_is_not_starved_by_who_does_not_wait() {
-    let rig = rig();
-    rig.mm.drain();
-    let before = rig.mm.free_page_count();
-    let block = rig.mm.get_free_pages(GFP_KERNEL, 3).unwrap();
-    rig.mm.split_page(rig.mm.pfn_of(block.as_ptr()).unwrap(), 3).unwrap();
-    let taken = use_up(&rig.mm);
+    let (rig, before, block, taken) = with_eight_pages_in_a_row();
     let mut pages: Vec<usize> = (0..8).map(|page| block.addr().get() + page * PAGE).collect();
     let bell = Arc::new(Bell::default());
     let mut much = Box::pin(rig.mm.get_free_pages_async(GFP_KERNEL, 3));

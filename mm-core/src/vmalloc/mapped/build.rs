@@ -1,57 +1,39 @@
 //! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
-use super::layout::{Layout, pages_left};
-use super::lowest::look_first;
+use super::fill::take_several;
+use super::layout::Layout;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
-use crate::frame::{FrameKind, Head};
-use crate::gfp::Gfp;
+use crate::frame::FrameKind;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
-use crate::vmalloc::unflushed::{Retired, SINGLES, Tables};
+use crate::vmalloc::unflushed::{Retired, Tables};
 use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
 use core::ptr::NonNull;
 
-/// The flags for a block of several pages, without which smaller ones do: nobody waits for it or is told of it.
-#[inline(always)]
-fn quiet(flags: Gfp) -> Gfp {
-    flags.difference(Gfp::WAIT) | Gfp::NOWARN
-}
-
-/// A block of several pages for a small area.
-#[inline(never)]
-fn take_several<P: Platform, B: PageTable>(
-    memory: &Memory<P, B>,
-    pages: usize,
-    flags: Gfp,
-    record: u32,
-) -> Result<Pfn, AllocError> {
-    memory.take_block_now(pages, quiet(flags), FrameKind::Mapped, record)
-}
-
 /// An area under construction. Dropping it undoes what was done.
-struct Build<'a, P: Platform, B: PageTable> {
-    memory: &'a Memory<P, B>,
-    family: &'a Mapped<P, B>,
-    tables: Tables<'a, P, B>,
-    record: u32,
-    kind: AreaKind,
-    prot: Prot,
-    cache: CacheMode,
-    entries: Entries,
+pub(super) struct Build<'a, P: Platform, B: PageTable> {
+    pub(super) memory: &'a Memory<P, B>,
+    pub(super) family: &'a Mapped<P, B>,
+    pub(super) tables: Tables<'a, P, B>,
+    pub(super) record: u32,
+    pub(super) kind: AreaKind,
+    pub(super) prot: Prot,
+    pub(super) cache: CacheMode,
+    pub(super) entries: Entries,
     /// The guard is written.
-    guarded: bool,
+    pub(super) guarded: bool,
     /// First page of the area, how many it will have, and how many are mapped so far.
-    addr: usize,
-    pages: u32,
-    mapped: u32,
+    pub(super) addr: usize,
+    pub(super) pages: u32,
+    pub(super) mapped: u32,
 }
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
@@ -272,204 +254,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 }
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
-    /// Takes frames in the largest blocks on offer, of up to `first` pages, and maps them.
-    #[inline(always)]
-    fn fill(&mut self, flags: Gfp, first: usize) -> Result<(), MmError> {
-        let memory = self.memory;
-        let mut want = first.min(1 << B::MAX_ORDER);
-        loop {
-            if want == 1 && !memory.poisons() && self.fill_singles(flags)? {
-                return Ok(());
-            }
-            memory.fault_point(FaultClass::Page)?;
-            // A block that is not to be had is no failure yet: only of a single page is it told.
-            let quiet = if want == 1 { flags } else { quiet(flags) };
-            let block = match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
-                Err(_) if want == 1 && self.tables.patience.is_some() => {
-                    memory.take_block_until(1, flags, FrameKind::Mapped, self.record, self.tables.patience)
-                }
-                block => block,
-            };
-            match block {
-                Ok(pfn) => self.map_block(pfn, want as u32)?,
-                Err(error) => want = Self::smaller(want, error)?,
-            }
-            let left = (self.pages - self.mapped) as usize;
-            if left == 0 {
-                return Ok(());
-            }
-            want = want.min(left);
-        }
-    }
-
-    /// Maps single frames as long as there are any at hand, a batch of entries at a time; true when the area has all.
-    #[cold]
-    #[inline(never)]
-    fn fill_singles(&mut self, flags: Gfp) -> Result<bool, MmError> {
-        let (memory, mark) = (self.memory, (Head::new(FrameKind::Mapped, 0, 1), self.record));
-        let mut frames: heapless::Vec<Pfn, { BATCH as usize }> = heapless::Vec::new();
-        loop {
-            let want = ((self.pages - self.mapped) as usize).min(frames.capacity());
-            let mut taken: Result<(), AllocError> = Ok(());
-            while taken.is_ok() && frames.len() < want {
-                let most = (want - frames.len()).min(SINGLES);
-                // Each frame is a step that can fail.
-                let steps = (0..most).take_while(|_| {
-                    taken = memory.fault_point(FaultClass::Page);
-                    taken.is_ok()
-                });
-                let found = memory.zones.take_each(&memory.frames, flags, mark, steps.count(), |pfn| {
-                    let _ = frames.push(Pfn(pfn));
-                });
-                if found == 0 {
-                    break;
-                }
-            }
-            if flags.contains(Gfp::ZERO) {
-                frames.iter().for_each(|&start| memory.zero(PageRange { start, count: 1 }));
-            }
-            let before = self.mapped;
-            let mut mapped = taken.map_err(MmError::from);
-            while mapped.is_ok() && ((self.mapped - before) as usize) < frames.len() {
-                let done = (self.mapped - before) as usize;
-                mapped = self.map_table(MapFrames::Each(&frames[done..])).map(|_| ());
-            }
-            if let Err(error) = mapped {
-                // What is not mapped the undo would not find.
-                for pfn in &frames[(self.mapped - before) as usize..] {
-                    let _ = memory.free_block(pfn.0 as usize, FrameKind::Mapped, Some(1));
-                }
-                return Err(error);
-            }
-            if self.mapped == self.pages || frames.len() < want {
-                return Ok(self.mapped == self.pages);
-            }
-            frames.clear();
-        }
-    }
-
-    /// The next smaller power of two: what the buddy may still have.
-    #[cold]
-    fn smaller(want: usize, error: AllocError) -> Result<usize, AllocError> {
-        if want == 1 {
-            return Err(match error {
-                AllocError::NoContig => AllocError::NoMemory,
-                error => error,
-            });
-        }
-        crate::trace::smaller_blocks(want);
-        Ok(want.next_power_of_two() / 2)
-    }
-
-    /// Maps a block of frames behind what is mapped so far; on failure the block goes back too.
-    #[inline(always)]
-    fn map_block(&mut self, pfn: Pfn, pages: u32) -> Result<(), MmError> {
-        let before = self.mapped;
-        let result = self.map_run(PageRange { start: pfn, count: pages });
-        if result.is_err() && self.mapped == before {
-            // Nothing of it is mapped, so the undo would not find it.
-            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Mapped, None);
-        }
-        result
-    }
-
-    /// Maps frames behind what is mapped so far, a batch at a time.
-    #[inline(always)]
-    fn map_run(&mut self, run: PageRange) -> Result<(), MmError> {
-        let mut done = 0;
-        while done < run.count {
-            let rest = PageRange { start: Pfn(run.start.0 + done), count: run.count - done };
-            done += match self.map_large(rest)? {
-                0 => self.map_table(MapFrames::Run(rest))?,
-                large => large,
-            };
-        }
-        Ok(())
-    }
-
-    /// Maps large entries when the run and the address have the length and alignment; returns their pages, or 0.
-    #[inline(always)]
-    fn map_large(&mut self, run: PageRange) -> Result<u32, MmError> {
-        if run.count < B::LARGE_PAGES || self.entries == Entries::Small {
-            return Ok(0);
-        }
-        let at = VirtAddr(self.addr + self.mapped as usize * B::PAGE_SIZE);
-        if (at.0 >> B::PAGE_SHIFT | run.start.0 as usize) & (B::LARGE_PAGES as usize - 1) != 0 {
-            return Ok(0);
-        }
-        let (memory, prot, cache) = (self.memory, self.prot, self.cache);
-        // As many as there are; the rest of the run is for small ones.
-        let run = PageRange { start: run.start, count: run.count & !(B::LARGE_PAGES - 1) };
-        let mapped = self.family.step(&mut self.tables, |tables| {
-            // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
-            unsafe { memory.backend.map(memory.backend.kernel_root(), at, run, prot, cache, tables) }
-        })?;
-        self.mapped += mapped;
-        Ok(mapped)
-    }
-
-    /// Maps as many frames as the table of its first page has entries for, batch by batch, with the guard when it is
-    /// still missing. Returns how many pages were mapped.
-    #[inline(never)]
-    fn map_table(&mut self, frames: MapFrames<'_>) -> Result<u32, MmError> {
-        let memory = self.memory;
-        let at = self.addr + self.mapped as usize * B::PAGE_SIZE;
-        let in_table = pages_left::<B>(at);
-        let total = frames.count().min(in_table);
-        let frames = frames.first(total);
-        let guard = if self.guarded { None } else { Some(self.record) };
-        // The first page of a table has its guard in the table before.
-        if guard.is_some() && in_table == B::LARGE_PAGES {
-            return self.map_first(at, frames);
-        }
-        let mut held = self.family.tables.lock();
-        if !held.is_known(at) {
-            look_first(memory, &mut held, at);
-        }
-        let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
-            drop(held);
-            return self.map_first(at, frames);
-        };
-        let (at, counts) = (VirtAddr(at), &mut Retired::of(memory, frame));
-        // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
-        let mapped = unsafe {
-            memory.backend.leaf_map(leaf, at, guard, frames, self.prot, self.cache, counts, &mut || held.pause())
-        };
-        drop(held);
-        self.guarded |= mapped != 0;
-        self.mapped += mapped;
-        if mapped == total { Ok(total) } else { Err(MmError::AlreadyMapped) }
-    }
-
-    /// [`map_table`](Self::map_table) where a table is missing: writes the guard, or maps the first batch of the run.
-    #[cold]
-    #[inline(never)]
-    fn map_first(&mut self, at: usize, frames: MapFrames<'_>) -> Result<u32, MmError> {
-        let (memory, record) = (self.memory, self.record);
-        let root = memory.backend.kernel_root();
-        if !self.guarded {
-            let guard = VirtAddr(self.addr - B::PAGE_SIZE);
-            self.family.step(&mut self.tables, |tables| {
-                // SAFETY: the lock of the tables is held, and the guard's address is this area's.
-                unsafe { memory.backend.set_guard(root, guard, record, tables) }
-            })?;
-            self.guarded = true;
-            return Ok(0);
-        }
-        let (prot, cache) = (self.prot, self.cache);
-        // Not a large entry, whatever the run is: that was decided before.
-        let run = match frames.first(BATCH) {
-            MapFrames::Run(run) => run,
-            MapFrames::Each(frames) => PageRange { start: frames.first().copied().unwrap_or_default(), count: 1 },
-        };
-        let mapped = self.family.step(&mut self.tables, |tables| {
-            // SAFETY: the lock of the tables is held, and the range and the frames are this area's.
-            unsafe { memory.backend.map(root, VirtAddr(at), run, prot, cache, tables) }
-        })?;
-        self.mapped += mapped;
-        Ok(mapped)
-    }
-
     /// From here on the area is there.
     #[inline(always)]
     fn publish(mut self) -> Result<NonNull<u8>, MmError> {

@@ -1,7 +1,7 @@
 //! What the lock of the tables guards, and the lowest table used last: most areas come and go within one.
 
 use super::ram::RamSlots;
-use crate::addr::VirtAddr;
+use crate::addr::{Pfn, VirtAddr};
 use crate::backend::PageTable;
 use crate::frame::Frame;
 use crate::lock::Guard;
@@ -61,7 +61,7 @@ impl<B: PageTable> Tabled<B> {
         }
     }
 
-    /// The lowest table that has the entry of `at`, which is page-aligned, if there is one. Cost: a comparison, or a walk.
+    /// The lowest table that has the entry of `at`, a page of the window, if there is one. Cost: a comparison, or a walk.
     #[inline(always)]
     pub(super) fn lowest<'a, P: Platform>(&mut self, memory: &'a Memory<P, B>, at: usize) -> Option<Lowest<'a, B>> {
         let reach = at >> (B::PAGE_SHIFT + B::LARGE_PAGES.trailing_zeros());
@@ -70,6 +70,23 @@ impl<B: PageTable> Tabled<B> {
         }
         // SAFETY: `look` filled the name, now or before; the record is one of the frame table.
         Some(unsafe { Lowest { leaf: self.leaf.assume_init(), frame: self.frame.as_ref() } })
+    }
+
+    /// The frame that `at`, which may be anything, is mapped to, if the table used last has its entry: then `at` is in the
+    /// window.
+    #[inline(always)]
+    pub(super) fn known_frame<P: Platform>(&self, memory: &Memory<P, B>, at: usize) -> Option<Pfn> {
+        if !self.is_known(at) {
+            return None;
+        }
+        let mut found = None;
+        let each = |pfn| {
+            found = Some(pfn);
+            true
+        };
+        // SAFETY: `look` filled the name, and whoever has `self` holds the lock; the table has this entry.
+        unsafe { memory.backend.leaf_frames(self.leaf.assume_init(), VirtAddr(at), 1, each) };
+        found
     }
 
     /// True when [`lowest`](Self::lowest) of `at` costs a comparison.

@@ -10,15 +10,18 @@
 //! is found once; runs of 2 MiB that are aligned to that are one entry. Table frames are made ready outside the lock. An area becomes visible when all of it is mapped, and is hidden before any of it is unmapped.
 
 mod build;
+mod fill;
 mod inspect;
 mod kmap;
 mod layout;
+mod lookup;
 mod lowest;
 mod protect;
 mod ram;
+mod singles;
 mod teardown;
 
-use super::area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
+use super::area::{AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
 use super::interval::Cursor;
 use super::space::AddressSpace;
 use super::{AreaFamily, AreaRequest, AreaTally, CopyWay, Withdrawn};
@@ -109,28 +112,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 Err(MapError::NeedTables(wanted)) if wanted <= B::MAX_TABLES => tables.stock(wanted)?,
                 Err(error) => return Err(layout::refused(error)),
             }
-        }
-    }
-
-    /// Runs `f` on the record of the live area that begins at `addr`, under the lock of the tables.
-    fn with_live<R>(&self, memory: &Memory<P, B>, addr: usize, f: impl FnOnce(&mut Area) -> R) -> Option<R> {
-        // Before the first page of the window there is no guard.
-        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 || addr == self.window_start() {
-            return None;
-        }
-        let mut held = self.tables.lock();
-        let (_, id) = self.guard_at(memory, &mut held, addr.wrapping_sub(B::PAGE_SIZE))?;
-        // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
-        let area = unsafe { &mut *memory.area(id) };
-        (area.is_live() && area.addr == addr).then(|| f(area))
-    }
-
-    /// The live area whose guard entry stands just below `addr`, if it begins there.
-    fn record_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
-        let guard = VirtAddr(addr.wrapping_sub(B::PAGE_SIZE));
-        match memory.backend.walk_kernel(guard) {
-            Walk::Guard(id) => Some(id),
-            _ => None,
         }
     }
 }
@@ -282,30 +263,9 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.protect_pages(memory, addr, pages, prot)
     }
 
+    #[inline(always)]
     fn to_page(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
-        if !self.holds(addr) {
-            return None;
-        }
-        let (at, mut found) = (VirtAddr(addr & !(B::PAGE_SIZE - 1)), None);
-        let mut held = self.tables.lock();
-        match held.lowest(memory, at.0) {
-            Some(lowest) => {
-                let each = |pfn| {
-                    found = Some(pfn);
-                    true
-                };
-                // SAFETY: the lock is held, and the table was found for this page.
-                unsafe { memory.backend.leaf_frames(lowest.leaf, at, 1, each) };
-            }
-            // Maybe a large entry.
-            None => {
-                if let Walk::Mapped(mapping) = memory.backend.walk_kernel(at) {
-                    found = Some(mapping.pfn);
-                }
-            }
-        }
-        drop(held);
-        found.filter(|&pfn| memory.frames.frame(pfn).is_some())
+        self.frame_at(memory, addr)
     }
 
     fn contains(&self, _memory: &Memory<P, B>, addr: usize) -> bool {

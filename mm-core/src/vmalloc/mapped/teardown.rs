@@ -6,32 +6,32 @@ use super::{BATCH, Lowest, Mapped};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{PageTable, Walk};
 use crate::error::FreeError;
-use crate::frame::{Frame, FrameKind, Records};
+use crate::frame::{Frame, FrameKind};
 use crate::lock::Guard;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::Withdrawn;
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
-use crate::vmalloc::unflushed::{Block, Chain, SINGLES, Tables, Unflushed};
+use crate::vmalloc::unflushed::{Block, Chain, Tables, Unflushed};
 
 /// No frame is damaged.
 const SOUND: u32 = u32::MAX;
 
 /// An area that is being unmapped.
-struct Teardown<'a, P: Platform, B: PageTable> {
-    memory: &'a Memory<P, B>,
-    family: &'a Mapped<P, B>,
-    tables: Tables<'a, P, B>,
+pub(super) struct Teardown<'a, P: Platform, B: PageTable> {
+    pub(super) memory: &'a Memory<P, B>,
+    pub(super) family: &'a Mapped<P, B>,
+    pub(super) tables: Tables<'a, P, B>,
     /// The next page, and one past the last.
-    at: usize,
-    end: usize,
+    pub(super) at: usize,
+    pub(super) end: usize,
     /// Guards right before `at` that are still there.
-    guards: u32,
+    pub(super) guards: u32,
     /// Blocks of the area's own frames so far, and pages of the last one that are still mapped.
-    own: bool,
-    blocks: Chain,
-    carry: u32,
+    pub(super) own: bool,
+    pub(super) blocks: Chain,
+    pub(super) carry: u32,
 }
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
@@ -42,11 +42,13 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         addr: usize,
         kind: AreaKind,
     ) -> Result<(), FreeError> {
-        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 {
+        let guard = addr.wrapping_sub(B::PAGE_SIZE);
+        // Before the first page of the window there is no guard.
+        if !self.holds(guard) || addr & (B::PAGE_SIZE - 1) != 0 {
             return Err(self.refusal(memory, addr, kind));
         }
         let mut held = self.tables.lock();
-        let Some((Lowest { leaf, frame }, id)) = self.guard_at(memory, &mut held, addr - B::PAGE_SIZE) else {
+        let Some((Lowest { leaf, frame }, id)) = self.guard_at(memory, &mut held, guard) else {
             drop(held);
             return Err(self.refusal(memory, addr, kind));
         };
@@ -227,51 +229,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         down.into_unflushed(VirtRange { start: addr, end }, id)
     }
 
-    /// The record that the guard at `at`, which is page-aligned, names, and the table it is in.
-    #[inline(always)]
-    pub(super) fn guard_at<'a>(
-        &self,
-        memory: &'a Memory<P, B>,
-        held: &mut Tabled<B>,
-        at: usize,
-    ) -> Option<(Lowest<'a, B>, u32)> {
-        let lowest = held.lowest(memory, at)?;
-        // SAFETY: the lock is held, and the table was found for this page.
-        match unsafe { memory.backend.leaf_walk(lowest.leaf, VirtAddr(at)) } {
-            Walk::Guard(id) => Some((lowest, id)),
-            _ => None,
-        }
-    }
-
-    /// Why `addr` is not the start of a live area of `kind`.
-    #[cold]
-    #[inline(never)]
-    fn refusal(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> FreeError {
-        if !self.holds(addr) {
-            return memory.refusal_of_area(addr);
-        }
-        if addr & (B::PAGE_SIZE - 1) != 0 {
-            return FreeError::Misaligned;
-        }
-        if let Some(refusal) = self.refusal_of_slot(addr) {
-            return refusal;
-        }
-        let _held = self.tables.lock();
-        let Some(id) = self.record_at(memory, addr) else {
-            return match memory.backend.walk_kernel(VirtAddr(addr)) {
-                Walk::Mapped(_) | Walk::Guard(_) => FreeError::Interior,
-                Walk::Absent => FreeError::DoubleFree,
-            };
-        };
-        // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
-        let area = unsafe { &*memory.area(id) };
-        if area.is_live() && area.addr & !(B::PAGE_SIZE - 1) == addr && area.kind != kind {
-            FreeError::WrongAllocator
-        } else {
-            FreeError::DoubleFree
-        }
-    }
-
     /// A table was unlinked: its slot may be linked anew as soon as the lock opens, so this CPU forgets the old way
     /// first. (One entry is enough: it drops the cached upper levels with it, Intel SDM vol. 3, 4.10.4.1.)
     #[cold]
@@ -359,58 +316,6 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         }
     }
 
-    /// True when the next page is a frame of its own.
-    #[inline(always)]
-    fn is_single(&self, leaf: B::Leaf) -> bool {
-        // SAFETY: the lock is held, the table was found for this page.
-        match unsafe { self.memory.backend.leaf_walk(leaf, VirtAddr(self.at)) } {
-            Walk::Mapped(mapping) => {
-                self.memory.frames.frame(mapping.pfn).is_some_and(|frame| frame.head().is_run(FrameKind::Mapped, 1))
-            }
-            _ => false,
-        }
-    }
-
-    /// Unmaps a batch of single frames, of `left` pages in this table, with the guard when it is still there, but for the
-    /// table's last entry. True when there may be more.
-    #[inline(always)]
-    fn unmap_singles(&mut self, Lowest { leaf, frame: table }: Lowest<'_, B>, left: u32) -> bool {
-        let (memory, at) = (self.memory, VirtAddr(self.at));
-        let others = table.map_or(u32::MAX, |table| table.head().count().saturating_sub(1 + self.guards));
-        let most = left.min(others).min(SINGLES as u32);
-        let mut hot: Option<Records<'_>> = None;
-        // SAFETY: the lock is held, the table was found for these pages.
-        let singles = unsafe {
-            memory.backend.leaf_frames(leaf, at, most, |pfn| {
-                let frame = match hot.and_then(|records| records.frame(pfn.0)) {
-                    Some(frame) => frame,
-                    None => {
-                        let Some((region, frame)) = memory.frames.find(pfn.0 as usize) else { return false };
-                        hot = Some(region.records());
-                        frame
-                    }
-                };
-                let single = frame.head().is_run(FrameKind::Mapped, 1);
-                if single {
-                    self.blocks.push_frame(frame, pfn.0, 1);
-                }
-                single
-            })
-        };
-        if singles == 0 {
-            return false;
-        }
-        let guards = core::mem::take(&mut self.guards);
-        let first = VirtAddr(at.0 - ((guards as usize) << B::PAGE_SHIFT));
-        // SAFETY: as above; what is cleared waits for a flush.
-        unsafe { memory.backend.leaf_clear(leaf, first, singles + guards) };
-        if let Some(table) = table {
-            table.set_head(table.head().less(singles + guards));
-        }
-        self.at += (singles as usize) << B::PAGE_SHIFT;
-        singles == SINGLES as u32
-    }
-
     /// What [`unmap_table`](Self::unmap_table) finds no lowest table for: one large entry, or a guard alone.
     #[inline(never)]
     fn unmap_rest(&mut self, left: u32) {
@@ -481,22 +386,5 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         let retired = core::mem::replace(&mut self.tables.retired.chain, Chain::new());
         let blocks = core::mem::replace(&mut self.blocks, Chain::new());
         Unflushed::new(self.memory, self.family, range, blocks, retired, id)
-    }
-}
-
-impl Chain {
-    /// Adds the block of area frames that begins at `pfn`, and returns its pages; 1 when it is no such block, which is
-    /// `damaged` then.
-    #[inline(always)]
-    fn take_head<P: Platform, B: PageTable>(&mut self, memory: &Memory<P, B>, pfn: Pfn, damaged: &mut u32) -> u32 {
-        if let Some(frame) = memory.frames.frame(pfn) {
-            let head = frame.head();
-            if head.is(FrameKind::Mapped) {
-                self.push_frame(frame, pfn.0, head.count());
-                return head.count();
-            }
-        }
-        *damaged = pfn.0;
-        1
     }
 }

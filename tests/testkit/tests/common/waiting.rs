@@ -39,7 +39,7 @@ pub fn free_one<P: Platform, B: Backend>(mm: &Mm<P, B>, taken: &Taken) -> Option
 }
 
 /// Gives all back and asserts that nothing is lost.
-pub fn end(rig: TestRig, taken: &Taken, before: usize) {
+pub fn end<B: Backend>(rig: &Rig<B>, taken: &Taken, before: usize) {
     rig.platform.nothing_happens();
     while free_one(&rig.mm, taken).is_some() {}
     rig.mm.drain();
