@@ -10,6 +10,8 @@ use mm_core::{CacheMode, MapFrames, Mapping, Pfn, Prot, TableFrames, Walk};
 const BATCH: usize = walker::BATCH as usize;
 /// Fewer entries than this go without loops that are unrolled.
 const FEW: usize = 9;
+/// Entries cleared in a row.
+const ROW: usize = 8;
 /// To begin with another block takes as long as so many entries.
 const BLOCK_COST: usize = 10;
 
@@ -120,63 +122,134 @@ pub(crate) unsafe fn map<M: Machine>(
         }
         return count as u32;
     }
+    let spot = Spot { table, counted: leaf.counted, start, guard: guard.map_or(Entry::ABSENT, Entry::guard) };
     // SAFETY: by the caller; the entries are in the table.
-    unsafe { map_many(&table, leaf.counted, start, guard, frames, first, tables, pause) }
+    unsafe {
+        match frames {
+            MapFrames::Run(_) if count <= BATCH => {
+                let mapped = map_run(&spot.table, start, spot.guard, count, first);
+                if mapped != 0 && leaf.counted {
+                    tables.add_entries(leaf.pfn, mapped + guards as u32);
+                }
+                mapped
+            }
+            MapFrames::Run(_) => map_many(&spot, count, tables, pause, |at, done, part| {
+                let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
+                spot.table.fill(at, part, first, Entry::NEXT_PAGE);
+            }),
+            MapFrames::Each(frames) if count <= BATCH => map_each(&spot, frames, first, tables),
+            MapFrames::Each(frames) => map_many(&spot, count, tables, pause, |at, done, part| {
+                spot.table.fill_each(at, &frames[done..done + part], first);
+            }),
+        }
+    }
 }
 
-/// [`map`] of more entries than a few.
+/// Where entries are to be written, with the guard in front of them.
+struct Spot<'m, M> {
+    table: Table<'m, M>,
+    counted: bool,
+    start: usize,
+    /// [`Entry::ABSENT`] for none.
+    guard: Entry,
+}
+
+impl<M: Machine> Spot<'_, M> {
+    fn guards(&self) -> usize {
+        usize::from(!self.guard.is_absent())
+    }
+}
+
+/// Maps a batch of neighbours, with a guard right before them unless it is [`Entry::ABSENT`].
 ///
 /// # Safety
 /// As for [`map`]; the entries and the guard's are in the table.
 #[inline(never)]
-#[allow(clippy::too_many_arguments)]
+unsafe fn map_run<M: Machine>(table: &Table<'_, M>, start: usize, guard: Entry, count: usize, first: u64) -> u32 {
+    let guards = usize::from(!guard.is_absent());
+    // SAFETY: the caller holds the lock and owns the range; leaves and guards over absent entries are valid.
+    unsafe {
+        if !table.all_absent(start - guards, count + guards) {
+            return 0;
+        }
+        if guards != 0 {
+            table.store(start - 1, guard);
+        }
+        table.fill(start, count, Entry(first), Entry::NEXT_PAGE);
+    }
+    count as u32
+}
+
+/// Maps a batch of frames.
+///
+/// # Safety
+/// As for [`map`]; the entries and the guard's are in the table.
+#[inline(always)]
+unsafe fn map_each<M: Machine>(spot: &Spot<'_, M>, frames: &[Pfn], like: u64, tables: &mut impl TableFrames) -> u32 {
+    let (table, start, guards) = (&spot.table, spot.start, spot.guards());
+    // SAFETY: as in `map_run`.
+    unsafe {
+        if !table.all_absent(start - guards, frames.len() + guards) {
+            return 0;
+        }
+        if guards != 0 {
+            table.store(start - 1, spot.guard);
+        }
+        table.fill_each(start, frames, like);
+    }
+    if spot.counted {
+        tables.add_entries(table.pfn, (frames.len() + guards) as u32);
+    }
+    frames.len() as u32
+}
+
+/// [`map`] of `count` entries, more than a batch; `fill` writes as many from the first on as its last two numbers say are
+/// done and to be done, at the index that is its first.
+///
+/// # Safety
+/// As for [`map`]; the entries and the guard's are in the table.
+#[inline(never)]
 unsafe fn map_many<M: Machine>(
-    table: &Table<'_, M>,
-    counted: bool,
-    start: usize,
-    guard: Option<u32>,
-    frames: MapFrames<'_>,
-    first: u64,
+    spot: &Spot<'_, M>,
+    count: usize,
     tables: &mut impl TableFrames,
     pause: &mut impl FnMut(),
+    fill: impl Fn(usize, usize, usize),
 ) -> u32 {
-    let (count, guards) = (frames.count() as usize, usize::from(guard.is_some()));
-    let mut done = 0;
-    loop {
-        let part = (count - done).min(BATCH);
-        // SAFETY: the caller holds the lock; the entries are in the table, as was checked.
-        let absent = unsafe {
-            table.all_absent(start + done, part) && (done != 0 || guards == 0 || table.load(start - 1).is_absent())
-        };
-        if !absent {
+    let (table, guards) = (&spot.table, spot.guards());
+    // SAFETY: the caller holds the lock; the entries are in the table, as was checked.
+    if !unsafe { table.all_absent(spot.start - guards, BATCH + guards) } {
+        return 0;
+    }
+    if guards != 0 {
+        // SAFETY: the caller owns the guard's place; a guard over an absent entry is valid.
+        unsafe { table.store(spot.start - 1, spot.guard) };
+    }
+    if spot.counted {
+        // All of them, so that the table stays while the lock is open.
+        tables.add_entries(table.pfn, (count + guards) as u32);
+    }
+    fill(spot.start, 0, BATCH);
+    let mut done = BATCH;
+    while count - done >= BATCH {
+        pause();
+        // SAFETY: as above.
+        if !unsafe { table.all_absent(spot.start + done, BATCH) } {
             break;
         }
-        // SAFETY: the caller holds the lock and owns the range; leaves and guards over absent entries are valid.
-        unsafe {
-            if done == 0
-                && let Some(tag) = guard
-            {
-                table.store(start - 1, Entry::guard(tag));
-            }
-            match frames {
-                MapFrames::Run(_) => {
-                    let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
-                    table.fill(start + done, part, first, Entry::NEXT_PAGE);
-                }
-                MapFrames::Each(frames) => table.fill_each(start + done, &frames[done..done + part], first),
-            }
-        }
-        if done == 0 && counted {
-            // All of them, so that the table stays while the lock is open.
-            tables.add_entries(table.pfn, (count + guards) as u32);
-        }
-        done += part;
-        if done == count {
+        fill(spot.start + done, done, BATCH);
+        done += BATCH;
+    }
+    let rest = count - done;
+    if rest != 0 && rest < BATCH {
+        pause();
+        // SAFETY: as above.
+        if unsafe { table.all_absent(spot.start + done, rest) } {
+            fill(spot.start + done, done, rest);
             return count as u32;
         }
-        pause();
     }
-    if done != 0 && counted {
+    if done != count && spot.counted {
         tables.sub_entries(table.pfn, (count - done) as u32);
     }
     done as u32
@@ -223,14 +296,18 @@ pub(crate) unsafe fn clear<M: Machine>(machine: &M, leaf: Leaf, at: usize, entri
         // SAFETY: the caller holds the lock and owns the entries, which are in the table; clearing one is valid.
         unsafe { table.store(start + i, Entry::ABSENT) }
     };
-    let mut done = 0;
+    let (mut done, entries) = (0, entries as usize);
+    while entries - done >= ROW {
+        (0..ROW).for_each(|lane| store(done + lane));
+        done += ROW;
+    }
     // A guard and a page at least.
-    while done < entries as usize & !1 {
+    while entries - done >= 2 {
         store(done);
         store(done + 1);
         done += 2;
     }
-    if done < entries as usize {
+    if done < entries {
         store(done);
     }
 }

@@ -173,6 +173,12 @@ impl<'m, M: Machine> Table<'m, M> {
     pub(crate) unsafe fn fill_each(&self, index: usize, frames: &[Pfn], like: u64) {
         // SAFETY: by the caller.
         let put = |at: usize, pfn: Pfn| unsafe { self.store(index + at, Entry(u64::from(pfn.0) << 12 | like)) };
+        if let Ok(frames) = <&[Pfn; FULL]>::try_from(frames) {
+            for (lane, &pfn) in frames.iter().enumerate() {
+                put(lane, pfn);
+            }
+            return;
+        }
         let (rows, rest) = frames.as_chunks::<LANES>();
         for (row, frames) in rows.iter().enumerate() {
             for (lane, &pfn) in frames.iter().enumerate() {

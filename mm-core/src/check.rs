@@ -64,7 +64,8 @@ struct Tally {
     reserved: usize,
     blocks: usize,
     tables: usize,
-    slab_heads: usize,
+    /// Of classes, of classes for devices, and of caches.
+    slab_heads: [usize; 3],
     mapped: usize,
     descriptors: usize,
     held: usize,
@@ -95,21 +96,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if tally.free != self.memory.free_pages() {
             return Err(Damage { what: "a zone's count of free frames is wrong", at: tally.free });
         }
-        let mut slabs = 0;
+        let mut by_kind = [0; 3];
         for class in self.classes() {
-            slabs += class.check()?;
+            by_kind[0] += class.check()?;
             self.check_magazines(&class)?;
         }
         for (_, class) in self.dma_classes() {
-            slabs += class.check()?;
+            by_kind[1] += class.check()?;
         }
         let mut index = 0;
         while let Some(result) = self.with_cache(index, |control| self.cache_slabs(control).check()) {
-            slabs += result?;
+            by_kind[2] += result?;
             index += 1;
         }
-        let caches = index;
-        if slabs != tally.slab_heads {
+        let (caches, slabs) = (index, by_kind.iter().sum());
+        if by_kind != tally.slab_heads {
             return Err(Damage { what: "the caches and the frame table disagree on slabs", at: slabs });
         }
         let areas = self.areas.check(&self.memory, self.first_deferred())?;
@@ -204,13 +205,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
                 }
                 FrameKind::Meta => {
                     let size = MetaSize::ALL[head.class() % MetaSize::ALL.len()];
-                    if head != Head::new(FrameKind::Meta, size as u8, 1) {
+                    if head != Head::new(FrameKind::Meta, size as u8, crate::meta::MARK) {
                         return fail("a page of descriptors is marked wrongly");
                     }
                     tally.descriptors += self.memory.meta_used(pfn, size);
                 }
                 FrameKind::Slab | FrameKind::DmaSlab | FrameKind::CacheSlab => {
-                    tally.slab_heads += usize::from(head.count() == 0);
+                    let kind = match head.kind() {
+                        FrameKind::Slab => 0,
+                        FrameKind::DmaSlab => 1,
+                        _ => 2,
+                    };
+                    tally.slab_heads[kind] += usize::from(head.count() == 0);
                     // A slab of one large object marks its first frame only.
                     if head.is(FrameKind::CacheSlab) {
                         length = self.pages_behind_first(head.class()) as u32;

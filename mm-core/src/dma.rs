@@ -73,22 +73,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // SAFETY: `init` wrote that many, which stay as long as the manager.
         let state = unsafe { classes.add(class).as_ref() };
         let geometry = &ClassTable::<B>::TABLE.geometry[class];
-        let owner = number as u8;
-        Some(Slabs {
-            mm: self,
-            memory: &self.memory,
-            geometry,
-            state,
-            kind: FrameKind::DmaSlab,
-            owner,
-            hooks: ClassHooks::<B>::of(class),
-        })
+        Some(Slabs::new(self, geometry, state, (FrameKind::DmaSlab, number as u8), ClassHooks::<B>::of(class)))
     }
 
     /// Gives back the wholly free slabs that the classes of this number keep.
     pub(crate) fn drain_dma(&self, class: usize) {
         for kind in 0..KINDS.len() {
-            self.dma_class(kind * DMA32 + class).inspect(Slabs::drain);
+            self.dma_class(kind * DMA32 + class).inspect(|slabs| slabs.drain());
         }
     }
 

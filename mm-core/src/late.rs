@@ -4,34 +4,50 @@
 //! do for areas and caches is named where the first of those is made, and reached by a pointer that is left here.
 
 use crate::backend::Backend;
+use crate::error::Packed;
+use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
+use crate::reclaim::Wanted;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-/// What others do for areas.
-struct AreaCalls<P: Platform, B: Backend> {
-    hold: fn(&Mm<P, B>, usize) -> bool,
-    flush: fn(&Mm<P, B>) -> usize,
-}
+/// Whether an area holds an address.
+type Hold<P, B> = fn(&Mm<P, B>, usize) -> bool;
+
+/// See [`Mm::obtain_again`].
+type Again<P, B> = fn(&Mm<P, B>, &Wanted<'_, P, B>, Gfp, usize) -> Packed;
 
 /// What others do for caches.
+#[cfg(not(feature = "small"))]
 type Drain<P, B> = fn(&Mm<P, B>);
 
 /// Pointers to it, null before there is a first area or cache.
 pub(crate) struct Late<P: Platform, B: Backend> {
-    areas: AtomicPtr<AreaCalls<P, B>>,
+    areas: AtomicPtr<Hold<P, B>>,
+    /// Where code is to be small caches keep nothing.
+    #[cfg(not(feature = "small"))]
     caches: AtomicPtr<Drain<P, B>>,
+    #[cfg(feature = "small")]
+    again: AtomicPtr<Again<P, B>>,
 }
 
 impl<P: Platform, B: Backend> Late<P, B> {
     pub(crate) const fn new() -> Self {
-        Late { areas: AtomicPtr::new(ptr::null_mut()), caches: AtomicPtr::new(ptr::null_mut()) }
+        Late {
+            areas: AtomicPtr::new(ptr::null_mut()),
+            #[cfg(not(feature = "small"))]
+            caches: AtomicPtr::new(ptr::null_mut()),
+            #[cfg(feature = "small")]
+            again: AtomicPtr::new(ptr::null_mut()),
+        }
     }
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
-    const AREA_CALLS: &'static AreaCalls<P, B> = &AreaCalls { hold: Self::areas_hold, flush: Self::flush_deferred };
+    const HOLD: &'static Hold<P, B> = &(Self::areas_hold as Hold<P, B>);
+    const AGAIN: &'static Again<P, B> = &(Self::obtain_again as Again<P, B>);
+    #[cfg(not(feature = "small"))]
     const DRAIN_CACHES: &'static Drain<P, B> = &(Self::drain_caches as Drain<P, B>);
     /// Where code is to be small, and areas are made by few calls.
     const LATE: bool = cfg!(feature = "small") && !B::HAS_MMU;
@@ -40,13 +56,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(always)]
     pub(crate) fn use_areas(&self) {
         if Self::LATE {
-            self.late.areas.store(ptr::from_ref(Self::AREA_CALLS).cast_mut(), Relaxed);
+            self.late.areas.store(ptr::from_ref(Self::HOLD).cast_mut(), Relaxed);
         }
     }
 
     /// A cache is about to be made.
     #[inline(always)]
     pub(crate) fn use_caches(&self) {
+        #[cfg(not(feature = "small"))]
         self.late.caches.store(ptr::from_ref(Self::DRAIN_CACHES).cast_mut(), Relaxed);
     }
 
@@ -56,23 +73,35 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !Self::LATE {
             return self.areas_hold(addr);
         }
-        // SAFETY: null, or `AREA_CALLS`.
-        unsafe { self.late.areas.load(Relaxed).as_ref() }.is_some_and(|calls| (calls.hold)(self, addr))
+        // SAFETY: null, or `HOLD`.
+        unsafe { self.late.areas.load(Relaxed).as_ref() }.is_some_and(|hold| hold(self, addr))
     }
 
-    /// [`flush_deferred`](Self::flush_deferred), if there ever was an area.
+    /// Something can be taken back when memory is short: a shrinker came, or the free of an area is put off. Classes and
+    /// caches keep nothing where code is to be small.
     #[inline(always)]
-    pub(crate) fn flush_any_deferred(&self) -> usize {
-        if !Self::LATE {
-            return self.flush_deferred();
+    pub(crate) fn use_reclaim(&self) {
+        #[cfg(feature = "small")]
+        if Self::LATE {
+            self.late.again.store(ptr::from_ref(Self::AGAIN).cast_mut(), Relaxed);
         }
-        // SAFETY: null, or `AREA_CALLS`.
-        unsafe { self.late.areas.load(Relaxed).as_ref() }.map_or(0, |calls| (calls.flush)(self))
+    }
+
+    /// [`obtain_again`](Self::obtain_again), if it may be of use.
+    #[inline(always)]
+    pub(crate) fn again(&self) -> Option<&Again<P, B>> {
+        #[cfg(feature = "small")]
+        if Self::LATE {
+            // SAFETY: null, or `AGAIN`.
+            return unsafe { self.late.again.load(Relaxed).as_ref() };
+        }
+        Some(Self::AGAIN)
     }
 
     /// [`drain_caches`](Self::drain_caches), if there ever was one.
     #[inline(always)]
     pub(crate) fn drain_any_caches(&self) {
+        #[cfg(not(feature = "small"))]
         // SAFETY: null, or `DRAIN_CACHES`.
         if let Some(drain) = unsafe { self.late.caches.load(Relaxed).as_ref() } {
             drain(self);

@@ -170,7 +170,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             let records = ((Buddy::lead(start, B::MAX_ORDER) + len as usize) * size_of::<Frame>()).next_multiple_of(8);
             (records, Buddy::storage_bytes(start, len, B::MAX_ORDER))
         };
-        let list_bytes = (plan.len() * size_of::<Region>()).next_multiple_of(8);
+        // Behind the last stands an empty one, all zero, that ends the list.
+        let list_bytes = ((plan.len() + 1) * size_of::<Region>()).next_multiple_of(8);
         let tables: usize = plan.iter().map(|&(start, len, _)| sizes(start, len)).map(|(r, b)| r + b).sum();
         let classes = ClassTable::<B>::TABLE.count;
         let class_bytes = B::Classes::<P::Lock>::bytes(classes).next_multiple_of(8);
@@ -195,7 +196,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {
                 zone.regions = list.wrapping_add(i);
-                zone.singles = list.wrapping_add(i);
+                #[cfg(not(feature = "small"))]
+                {
+                    zone.singles = list.wrapping_add(i);
+                }
             }
             zone.count += 1;
             zone.present += len as usize;
@@ -274,8 +278,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         state: &'a Locked<P::Lock, CacheState>,
     ) -> Slabs<'a, P, B> {
         let geometry = &ClassTable::<B>::TABLE.geometry[class % MAX_CLASSES];
-        let (memory, owner, hooks) = (&self.memory, class as u8, ClassHooks::<B>::of(class));
-        Slabs { mm: self, memory, geometry, state, kind: FrameKind::Slab, owner, hooks }
+        Slabs::new(self, geometry, state, (FrameKind::Slab, class as u8), ClassHooks::<B>::of(class))
     }
 
     /// Gives back everything caches hold: what CPUs keep for themselves (of the other CPUs only those with interrupts

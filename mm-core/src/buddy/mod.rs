@@ -87,9 +87,6 @@ impl Buddy {
     /// The most frames one buddy can serve, beginning anywhere: four levels of words, less one largest block.
     pub const MAX_FRAMES: usize = if Word::BITS == 64 { 1 << 24 } else { 1 << 20 } - (1 << MAX_ORDER_LIMIT);
 
-    /// Frames have words of bits that may be written to from outside; see [`retell`](Self::retell).
-    pub const HAS_WORDS: bool = true;
-
     /// Bytes of storage for a region; the storage is aligned to 8 bytes.
     pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
         let l = Layout::of(start, len, max_order);

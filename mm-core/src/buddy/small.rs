@@ -62,9 +62,6 @@ impl Layout {
 impl Buddy {
     /// The most frames one buddy can serve, as of the other.
     pub const MAX_FRAMES: usize = super::Buddy::MAX_FRAMES;
-    /// Frames have no words of bits that could be written to from outside.
-    pub const HAS_WORDS: bool = false;
-
     /// Bytes of storage for a region, which has a frame; the storage is aligned to 8 bytes.
     pub const fn storage_bytes(start: u32, len: u32, max_order: usize) -> usize {
         let l = Layout::of(start, len, max_order);

@@ -152,18 +152,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     pub(crate) fn cache_slabs<'a>(&'a self, control: &'a Control<P>) -> Slabs<'a, P, B> {
-        Slabs {
-            mm: self,
-            memory: &self.memory,
-            geometry: &control.geometry,
-            state: &control.state,
-            kind: FrameKind::CacheSlab,
-            owner: control.number as u8,
-            hooks: &control.hooks,
-        }
+        let who = (FrameKind::CacheSlab, control.number as u8);
+        Slabs::new(self, &control.geometry, &control.state, who, &control.hooks)
     }
 
     /// Gives back the slab each cache keeps.
+    #[cfg_attr(feature = "small", allow(dead_code))]
     pub(crate) fn drain_caches(&self) {
         let mut index = 0;
         // Detached under the list's lock, which keeps the cache; given back, with what that logs, behind it.

@@ -318,7 +318,7 @@ impl<M: Manager> RawKmemCache<M> {
     }
 
     /// Gives back the slab that is kept though nothing of it is in use, as Linux's `kmem_cache_shrink`; its objects are
-    /// destroyed. Returns how many pages that were.
+    /// destroyed. Returns how many pages that were; none with feature `small`, where nothing is kept.
     ///
     /// Context: any. Cost: as one slab's free.
     pub fn shrink(&self) -> usize {

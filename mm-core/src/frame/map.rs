@@ -168,7 +168,7 @@ pub struct FrameMap {
     count: AtomicUsize,
     /// The region most frees fall into: the largest with kernel addresses. A fixed guess costs no shared write, unlike
     /// "last hit".
-    hot: UnsafeCell<Hot>,
+    hot: UnsafeCell<Kept>,
 }
 
 /// What a lookup needs of the region most frees fall into, in one place.
@@ -190,6 +190,35 @@ struct Hot {
     direct: *mut u8,
 }
 
+impl Hot {
+    const NONE: Hot = Hot {
+        region: core::ptr::null(),
+        start: 0,
+        count: 0,
+        addr: 0,
+        len: 0,
+        frames: core::ptr::null(),
+        words: core::ptr::null_mut(),
+        zone: 0,
+        direct: core::ptr::null_mut(),
+    };
+}
+
+/// What is kept of it: all, or where code is to be small no region is looked at first.
+#[cfg(not(feature = "small"))]
+type Kept = Hot;
+
+/// See above.
+#[cfg(feature = "small")]
+struct Kept {
+    direct: *mut u8,
+}
+
+#[cfg(feature = "small")]
+impl Kept {
+    const NONE: Kept = Kept { direct: core::ptr::null_mut() };
+}
+
 // SAFETY: regions are immutable once published, except for their buddies, which the zone locks guard; `hot` is written
 // once, by `publish`, whose contract excludes readers.
 unsafe impl Sync for FrameMap {}
@@ -202,17 +231,7 @@ impl FrameMap {
         FrameMap {
             regions: AtomicPtr::new(core::ptr::null_mut()),
             count: AtomicUsize::new(0),
-            hot: UnsafeCell::new(Hot {
-                region: core::ptr::null(),
-                start: 0,
-                count: 0,
-                addr: 0,
-                len: 0,
-                frames: core::ptr::null(),
-                words: core::ptr::null_mut(),
-                zone: 0,
-                direct: core::ptr::null_mut(),
-            }),
+            hot: UnsafeCell::new(Kept::NONE),
         }
     }
 
@@ -232,7 +251,7 @@ impl FrameMap {
         zone: impl Fn(&Region) -> usize,
         direct: *mut u8,
     ) {
-        self.regions.store(regions, Ordering::Relaxed);
+        self.regions.store(regions, Ordering::Release);
         self.count.store(count, Ordering::Release);
         let lowmem = self.regions().iter().filter_map(|r| Some((r, addr(r)?)));
         if let Some((region, addr)) = lowmem.max_by_key(|(r, _)| r.len) {
@@ -250,6 +269,8 @@ impl FrameMap {
                 zone: zone(region),
                 direct,
             };
+            #[cfg(feature = "small")]
+            let hot = Kept { direct: hot.direct };
             // SAFETY: nobody reads meanwhile, by the caller's word.
             unsafe { self.hot.get().write(hot) };
         }
@@ -259,9 +280,6 @@ impl FrameMap {
     /// region and at the start of a page.
     #[inline(always)]
     pub fn single_at(&self, addr: usize, page_shift: u32) -> Option<Single<'_>> {
-        if !Buddy::HAS_WORDS {
-            return None;
-        }
         let hot = self.hot();
         // Rotated, the offset within the page makes the number too large.
         let at = addr.wrapping_sub(hot.addr).rotate_right(page_shift);
@@ -274,13 +292,19 @@ impl FrameMap {
     /// Where a linear direct map has physical address 0.
     #[inline(always)]
     pub fn direct(&self) -> *mut u8 {
-        self.hot().direct
+        // SAFETY: written once, by `publish`, whose contract excludes readers.
+        unsafe { (*self.hot.get()).direct }
     }
 
     #[inline(always)]
     fn hot(&self) -> &Hot {
+        #[cfg(feature = "small")]
+        return &Hot::NONE;
+        #[cfg(not(feature = "small"))]
         // SAFETY: written once, by `publish`, whose contract excludes readers.
-        unsafe { &*self.hot.get() }
+        unsafe {
+            &*self.hot.get()
+        }
     }
 
     /// The record of the frame that holds kernel address `addr` (which may be anything), if it is in the largest
@@ -315,7 +339,16 @@ impl FrameMap {
     #[cfg_attr(not(feature = "small"), inline(always))]
     pub fn find(&self, pfn: usize) -> Option<(&Region, &Frame)> {
         if cfg!(feature = "small") {
-            return self.regions().iter().find_map(|r| Some((r, r.frame(pfn)?)));
+            let mut at = self.regions.load(Ordering::Acquire);
+            // SAFETY: null, or published, and the last region has one behind it that holds nothing.
+            while let Some(region) = unsafe { at.as_ref() }.filter(|region| region.len != 0) {
+                if region.holds(pfn) {
+                    // SAFETY: just checked.
+                    return Some((region, unsafe { region.frame_unchecked(pfn) }));
+                }
+                at = at.wrapping_add(1);
+            }
+            return None;
         }
         let hot = self.hot();
         if pfn.wrapping_sub(hot.start as usize) < hot.count as usize {

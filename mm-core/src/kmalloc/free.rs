@@ -7,7 +7,7 @@ use crate::frame::{Frame, FrameKind, Head};
 use crate::lock::Guard;
 use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{self, CacheState, ClassStates, Given, Slab, Slabs};
+use crate::slab::{self, CacheState, ClassStates, Given, Slab, Store};
 #[cfg(feature = "kmalloc-debug")]
 use core::panic::Location;
 
@@ -95,7 +95,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
         // SAFETY: the caller locked this state, and left its section to this function.
         let mut state = unsafe { slabs.state.resume(token) };
-        if Slabs::<P, B>::OPENS && state.try_open(slab, w, addr) {
+        if Store::<P, B>::OPENS && state.try_open(slab, w, addr) {
             return Ok(());
         }
         self.kfree_listed(slab, w, state.suspend());
@@ -134,6 +134,24 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_any(&self, addr: usize) -> Result<(), FreeError> {
+        #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
+        if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr))
+            && let Some((state, head)) = self.open_class(frame)
+        {
+            // SAFETY: the class that was locked.
+            let slabs = unsafe { self.locked_class(head.class()) };
+            slabs.take_back(state.suspend(), self.memory.meta_ptr(frame.link()), addr).result().map(|_| ())
+        } else {
+            self.kfree_block(addr)
+        }
+        #[cfg(not(all(feature = "small", not(feature = "kmalloc-debug"))))]
+        self.kfree_found(addr)
+    }
+
+    #[cfg(not(all(feature = "small", not(feature = "kmalloc-debug"))))]
+    #[inline(always)]
+    #[cfg_attr(feature = "kmalloc-debug", track_caller)]
+    fn kfree_found(&self, addr: usize) -> Result<(), FreeError> {
         let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr)) else {
             return self.kfree_block(addr);
         };

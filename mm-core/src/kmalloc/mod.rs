@@ -216,6 +216,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let class = table.of[(size + 7) >> 3] as usize;
         let Some(slabs) = self.class(class) else { return Packed::new(Err(AllocError::NotReady)) };
         let pages = slabs.geometry.pages as usize + 1;
+        #[cfg(feature = "small")]
+        let slabs = slabs.store;
         let found = self.obtain(&Wanted::Object(slabs), bare, pages);
         if flags.contains(Gfp::ZERO)
             && let Ok(object) = found.result()

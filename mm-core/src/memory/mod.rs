@@ -40,7 +40,7 @@ pub struct Memory<P: Platform, B: Backend> {
     pub(crate) zones: Zones<P::Lock>,
     pub(crate) waiting: Waiting<P::Lock>,
     pub(crate) meta: MetaPools<P::Lock>,
-    sites: Locked<P::Lock, heapless::Vec<&'static Location<'static>, MAX_SITES>>,
+    sites: Locked<P::Lock, [Option<&'static Location<'static>>; MAX_SITES]>,
     #[cfg(feature = "page-poison")]
     pub(crate) page_poison: crate::debug::PagePoison,
     #[cfg(feature = "fault-injection")]
@@ -62,7 +62,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             zones: Zones::new(),
             waiting: Waiting::new(),
             meta: MetaPools::new(),
-            sites: Locked::new(heapless::Vec::new()),
+            sites: Locked::new([None; MAX_SITES]),
             #[cfg(feature = "page-poison")]
             page_poison: crate::debug::PagePoison::new(),
             #[cfg(feature = "fault-injection")]
@@ -198,10 +198,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
                 && site.file().bytes().eq(caller.file().bytes())
         };
         let mut sites = self.sites.lock();
-        let known = sites.iter().any(same);
-        let full = !known && sites.push(caller).is_err();
-        drop(sites);
-        if !known && !full {
+        // The first that is the same, or that is none yet.
+        let Some(place) = sites.iter_mut().find(|site| site.is_none_or(|site| same(&site))) else { return };
+        if place.replace(caller).is_none() {
+            drop(sites);
             self.platform.bug(&Bug::MayWaitInAtomic { caller });
         }
     }

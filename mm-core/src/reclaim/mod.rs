@@ -121,7 +121,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     fn drain_and(&self, attempt: &mut dyn FnMut() -> Again) -> Again {
         // Areas whose frees were put off are torn down in tasks only.
         if self.platform().context() == Context::Task {
-            self.flush_any_deferred();
+            self.flush_deferred();
         }
         self.drain_kept();
         attempt()

@@ -6,13 +6,13 @@ use crate::error::{AllocError, Packed};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
-use crate::slab::Slabs;
+use crate::slab::Store;
 use crate::wait::Block;
 
 /// What is asked for.
 pub enum Wanted<'a, P: Platform, B: Backend> {
     /// An object of a cache.
-    Object(Slabs<'a, P, B>),
+    Object(Store<'a, P, B>),
     /// Frames, which have a kernel address.
     Block(Block),
     /// What this makes.
@@ -32,17 +32,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(never)]
     pub(crate) fn obtain(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
         let mut last = self.attempt(wanted, flags);
-        // An error that was asked for stays one.
-        let is_short = |error: AllocError| error.may_pass() && !self.memory.was_injected();
-        if last.result().is_err_and(is_short) {
-            self.reclaim_steps(flags, pages, &mut || {
-                last = self.attempt(wanted, flags);
-                match last.result() {
-                    Ok(_) => Again::Done,
-                    Err(error) if is_short(error) => Again::Short,
-                    Err(_) => Again::Hopeless,
-                }
-            });
+        if last.result().is_err_and(|error| self.is_short(error))
+            && let Some(again) = self.again()
+        {
+            last = again(self, wanted, flags, pages);
         }
         if let Err(error) = last.result() {
             crate::trace::pages_failed(pages, flags, error);
@@ -50,9 +43,32 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         last
     }
 
+    /// An error that was asked for stays one.
+    fn is_short(&self, error: AllocError) -> bool {
+        error.may_pass() && !self.memory.was_injected()
+    }
+
+    /// The rest of [`obtain`](Self::obtain), behind a first attempt that found too little memory.
     #[inline(never)]
+    pub(crate) fn obtain_again(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
+        let mut last = Packed::new(Err(AllocError::NoMemory));
+        self.reclaim_steps(flags, pages, &mut || {
+            last = self.attempt(wanted, flags);
+            match last.result() {
+                Ok(_) => Again::Done,
+                Err(error) if self.is_short(error) => Again::Short,
+                Err(_) => Again::Hopeless,
+            }
+        });
+        last
+    }
+
+    #[cfg_attr(feature = "small", inline)]
     fn attempt(&self, wanted: &Wanted<'_, P, B>, flags: Gfp) -> Packed {
         match wanted {
+            #[cfg(feature = "small")]
+            Wanted::Object(store) => store.object(flags, None),
+            #[cfg(not(feature = "small"))]
             Wanted::Object(slabs) => Packed::new(slabs.object_now(flags)),
             Wanted::Other(make) => make(),
             Wanted::Block(block) => {

@@ -125,6 +125,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         entry.shrinker = Some(shrinker);
         entry.serial = entry.serial.wrapping_add(1);
         let serial = entry.serial;
+        self.use_reclaim();
         self.shrinkers.round.store(core::ptr::from_ref(Self::ROUND).cast_mut(), Relaxed);
         Ok(ShrinkerId { slot: slot as u8, serial })
     }

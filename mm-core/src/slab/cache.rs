@@ -45,9 +45,21 @@ pub struct Slabs<'a, P: Platform, B: Backend> {
     pub hooks: &'a Hooks,
 }
 
-pub(super) type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
+type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
 
 impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
+    /// The cache with these.
+    #[inline(always)]
+    pub fn new(
+        mm: &'a Mm<P, B>,
+        geometry: &'a Geometry,
+        state: &'a Locked<P::Lock, CacheState>,
+        (kind, owner): (FrameKind, u8),
+        hooks: &'a Hooks,
+    ) -> Self {
+        Slabs { mm, memory: &mm.memory, geometry, state, kind, owner, hooks }
+    }
+
     /// Bytes of an object that are its owner's.
     #[inline(always)]
     pub fn object_size(&self) -> usize {
@@ -193,7 +205,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             });
         }
         if self.hooks.prepares() {
-            let unfinished = self.until_constructed(self.detached(id, pfn.0, &Hooks::NONE));
+            let unfinished = self.detached(id, pfn.0, &Hooks::NONE).until_constructed(self.memory);
             // SAFETY: nobody else has the slab yet.
             unsafe { self.hooks.construct_all(g, self.first_slot(pfn).as_ptr()) };
             unfinished.finish();
@@ -361,6 +373,12 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
         // Who waits for an object waits for pages too.
         self.release(state, slab);
+    }
+
+    /// Ends the section in which those were served who wait. The slab that is wholly free now is kept.
+    #[inline(always)]
+    pub(super) fn served(&self, state: State<'_, P>) {
+        drop(state);
     }
 
     /// True when no slot of the slab is in use.

@@ -12,7 +12,7 @@ pub const MAX_CLASSES: usize = if cfg!(feature = "small") { 32 } else { 64 };
 const LARGEST_CLASS: usize = 4096;
 
 /// Pages of a slab of a cache of its own.
-const MAX_CACHE_PAGES: usize = 4;
+const MAX_CACHE_PAGES: usize = if cfg!(feature = "small") { 1 } else { 4 };
 
 /// How finely sizes are told apart, and how much memory a class takes at a time.
 struct Grain {
@@ -30,9 +30,11 @@ impl Grain {
     const fn of(page_size: usize) -> Grain {
         if page_size < 4096 {
             Grain { per_octave: 2, small_pages: 1, pages: 1 }
+        } else if cfg!(feature = "small") {
+            Grain { per_octave: 4, small_pages: 1, pages: 1 }
         } else {
             // Each class takes its place in the tables, too.
-            Grain { per_octave: MAX_CLASSES / 8, small_pages: 7, pages: 4 }
+            Grain { per_octave: 8, small_pages: 7, pages: 4 }
         }
     }
 }
@@ -62,7 +64,7 @@ impl Geometry {
     const NONE: Geometry = Geometry { size: 0, recip: 0, slack: 0, slots: 0, pages: 0, marked: 0, words: 0, last: 0 };
 
     /// Slabs of `pages` pages with `slots` slots of `size` bytes.
-    const fn cut(size: usize, pages: usize, slots: usize, page_size: usize) -> Geometry {
+    pub(crate) const fn cut(size: usize, pages: usize, slots: usize, page_size: usize) -> Geometry {
         let words = slots.div_ceil(Word::BITS as usize);
         let rest = slots - ((words - 1) << WORD_SHIFT);
         Geometry {

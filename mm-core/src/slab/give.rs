@@ -46,13 +46,23 @@ pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
     }
     // SAFETY: as above.
     unsafe { *at = new };
+    #[cfg(feature = "small")]
+    // SAFETY: as above.
+    unsafe {
+        (*slab).free += 1;
+    }
+    if cfg!(feature = "small") {
+        return Given::Edge(slab, w);
+    }
     // Nothing is to be told of the current word: its slab is listed, its summary bit set, and its slab is kept when it
     // is wholly free. Any other word matters when it gets its first free slot, or may have got its last: a word that
     // is wholly free is all ones from bit 0 up.
+    #[cfg(not(feature = "small"))]
     // SAFETY: as above.
     if unsafe { (*slab).place } == w as u8 {
-        Given::Inside
-    } else if word == 0 {
+        return Given::Inside;
+    }
+    if word == 0 {
         Given::First(slab, w)
     } else if new & new.wrapping_add(1) != 0 {
         Given::Inside

@@ -1,7 +1,8 @@
 //! What a cache has done to each object when a slab is carved, and when it goes back.
 
-use super::{Detached, Geometry, Slabs};
+use super::{Detached, Geometry};
 use crate::backend::Backend;
+use crate::memory::Memory;
 use crate::platform::Platform;
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -216,16 +217,16 @@ impl Drop for Made {
     }
 }
 
-impl<P: Platform, B: Backend> Slabs<'_, P, B> {
+impl Detached {
     /// Gives a block and a descriptor back when a constructor unwinds before they are a slab.
-    pub(super) fn until_constructed(&self, detached: Detached) -> Unfinished<'_, P, B> {
-        Unfinished { slabs: self, detached: Some(detached) }
+    pub(super) fn until_constructed<P: Platform, B: Backend>(self, memory: &Memory<P, B>) -> Unfinished<'_, P, B> {
+        Unfinished { memory, detached: Some(self) }
     }
 }
 
 /// A slab to be, whose objects are being constructed.
 pub struct Unfinished<'a, P: Platform, B: Backend> {
-    slabs: &'a Slabs<'a, P, B>,
+    memory: &'a Memory<P, B>,
     detached: Option<Detached>,
 }
 
@@ -239,7 +240,7 @@ impl<P: Platform, B: Backend> Unfinished<'_, P, B> {
 impl<P: Platform, B: Backend> Drop for Unfinished<'_, P, B> {
     fn drop(&mut self) {
         if let Some(detached) = self.detached.take() {
-            detached.give(self.slabs.memory);
+            detached.give(self.memory);
         }
     }
 }

@@ -5,20 +5,28 @@
 //! Allocation takes the lowest bit of the cache's current word: a load, a count of zeros, a store.
 
 mod bulk;
+#[cfg(not(feature = "small"))]
 mod cache;
+mod counts;
 mod detached;
 mod geometry;
 mod give;
 #[cfg(feature = "slab-debug")]
 mod guard;
 mod hooks;
+#[cfg(not(feature = "small"))]
 mod scan;
 mod short;
+#[cfg(feature = "small")]
+mod small;
+#[cfg(not(feature = "small"))]
 mod state;
 mod states;
 
 pub use bulk::BATCH;
-pub use cache::Slabs;
+#[cfg(not(feature = "small"))]
+pub use cache::{Slabs, Slabs as Store};
+pub use counts::SlabCounts;
 pub use detached::Detached;
 pub use geometry::{ClassTable, Geometry, MAX_CLASSES};
 pub use give::{Given, give};
@@ -27,7 +35,9 @@ pub use guard::KMALLOC;
 #[cfg(feature = "slab-debug")]
 pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
 pub use hooks::{ClassHooks, Hooks};
-pub use scan::SlabCounts;
+#[cfg(feature = "small")]
+pub use small::{CacheState, Slabs, Store};
+#[cfg(not(feature = "small"))]
 pub use state::CacheState;
 pub use states::{ClassStates, InManager, SetAside};
 
@@ -37,6 +47,7 @@ use crate::meta::MetaSize;
 /// The descriptor of a slab; `words` free bits follow it.
 ///
 /// What a free needs stands here, in one line, and not with the cache: a free then need not look for its cache.
+#[cfg(not(feature = "small"))]
 #[repr(C)]
 pub struct Slab {
     /// Minus the address of slot 0: what a free adds to find its slot.
@@ -54,7 +65,25 @@ pub struct Slab {
     place: u8,
 }
 
+/// The same where code is to be small.
+#[cfg(feature = "small")]
+#[repr(C)]
+pub struct Slab {
+    /// Minus the address of slot 0: what a free adds to find its slot.
+    origin: usize,
+    /// Next and previous listed slab of the cache.
+    next: *mut Slab,
+    prev: *mut Slab,
+    /// The cache's [`Geometry::recip`].
+    recip: u32,
+    /// How many slots are free.
+    free: u16,
+    /// The class or the number of the cache it belongs to.
+    owner: u8,
+}
+
 /// [`Slab::place`] of a slab that does not have the current word.
+#[cfg(not(feature = "small"))]
 const NOWHERE: u8 = 0xff;
 
 impl Slab {
@@ -77,6 +106,16 @@ impl Slab {
         // SAFETY: live, by the caller's word.
         let (origin, recip) = unsafe { ((*this).origin, (*this).recip) };
         ((origin.wrapping_add(addr) as u32 as u64 * recip as u64) >> 32) as usize
+    }
+
+    /// How many slots are free.
+    ///
+    /// # Safety
+    /// The slab is live, and the lock of its cache is held.
+    #[cfg(feature = "small")]
+    pub unsafe fn free(this: *mut Slab) -> u16 {
+        // SAFETY: live, by the caller's word.
+        unsafe { (*this).free }
     }
 
     /// The slab's free bits.

@@ -1,24 +1,12 @@
 //! Diagnostics of a cache: counts, and a scan of its invariants. Not bounded.
 
-use super::{CacheState, NOWHERE, Slab, Slabs};
+use super::{CacheState, NOWHERE, Slab, SlabCounts, Slabs};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word};
 use crate::frame::{FrameKind, Head};
 use crate::meta::NIL;
 use crate::platform::Platform;
-
-/// How full a cache is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct SlabCounts {
-    /// Objects in the hands of callers.
-    pub active: usize,
-    /// Objects in all slabs.
-    pub objects: usize,
-    /// Slabs.
-    pub slabs: usize,
-}
 
 impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     fn in_use(&self, slab: *mut Slab) -> usize {

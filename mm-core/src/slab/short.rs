@@ -1,13 +1,12 @@
 //! A cache that has no object and gets no slab at once: reclaim, and waiting for an object or for a slab's pages.
 
-use super::Slabs;
-use super::cache::State;
-use super::{Given, give};
+use super::{CacheState, Given, Slabs, Store, give};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::AllocError;
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
+use crate::lock::Guard;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::wait::queue::{Grant, Step, Wake};
@@ -15,6 +14,8 @@ use crate::wait::{Block, Ended, Objects, Patience, Place};
 use core::pin::{Pin, pin};
 use core::ptr::NonNull;
 use core::time::Duration;
+
+type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
 
 impl<P: Platform, B: Backend> Clone for Slabs<'_, P, B> {
     fn clone(&self) -> Self {
@@ -112,11 +113,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         }
     }
 
-    /// What the queue knows this cache by.
-    fn key(&self) -> usize {
-        core::ptr::from_ref(self.state).addr()
-    }
-
     /// A place in the queue for an object of this cache, or for a slab's pages.
     pub fn place(&self, flags: Gfp) -> Place<'a, P, B, Slabs<'a, P, B>> {
         Place::new(self.memory, self.slab_block(flags).want(self.key()), *self)
@@ -161,6 +157,13 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             None => Err(error),
         }
     }
+}
+
+impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
+    /// What the queue knows this cache by.
+    fn key(&self) -> usize {
+        core::ptr::from_ref(self.state).addr()
+    }
 
     /// [`serve`](Self::serve) if somebody waits.
     #[cold]
@@ -169,7 +172,10 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         match self.memory.servants() {
             Some(servants) => (servants.cache)(self, state),
             // Whoever queues up for this cache from now on says so behind it.
-            None => state.waited = false,
+            None => {
+                state.waited = false;
+                self.served(state);
+            }
         }
     }
 
@@ -193,7 +199,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             match step {
                 Step::End(_) => {
                     state.waited = false;
-                    drop(state);
+                    self.served(state);
                     return;
                 }
                 Step::Handed { wake, overdue } => {

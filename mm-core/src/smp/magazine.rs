@@ -115,7 +115,7 @@ const _: () = assert!(align_of::<PerCpu>() == 64 && size_of::<Magazine>() == 64)
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// True when CPUs keep objects of their own.
-    pub(crate) const KEEPS: bool = P::CPUS > 1 && !cfg!(feature = "kmalloc-debug");
+    pub(crate) const KEEPS: bool = P::CPUS > 1 && !cfg!(any(feature = "kmalloc-debug", feature = "small"));
 
     /// An object of a class from this CPU's magazine.
     #[inline(always)]
@@ -220,6 +220,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Frees an object of a class, which is locked, to the magazine of the CPU it belongs to; `None` when it is no CPU's.
     #[inline(always)]
+    #[cfg_attr(feature = "small", allow(dead_code))]
     pub(crate) fn give_to_cpu(&self, class: usize, addr: usize) -> Option<Result<(), FreeError>> {
         if !Self::KEEPS {
             return None;
@@ -246,6 +247,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// How many objects of a class lie in magazines.
+    #[cfg_attr(feature = "small", allow(dead_code))]
     pub(crate) fn objects_at_hand(&self, class: usize) -> usize {
         let Some(smp) = self.memory.smp().filter(|_| Self::KEEPS) else { return 0 };
         (0..P::CPUS).map(|cpu| smp.magazine(cpu, class).at_hand().count_ones() as usize).sum()

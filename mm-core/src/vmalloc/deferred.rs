@@ -33,6 +33,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(never)]
     pub(super) fn defer_free(&self, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
         let area = self.areas.withdraw(&self.memory, addr, kind)?;
+        self.use_reclaim();
         self.push(&mut self.deferred.lock(), area);
         if let Some(servants) = self.memory.servants() {
             (servants.rouse)(&self.memory);
@@ -47,6 +48,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             // SAFETY: a withdrawn area's record is its freer's, who handed the list over.
             unsafe { &raw mut (*self.memory.area(record)).next }
         };
+        self.use_reclaim();
         let mut last = list.first;
         // SAFETY: as above.
         while unsafe { next(last).read() } != NIL {

@@ -98,6 +98,35 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         all.family.give_room_of(memory, (all.range.start, block.pages as usize), all.records);
     }
 
+    /// What is unmapped of an area of what is not its own, in a table that has other entries.
+    #[inline(always)]
+    pub(super) fn of_foreign(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        record: u32,
+    ) -> Self {
+        // SAFETY: as in `new`.
+        unsafe { (*memory.area(record)).next = NIL };
+        let (blocks, tables) = (Chain::new(), Chain::new());
+        Unflushed { memory, family, range, blocks, tables, records: record, executed: 0 }
+    }
+
+    /// [`flush`](Self::flush) of what was made [`of_foreign`](Self::of_foreign) an area of `pages` and `kind`.
+    #[inline(always)]
+    pub(super) fn flush_foreign(self, pages: u32, kind: AreaKind) {
+        let mut all = core::mem::ManuallyDrop::new(self);
+        let (memory, family) = (all.memory, all.family);
+        let reach = memory.flush_everywhere(all.range);
+        if reach != Reach::All {
+            return all.put_off(reach);
+        }
+        if kind == AreaKind::Ioremap {
+            family.unlist(memory, all.records);
+        }
+        family.give_room_of(memory, (all.range.start, pages as usize), all.records);
+    }
+
     /// Adds what another one holds, to be flushed with this.
     pub(super) fn join(&mut self, other: Self) {
         let mut other = core::mem::ManuallyDrop::new(other);

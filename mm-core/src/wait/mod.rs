@@ -24,7 +24,7 @@ use crate::lock::{Guard, Locked};
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{CacheState, Slabs};
+use crate::slab::{CacheState, Store};
 use crate::zone::{MAX_ZONES, ZoneGuard, ZoneKind};
 use core::pin::{Pin, pin};
 use core::ptr::{self, NonNull};
@@ -85,8 +85,8 @@ impl<L: RawLock> Waiting<L> {
 
 /// See [`Memory::serve`].
 type ServeZone<P, B> = for<'z> fn(&'z Memory<P, B>, usize, ZoneGuard<'z, <P as Platform>::Lock>);
-/// See [`Slabs::serve`].
-type ServeCache<P, B> = for<'z> fn(&Slabs<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
+/// See [`Store::serve`].
+type ServeCache<P, B> = for<'z> fn(&Store<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
 
 /// Why a zone's queue is served.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ pub struct ZoneState {
     /// The largest order of which it ever had a block.
     pub largest: usize,
     /// The region single frames are taken from while its open word has some; set when there are regions.
+    #[cfg(not(feature = "small"))]
     pub singles: *const Region,
     /// What it is, `None` while unlisted.
     pub kind: Option<ZoneKind>,
@@ -45,6 +46,7 @@ impl ZoneState {
         managed: 0,
         present: 0,
         largest: 0,
+        #[cfg(not(feature = "small"))]
         singles: core::ptr::null(),
         kind: None,
         marks: Marks::NONE,
@@ -170,6 +172,7 @@ impl ZoneState {
             frame.set_link(link);
             frame.set_head(head);
             self.free -= pages;
+            #[cfg(not(feature = "small"))]
             if pages == 1 {
                 self.singles = region;
             }
@@ -200,8 +203,12 @@ impl ZoneState {
             rarely();
             return None;
         }
+        #[cfg(not(feature = "small"))]
+        let singles = self.singles;
+        #[cfg(feature = "small")]
+        let singles = self.regions;
         // SAFETY: a zone with a free frame has a region.
-        let region = unsafe { &*self.singles };
+        let region = unsafe { &*singles };
         // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
         let Some(pfn) = take(unsafe { region.buddy() }) else {
             rarely();

@@ -3,7 +3,7 @@
 use super::fill::take_several;
 use super::layout::Layout;
 use super::{BATCH, Lowest, Mapped, area_pointer};
-use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr};
+use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
-use crate::vmalloc::area::{Area, AreaKind, AreaUses};
+use crate::vmalloc::area::{Area, AreaKind};
 use crate::vmalloc::unflushed::{Retired, Tables};
 use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
@@ -39,7 +39,7 @@ pub(super) struct Build<'a, P: Platform, B: PageTable> {
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Address space and a record for an area of `pages`.
     #[inline(always)]
-    fn begin<'a>(
+    pub(super) fn begin<'a>(
         &'a self,
         memory: &'a Memory<P, B>,
         size: usize,
@@ -55,7 +55,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// An area that has address space and a record, and nothing else yet.
     #[inline(always)]
-    fn resume<'a>(
+    pub(super) fn resume<'a>(
         &'a self,
         memory: &'a Memory<P, B>,
         addr: usize,
@@ -82,7 +82,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// [`begin`](Self::begin) for an area of at least one large entry: where those fit, when there is room.
     #[cold]
     #[inline(never)]
-    fn begin_large<'a>(
+    pub(super) fn begin_large<'a>(
         &'a self,
         memory: &'a Memory<P, B>,
         size: usize,
@@ -183,80 +183,12 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         build.fill(request.flags, pages)?;
         build.publish()
     }
-
-    pub(super) fn build_map(
-        &self,
-        memory: &Memory<P, B>,
-        frames: &[Pfn],
-        prot: Prot,
-        uses: AreaUses,
-        caller: &'static Location<'static>,
-    ) -> Result<NonNull<u8>, MmError> {
-        if prot.writable() && self.is_any_executable(memory, frames) {
-            return Err(MmError::Unsupported);
-        }
-        let pages = frames.len();
-        if pages >= self.window_pages() {
-            return Err(AllocError::NoAddressSpace.into());
-        }
-        let mut build = self.begin(memory, pages << B::PAGE_SHIFT, pages, AreaKind::Map, Layout::Packed, caller)?;
-        // SAFETY: the record is ours until it is published.
-        unsafe { (*memory.area(build.record)).uses = uses };
-        build.prot = prot;
-        let mut done = 0;
-        while done < pages {
-            done += build.map_table(MapFrames::Each(&frames[done..]))? as usize;
-        }
-        build.publish()
-    }
-
-    pub(super) fn build_ioremap(
-        &self,
-        memory: &Memory<P, B>,
-        phys: PhysAddr,
-        size: usize,
-        cache: CacheMode,
-        caller: &'static Location<'static>,
-    ) -> Result<NonNull<u8>, MmError> {
-        let offset = (phys.0 & (B::PAGE_SIZE as u64 - 1)) as usize;
-        let pages = size.checked_add(offset).ok_or(MmError::BadRange)?.div_ceil(B::PAGE_SIZE);
-        let pfn = Pfn::containing(phys, B::PAGE_SHIFT).ok_or(MmError::BadRange)?;
-        // The end of a run is a frame number, too.
-        if pages > (u32::MAX - pfn.0) as usize {
-            return Err(MmError::BadRange);
-        }
-        let run = PageRange { start: pfn, count: pages as u32 };
-        if !memory.backend.can_address(run) {
-            return Err(MmError::BadRange);
-        }
-        if pages >= self.window_pages() {
-            return Err(AllocError::NoAddressSpace.into());
-        }
-        let large = pages >= B::LARGE_PAGES as usize && pfn.0.is_multiple_of(B::LARGE_PAGES);
-        let mut build = if large {
-            self.begin_large(memory, size, pages, AreaKind::Ioremap, caller)?
-        } else {
-            self.begin(memory, size, pages, AreaKind::Ioremap, Layout::Packed, caller)?
-        };
-        build.cache = cache;
-        // SAFETY: the record is ours until it is published.
-        let area = unsafe { &mut *memory.area(build.record) };
-        area.phys = phys.0;
-        area.cache = cache;
-        // Before anything is mapped: even for a moment no page has two cache modes.
-        // SAFETY: the record is live, and is removed before it is given back.
-        unsafe { self.tables.lock().ioremaps.add(memory, build.record) }?;
-        build.map_run(run)?;
-        let start = build.publish()?;
-        // Of the address only: what is mapped is no object of this program.
-        Ok(start.map_addr(|addr| addr | offset))
-    }
 }
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
     /// From here on the area is there.
     #[inline(always)]
-    fn publish(mut self) -> Result<NonNull<u8>, MmError> {
+    pub(super) fn publish(mut self) -> Result<NonNull<u8>, MmError> {
         if !self.guarded {
             self.map_first(self.addr, MapFrames::Each(&[]))?;
         }

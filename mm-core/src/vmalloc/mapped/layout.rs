@@ -137,13 +137,19 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         // SAFETY: the record is live and hidden: its area's builder or freer owns it.
         let area = unsafe { &*memory.area(id) };
         if area.is_listed() {
-            // SAFETY: just seen to be.
-            unsafe { self.tables.lock().ioremaps.remove(memory, id) };
+            self.unlist(memory, id);
         }
         self.give_room_of(memory, (area.addr & !(B::PAGE_SIZE - 1), area.pages as usize), id);
     }
 
-    /// [`give_room`](Self::give_room) of an area that is no ioremap, by its first page and their number.
+    /// Takes a hidden ioremap out of the list of them, after its flush: what it mapped may have any cache mode again.
+    #[inline(always)]
+    pub(in crate::vmalloc) fn unlist(&self, memory: &Memory<P, B>, id: u32) {
+        // SAFETY: an ioremap is listed before anything of it is mapped, and until here.
+        unsafe { self.tables.lock().ioremaps.remove(memory, id) };
+    }
+
+    /// [`give_room`](Self::give_room) of an area that is not listed as an ioremap, by its first page and their number.
     #[inline(always)]
     pub(in crate::vmalloc) fn give_room_of(&self, memory: &Memory<P, B>, (first, pages): (usize, usize), id: u32) {
         let units = self.units_of(first, pages);

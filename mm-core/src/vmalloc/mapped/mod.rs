@@ -11,6 +11,7 @@
 
 mod build;
 mod fill;
+mod foreign;
 mod inspect;
 mod kmap;
 mod layout;
@@ -169,7 +170,10 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
 
     #[inline]
     fn vfree(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
-        self.unmap_area(memory, addr, kind)
+        match kind {
+            AreaKind::Alloc => self.unmap_area(memory, addr, kind),
+            AreaKind::Ioremap | AreaKind::Map => self.unmap_foreign(memory, addr, kind),
+        }
     }
 
     fn ioremap(

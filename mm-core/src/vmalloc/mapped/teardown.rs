@@ -7,7 +7,6 @@ use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{PageTable, Walk};
 use crate::error::FreeError;
 use crate::frame::{Frame, FrameKind};
-use crate::lock::Guard;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
@@ -82,65 +81,13 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Unflushed::of(memory, self, range, &block, id).flush_block(block);
             return Ok(());
         }
-        if kind != AreaKind::Alloc && in_table > pages && in_table != B::LARGE_PAGES {
-            return self.unmap_foreign(memory, held, Lowest { leaf, frame }, range, id);
-        }
         drop(held);
         self.unmap_any(memory, range, id, kind).flush();
         Ok(())
     }
 
-    /// Unmaps an area of what is not its own, which lies in one table with its guard: nothing need be read.
-    #[inline(always)]
-    fn unmap_foreign<'a>(
-        &'a self,
-        memory: &'a Memory<P, B>,
-        mut held: Guard<'_, P::Lock, Tabled<B>>,
-        Lowest { leaf, frame }: Lowest<'a, B>,
-        range: VirtRange,
-        id: u32,
-    ) -> Result<(), FreeError> {
-        let pages = ((range.end - range.start) >> B::PAGE_SHIFT) as u32;
-        let mut left = pages;
-        // From the end; all stay counted meanwhile, and the table there.
-        while left >= BATCH {
-            left -= BATCH;
-            let at = VirtAddr(range.start + ((left as usize) << B::PAGE_SHIFT));
-            // SAFETY: the lock is held, the entries are this area's, and what was mapped waits for a flush.
-            unsafe { memory.backend.leaf_clear(leaf, at, BATCH) };
-            held.pause();
-        }
-        let keeps = frame.is_none_or(|table| table.head().count() > pages + 1);
-        // Without others the guard goes the way that unlinks the table.
-        let guards = u32::from(keeps);
-        let first = VirtAddr(range.start - ((guards as usize) << B::PAGE_SHIFT));
-        // SAFETY: as above.
-        unsafe { memory.backend.leaf_clear(leaf, first, left + guards) };
-        if let Some(table) = frame {
-            table.set_head(table.head().less(pages + guards));
-        }
-        drop(held);
-        if keeps {
-            Unflushed::new(memory, self, range, Chain::new(), Chain::new(), id).flush();
-        } else {
-            self.unmap_guard(memory, range, id).flush();
-        }
-        Ok(())
-    }
-
-    /// Clears the guard of an area whose pages are unmapped.
-    #[cold]
     #[inline(never)]
-    fn unmap_guard<'a>(&'a self, memory: &'a Memory<P, B>, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
-        let (tables, blocks) = (Tables::new(memory, self), Chain::new());
-        let (at, end) = (range.start, range.start);
-        let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own: false, blocks, carry: 0 };
-        down.finish();
-        down.into_unflushed(range, id)
-    }
-
-    #[inline(never)]
-    fn unmap_any<'a>(
+    pub(super) fn unmap_any<'a>(
         &'a self,
         memory: &'a Memory<P, B>,
         range: VirtRange,
@@ -362,7 +309,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
     }
 
     /// Clears what is left, table by table.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         while self.at < self.end || self.guards != 0 {
             self.unmap_table();
         }
@@ -382,7 +329,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
     }
 
     #[inline(always)]
-    fn into_unflushed(mut self, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
+    pub(super) fn into_unflushed(mut self, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
         let retired = core::mem::replace(&mut self.tables.retired.chain, Chain::new());
         let blocks = core::mem::replace(&mut self.blocks, Chain::new());
         Unflushed::new(self.memory, self.family, range, blocks, retired, id)

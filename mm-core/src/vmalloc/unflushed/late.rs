@@ -13,8 +13,8 @@ use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::smp::Reach;
-use crate::vmalloc::AreaKind;
 use crate::vmalloc::mapped::Mapped;
+use crate::vmalloc::{AreaFamily, AreaKind};
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering::SeqCst, fence};
 
@@ -155,7 +155,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if self.settle_way(memory, start) {
             return Ok(area);
         }
-        let _ = self.unmap_area(memory, start, kind);
+        let _ = self.vfree(memory, start, kind);
         Err(AllocError::NoMemory)
     }
 

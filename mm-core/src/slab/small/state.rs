@@ -1,0 +1,110 @@
+//! What the lock of a cache guards: the slabs that have a free slot.
+
+use super::super::Slab;
+use crate::bits::{WORD_SHIFT, Word, lowest};
+use core::ptr::NonNull;
+
+/// The part of a cache that its lock guards.
+pub struct CacheState {
+    /// The first slab that has a free slot.
+    pub(super) head: *mut Slab,
+    /// From each slot to the next.
+    pub(super) size: usize,
+    /// Slabs, listed or not.
+    pub(super) slabs: u32,
+    /// Somebody may be waiting for an object. Then there is none free.
+    pub(in super::super) waited: bool,
+}
+
+// SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
+unsafe impl Send for CacheState {}
+
+impl CacheState {
+    /// A cache without slabs.
+    pub const fn new() -> Self {
+        CacheState { head: core::ptr::null_mut(), size: 0, slabs: 0, waited: false }
+    }
+
+    /// Takes the lowest free slot of the first slab that has one.
+    ///
+    /// Cost: a step for each word of a slab's bits, of which there are sixteen at most.
+    #[cfg_attr(feature = "small", inline(always))]
+    pub fn take(&mut self) -> Option<NonNull<u8>> {
+        let slab = self.head;
+        if slab.is_null() {
+            return None;
+        }
+        let words = Slab::words(slab);
+        let mut at = words;
+        // SAFETY: listed slabs are live, the lock is held, and one of their bits is set, so that the loop ends at one of
+        // their words.
+        unsafe {
+            while *at == 0 {
+                at = at.add(1);
+            }
+            let word = *at;
+            *at = word & (word - 1);
+            let slot = (at.offset_from_unsigned(words) << WORD_SHIFT) + lowest(word);
+            (*slab).free -= 1;
+            if (*slab).free == 0 {
+                self.unlink(slab);
+            }
+            let addr = (slot * self.size).wrapping_sub((*slab).origin);
+            // Both lie in memory that is reached through the same mapping. Slots have a kernel address.
+            Some(NonNull::new_unchecked(slab.cast::<u8>().with_addr(addr)))
+        }
+    }
+
+    /// No word is open.
+    #[inline(always)]
+    pub fn take_open(&mut self) -> Option<NonNull<u8>> {
+        None
+    }
+
+    /// No word is opened.
+    #[inline(always)]
+    pub fn try_open(&mut self, _slab: *mut Slab, _w: usize, _addr: usize) -> bool {
+        false
+    }
+
+    /// There is no current word of which a CPU could keep a part.
+    pub fn take_more(&mut self, _most: usize) -> (*mut u8, Word) {
+        (core::ptr::null_mut(), 0)
+    }
+
+    /// Lists a slab first.
+    ///
+    /// # Safety
+    /// It is live and unlisted, and the lock is held.
+    #[inline(always)]
+    pub(super) unsafe fn link(&mut self, slab: *mut Slab) {
+        let next = core::mem::replace(&mut self.head, slab);
+        // SAFETY: by the caller's word; listed slabs are live.
+        unsafe {
+            (*slab).next = next;
+            (*slab).prev = core::ptr::null_mut();
+            if !next.is_null() {
+                (*next).prev = slab;
+            }
+        }
+    }
+
+    /// Takes a slab off the list.
+    ///
+    /// # Safety
+    /// It is listed, and the lock is held.
+    #[inline(never)]
+    pub(super) unsafe fn unlink(&mut self, slab: *mut Slab) {
+        // SAFETY: by the caller's word; listed slabs are live.
+        unsafe {
+            let (next, prev) = ((*slab).next, (*slab).prev);
+            if !next.is_null() {
+                (*next).prev = prev;
+            }
+            match prev.is_null() {
+                true => self.head = next,
+                false => (*prev).next = next,
+            }
+        }
+    }
+}
