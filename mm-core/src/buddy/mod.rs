@@ -278,14 +278,26 @@ impl Buddy {
                 }
             )*};
         }
-        together!(8 4 2 1);
-        let end = at.wrapping_add(n & !15);
-        while at != end {
-            for k in 0..16 {
-                // SAFETY: as above.
-                unsafe { at.add(k).write_volatile(word) };
-            }
-            at = at.wrapping_add(16);
+        together!(16 8 4 2 1);
+        if n & !31 != 0 {
+            // SAFETY: words of the region, by the caller.
+            unsafe { store_rest(at, n & !31, word) };
         }
+    }
+}
+
+/// [`store`](Buddy::store) of what is many words.
+///
+/// # Safety
+/// They are the buddy's.
+#[inline(never)]
+unsafe fn store_rest(mut at: *mut Word, n: usize, word: Word) {
+    let end = at.wrapping_add(n);
+    while at != end {
+        for k in 0..32 {
+            // SAFETY: by the caller.
+            unsafe { at.add(k).write_volatile(word) };
+        }
+        at = at.wrapping_add(32);
     }
 }
