@@ -235,6 +235,19 @@ unsafe impl<M: Machine> PageTable for X86<M> {
     }
 
     #[inline(always)]
+    unsafe fn leaf_take(
+        &self,
+        leaf: Leaf,
+        at: VirtAddr,
+        most: u32,
+        each: impl FnMut(Pfn) -> bool,
+        pause: &mut impl FnMut(),
+    ) -> u32 {
+        // SAFETY: by the caller.
+        unsafe { leaf::take(&self.machine, leaf, at.0, most, each, pause) }
+    }
+
+    #[inline(always)]
     unsafe fn leaf_clear(&self, leaf: Leaf, at: VirtAddr, entries: u32) {
         // SAFETY: by the caller.
         unsafe { leaf::clear(&self.machine, leaf, at.0, entries) }
@@ -303,9 +316,7 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         const ROW: usize = 8;
         let mut left = pages + 1;
         while left >= ROW {
-            for page in 0..ROW {
-                self.machine.flush_page(at.wrapping_add(page << Self::PAGE_SHIFT));
-            }
+            self.machine.flush_eight(at);
             at = at.wrapping_add(ROW << Self::PAGE_SHIFT);
             left -= ROW;
         }

@@ -14,6 +14,8 @@ const FEW: usize = 9;
 const ROW: usize = 8;
 /// To begin with another block takes as long as so many entries.
 const BLOCK_COST: usize = 10;
+/// Entries whose frames are told of in one hold of the lock, which takes twice as long.
+const TOLD: usize = BATCH / 2;
 
 /// The name of a lowest table.
 #[derive(Clone, Copy, Debug)]
@@ -138,9 +140,7 @@ pub(crate) unsafe fn map<M: Machine>(
                 spot.table.fill(at, part, first, Entry::NEXT_PAGE);
             }),
             MapFrames::Each(frames) if count <= BATCH => map_each(&spot, frames, first, tables),
-            MapFrames::Each(frames) => map_many(&spot, count, tables, pause, |at, done, part| {
-                spot.table.fill_each(at, &frames[done..done + part], first);
-            }),
+            MapFrames::Each(frames) => map_each_many(&spot, frames, first, tables, pause),
         }
     }
 }
@@ -201,6 +201,54 @@ unsafe fn map_each<M: Machine>(spot: &Spot<'_, M>, frames: &[Pfn], like: u64, ta
         tables.add_entries(table.pfn, (frames.len() + guards) as u32);
     }
     frames.len() as u32
+}
+
+/// [`map_each`] of more frames than a batch, with a pause between two.
+///
+/// # Safety
+/// As for [`map`]; the entries and the guard's are in the table.
+#[inline(never)]
+unsafe fn map_each_many<M: Machine>(
+    spot: &Spot<'_, M>,
+    frames: &[Pfn],
+    like: u64,
+    tables: &mut impl TableFrames,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    let (table, guards) = (&spot.table, spot.guards());
+    // SAFETY: the caller holds the lock; the entry is in the table, as was checked.
+    if guards != 0 && !unsafe { table.all_absent(spot.start - 1, 1) } {
+        return 0;
+    }
+    let mut at = spot.start;
+    for batch in frames.chunks(BATCH) {
+        let first = at == spot.start;
+        if !first {
+            pause();
+        }
+        // SAFETY: as above.
+        if !unsafe { table.all_absent(at, batch.len()) } {
+            break;
+        }
+        if first {
+            if guards != 0 {
+                // SAFETY: the caller owns the guard's place; a guard over an absent entry is valid.
+                unsafe { table.store(at - 1, spot.guard) };
+            }
+            if spot.counted {
+                // All of them, so that the table stays while the lock is open.
+                tables.add_entries(table.pfn, (frames.len() + guards) as u32);
+            }
+        }
+        // SAFETY: the caller holds the lock and owns the range; leaves over absent entries are valid.
+        unsafe { table.fill_each(at, batch, like) };
+        at += batch.len();
+    }
+    let done = at - spot.start;
+    if done != 0 && done != frames.len() && spot.counted {
+        tables.sub_entries(table.pfn, (frames.len() - done) as u32);
+    }
+    done as u32
 }
 
 /// [`map`] of `count` entries, more than a batch; `fill` writes as many from the first on as its last two numbers say are
@@ -280,6 +328,43 @@ pub(crate) unsafe fn frames<M: Machine>(
         done += 1;
     }
     done
+}
+
+/// See [`PageTable::leaf_take`](mm_core::PageTable::leaf_take).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn take<M: Machine>(
+    machine: &M,
+    leaf: Leaf,
+    at: usize,
+    most: u32,
+    mut each: impl FnMut(Pfn) -> bool,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    // SAFETY: by the caller.
+    let table = unsafe { table(machine, leaf) };
+    let start = index(at, 0);
+    let end = start + most as usize;
+    debug_assert!(end <= ENTRIES);
+    let mut next = start;
+    while next < end {
+        let stop = (next + TOLD).min(end);
+        while next < stop {
+            let entry = table.load(next);
+            if !entry.is_present() || !each(entry.pfn()) {
+                return (next - start) as u32;
+            }
+            // SAFETY: the caller holds the lock and owns the entries, which are in the table; clearing one is valid.
+            unsafe { table.store(next, Entry::ABSENT) };
+            next += 1;
+        }
+        if next < end {
+            pause();
+        }
+    }
+    most
 }
 
 /// See [`PageTable::leaf_clear`](mm_core::PageTable::leaf_clear).

@@ -184,6 +184,33 @@ fn in_a_leaf<const PAE: bool>(halves: usize) {
                 })
             };
             assert_eq!(stores, halves * (count as usize + 1));
+            // Or frame by frame, up to the first that is refused.
+            let run = |rig: &mut Rig<PAE>| {
+                let tables = &mut rig.tables;
+                // SAFETY: as above.
+                unsafe {
+                    let pause = &mut || ();
+                    rig.backend.leaf_map(leaf, VirtAddr(at), Some(7), frames, Prot::ReadWrite, WB, tables, pause)
+                }
+            };
+            assert_eq!(run(&mut rig), count);
+            for most in [count / 2, count] {
+                let first = count / 2 * u32::from(most == count);
+                let (mut told, mut pauses) = (0, 0);
+                let each = |pfn| {
+                    told += 1;
+                    pfn != frame((first + most) as usize % count as usize) || most == count
+                };
+                let here = VirtAddr(at + first as usize * PAGE);
+                let left = count - first;
+                // SAFETY: as above.
+                let done = unsafe { rig.backend.leaf_take(leaf, here, left, each, &mut || pauses += 1) };
+                assert_eq!((done, told), (most - first, (most - first + 1).min(left)));
+                assert!(pauses <= done / 16, "the lock is opened between batches");
+            }
+            // SAFETY: as above.
+            unsafe { rig.backend.leaf_clear(leaf, VirtAddr(at - PAGE), 1) };
+            assert_eq!(rig.tables.sub_entries(table, count + 1), 2);
             rig.check();
         }
     }

@@ -30,16 +30,9 @@ impl Buddy {
         }
     }
 
-    /// Gives the frames `row` of the word back whose first bit is frame `first`'s. The caller checked that each is one of
-    /// this region, and taken.
-    #[inline]
-    pub fn give_row(&mut self, first: u32, row: Word) {
-        self.give_bits((first - self.base) as usize >> B, row);
-    }
-
     /// Gives frames of one word back.
     #[inline]
-    fn give_bits(&mut self, i: usize, bits: Word) {
+    pub(super) fn give_bits(&mut self, i: usize, bits: Word) {
         let word = *self.word(i) | bits;
         *self.word(i) = word;
         if !self.is_open(self.words.wrapping_add(i)) {

@@ -20,6 +20,7 @@
 mod check;
 mod give;
 mod node;
+mod row;
 #[cfg(any(test, feature = "small"))]
 mod small;
 mod take;
@@ -146,13 +147,6 @@ impl Buddy {
         debug_assert!(r <= (self.word_count - 1) >> (2 * B));
         // SAFETY: as for `word`; every group has its root.
         unsafe { &mut *self.roots.add(r) }
-    }
-
-    /// The frame of the first bit of the word of a frame of the region, and the frame's own bit.
-    #[inline(always)]
-    pub fn row_of(&self, pfn: u32) -> (u32, Word) {
-        let bit = (pfn - self.base) & WORD_MASK as u32;
-        (pfn - bit, 1 << bit)
     }
 
     /// Makes word `i` the open one, or none (`NO_WORD`).

@@ -13,6 +13,7 @@
 #![cfg_attr(not(feature = "small"), allow(dead_code))]
 
 use super::MAX_ORDER_LIMIT;
+use crate::addr::Pfn;
 use crate::bits::{Word, lowest, order_for};
 
 /// From which end of memory a block is taken: which of two halves is looked at first.
@@ -225,8 +226,12 @@ impl Buddy {
     }
 
     /// Takes the lowest free frame, a row of its own.
-    pub fn take_row(&mut self, _most: usize) -> Option<(u32, Word)> {
-        Some((self.take(1, 0, |_| ())?, 1))
+    pub fn take_row(&mut self, room: &mut [Pfn], mut found: impl FnMut(u32)) -> usize {
+        let Some(entry) = room.first_mut() else { return 0 };
+        let Some(pfn) = self.take(1, 0, |_| ()) else { return 0 };
+        found(pfn);
+        *entry = Pfn(pfn);
+        1
     }
 
     /// The row of a frame: itself.

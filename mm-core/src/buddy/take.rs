@@ -35,26 +35,6 @@ impl Buddy {
         self.take_open().or_else(|| self.take_next())
     }
 
-    /// Takes the lowest free frames of the open word, `most` of them or as many as there are: the frame of the word's first
-    /// bit, and the bits. One step, however many they are.
-    #[inline(always)]
-    pub fn take_row(&mut self, most: usize) -> Option<(u32, Word)> {
-        // SAFETY: as in `take_open`.
-        if unsafe { *self.open_word } == 0 {
-            self.open_next()?;
-        }
-        // SAFETY: the open word, which is not `USED_UP`: it has a bit.
-        let word = unsafe { &mut *self.open_word };
-        let all = *word;
-        for _ in 0..most {
-            if *word == 0 {
-                break;
-            }
-            *word &= *word - 1;
-        }
-        Some((self.open_first, all & !*word))
-    }
-
     /// Takes the lowest free frame of the next word. The open one is used up.
     #[inline(always)]
     pub fn take_next(&mut self) -> Option<u32> {
@@ -64,7 +44,7 @@ impl Buddy {
 
     /// Opens the lowest word that has a free frame.
     #[inline(never)]
-    fn open_next(&mut self) -> Option<()> {
+    pub(super) fn open_next(&mut self) -> Option<()> {
         // The tree, which shows the old one as empty, is right about it.
         let Some(i) = self.lowest(0) else {
             self.set_open(NO_WORD);

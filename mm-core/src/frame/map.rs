@@ -105,6 +105,13 @@ impl<'a> Records<'a> {
         unsafe { &*self.origin.wrapping_add(pfn as usize) }
     }
 
+    /// Which of the `count` frames from `first` on, one of which is, are the region's: the first, and how many.
+    #[inline(always)]
+    pub fn part(self, first: u32, count: u32) -> (u32, u32) {
+        let low = first.max(self.start);
+        (low, (self.start + self.len - low).min(count - (low - first)))
+    }
+
     /// The record of a frame, which may be anything, if it lies here.
     #[inline(always)]
     pub fn frame(self, pfn: u32) -> Option<&'a Frame> {

@@ -2,7 +2,7 @@
 
 mod map;
 
-pub use map::{FrameMap, Records, Region, Single};
+pub use map::{FrameMap, Region, Single};
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

@@ -62,26 +62,24 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return false;
         }
         let mark = (Head::new(FrameKind::Pages, 0, 1), flags.bits());
-        let mut fresh: heapless::Vec<Pfn, BATCH> = heapless::Vec::new();
+        let mut fresh = [Pfn(0); BATCH];
         let most = batch.iter().filter(|entry| entry.is_none()).count().min(BATCH);
         // Poisoned ones come one by one.
         let most = if self.memory.poisons() { 0 } else { most };
-        self.memory.zones.take_each(&self.memory.frames, flags, mark, most, |pfn| {
-            let _ = fresh.push(Pfn(pfn));
-        });
-        if fresh.is_empty() {
+        let mut found = self.memory.zones.take_singles(&self.memory.frames, flags, mark, &mut fresh[..most]);
+        if found == 0 {
             // Nothing at hand: the way of a single page may find some, or wait.
             let block = Block { pages: 1, flags, kind: FrameKind::Pages, link: flags.bits() };
             let now = self.memory.take_block_now(1, flags, block.kind, block.link);
             match now.or_else(|error| self.take_block_slow(block, error, None)) {
-                Ok(pfn) => _ = fresh.push(pfn),
+                Ok(pfn) => (fresh[0], found) = (pfn, 1),
                 Err(_) => return false,
             }
         } else if flags.contains(Gfp::ZERO) {
-            fresh.iter().for_each(|&start| self.memory.zero(PageRange { start, count: 1 }));
+            fresh[..found].iter().for_each(|&start| self.memory.zero(PageRange { start, count: 1 }));
         }
-        for (entry, pfn) in batch.iter_mut().filter(|entry| entry.is_none()).zip(fresh) {
-            *entry = self.made_frames(Ok(pfn), 1, flags, caller).ok();
+        for (entry, pfn) in batch.iter_mut().filter(|entry| entry.is_none()).zip(&fresh[..found]) {
+            *entry = self.made_frames(Ok(*pfn), 1, flags, caller).ok();
         }
         true
     }

@@ -4,7 +4,7 @@ mod chain;
 mod late;
 mod tables;
 
-pub(super) use chain::{Block, Chain, SINGLES};
+pub(super) use chain::{Block, Chain};
 pub(super) use late::Late;
 pub(super) use tables::{Retired, TableReserve, Tables};
 

@@ -1,7 +1,8 @@
-//! Several single frames in one lock hold.
+//! Several single frames in one call.
 
 use super::{MAX_ZONES, ZoneGuard, ZoneKind, Zones};
-use crate::bits::{Word, lowest};
+use crate::addr::Pfn;
+use crate::bits::Word;
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
 use crate::platform::RawLock;
@@ -9,43 +10,40 @@ use crate::wait::Waiting;
 
 /// The most frames one lock hold takes or gives.
 pub const BATCH: usize = 32;
+/// The most single frames of those that one lock hold takes, or gives back in a chain.
+const ROW: usize = 16;
 
 impl<L: RawLock> Zones<L> {
-    /// Takes up to `most` single frames from the highest zone the flags allow that has any above its low mark, all of one word
-    /// of its bitmap; marks each with `head` and `link` and tells `found`. Returns how many there were, which may be fewer
-    /// than the zone has. The caller asks for at most [`BATCH`].
-    pub fn take_each(
-        &self,
-        frames: &FrameMap,
-        flags: Gfp,
-        (head, link): (Head, u32),
-        most: usize,
-        mut found: impl FnMut(u32),
-    ) -> usize {
+    /// Fills `room` with single frames from the highest zone the flags allow that has any above its low mark, and then from
+    /// lower ones; marks each with `head` and `link`. Returns how many there were. [`ROW`] at most in one lock hold.
+    pub fn take_singles(&self, frames: &FrameMap, flags: Gfp, (head, link): (Head, u32), room: &mut [Pfn]) -> usize {
         let kind = ZoneKind::of(flags);
         let mut index = self.entry(kind);
         let mut taken = 0;
-        while index < MAX_ZONES && taken == 0 {
+        while index < MAX_ZONES && taken < room.len() {
             let mut zone = self.zones[index].lock();
-            let limit = zone.limit(kind);
             for region in zone.regions(frames) {
-                let most = most.min(zone.free.saturating_sub(limit));
-                // SAFETY: the zone's lock is held, and this is the only reference.
-                let row = if most == 0 { None } else { unsafe { region.buddy() }.take_row(most) };
-                let Some((first, mut row)) = row else { continue };
                 let records = region.records();
-                while row != 0 {
-                    let pfn = first + lowest(row) as u32;
-                    row &= row - 1;
-                    // SAFETY: the buddy hands out frames of its region only.
-                    let frame = unsafe { records.frame_unchecked(pfn) };
-                    frame.set_link(link);
-                    frame.set_head(head);
-                    taken += 1;
-                    found(pfn);
+                loop {
+                    let left = &mut room[taken..];
+                    let most = left.len().min(ROW).min(zone.free.saturating_sub(zone.limit(kind)));
+                    if most == 0 {
+                        break;
+                    }
+                    // SAFETY: the zone's lock is held, and this is the only reference.
+                    let found = unsafe { region.buddy() }.take_row(&mut left[..most], |pfn| {
+                        // SAFETY: the buddy hands out frames of its region only.
+                        let frame = unsafe { records.frame_unchecked(pfn) };
+                        frame.set_link(link);
+                        frame.set_head(head);
+                    });
+                    zone.free -= found;
+                    taken += found;
+                    if found == 0 || taken == room.len() {
+                        break;
+                    }
+                    zone.pause();
                 }
-                zone.free -= taken;
-                break;
             }
             drop(zone);
             index = index.wrapping_sub(1);
@@ -98,39 +96,54 @@ impl<L: RawLock> Zones<L> {
     }
 
     /// Gives single frames back whose record is `head` and that are chained through their links, from `first` on, as long
-    /// as they are `region`'s and of one word of its bitmap, and at most `most`. Returns where the chain goes on: at `first`
-    /// when that is no such frame. `hand_over` as for [`give`](Self::give).
+    /// as they are `region`'s. Returns where the chain goes on: at `first` when that is no such frame. [`ROW`] at most in one
+    /// lock hold. `hand_over` as for [`give`](Self::give).
     pub fn give_chain(
         &self,
         region: &Region,
         first: u32,
         head: Head,
-        most: usize,
         waiting: &Waiting<L>,
         hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> u32 {
         let mut state = self.zones[region.zone() % MAX_ZONES].lock();
-        // SAFETY: the zone's lock is held, and this is the only reference.
-        let buddy = unsafe { region.buddy() };
-        let (base, _) = buddy.row_of(first);
-        let (mut pfn, mut row, mut given) = (first, 0, 0);
         let records = region.records();
-        while given < most {
-            let bit = pfn.wrapping_sub(base);
-            let frame = if bit < Word::BITS { records.frame(pfn) } else { None };
-            let Some(frame) = frame.filter(|frame| frame.head() == head) else { break };
-            pfn = frame.link();
-            frame.set_head(Head::new(FrameKind::Tail, 0, 0));
-            row |= 1 << bit;
-            given += 1;
+        let mut pfn = first;
+        loop {
+            // SAFETY: the zone's lock is held, and this is the only reference.
+            let buddy = unsafe { region.buddy() };
+            let (base, _) = buddy.row_of(pfn);
+            // The frames of the word that are the region's.
+            let (low, span) = records.part(base, Word::BITS);
+            let (mut row, mut left) = (0, ROW);
+            while left != 0 {
+                let bit = pfn.wrapping_sub(low);
+                if bit >= span {
+                    break;
+                }
+                // SAFETY: just seen to be one of the region's.
+                let frame = unsafe { records.frame_unchecked(pfn) };
+                if frame.head() != head {
+                    break;
+                }
+                pfn = frame.link();
+                frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+                row |= 1 << bit;
+                left -= 1;
+            }
+            if left == ROW {
+                return pfn;
+            }
+            buddy.give_row(base, row << (low - base));
+            state.free += ROW - left;
+            if waiting.is_any() {
+                hand_over(state);
+                return pfn;
+            }
+            if records.frame(pfn).is_none() {
+                return pfn;
+            }
+            state.pause();
         }
-        if given != 0 {
-            buddy.give_row(base, row);
-        }
-        state.free += given;
-        if waiting.is_any() {
-            hand_over(state);
-        }
-        pfn
     }
 }

@@ -2,28 +2,26 @@
 
 use super::MAX_ZONES;
 use super::ZoneKind;
+use super::Zones;
 use crate::backend::Backend;
+use crate::frame::FrameMap;
 use crate::gfp::Gfp;
 use crate::manager::Mm;
-use crate::platform::Platform;
+use crate::platform::{Platform, RawLock};
 
-impl<P: Platform, B: Backend> Mm<P, B> {
-    /// The largest order of which a request with these flags would find a block now; `None` when not even a page.
-    ///
-    /// It counts what the watermarks leave to such requests, without reclaim. Out of date when it returns, unless
-    /// nobody else allocates.
-    ///
-    /// Context: any. Cost: one zone lock at a time, O(orders) for each run of RAM.
-    pub fn largest_block(&self, flags: Gfp) -> Option<usize> {
+impl<L: RawLock> Zones<L> {
+    /// See [`Mm::largest_block`].
+    #[cold]
+    #[inline(never)]
+    pub fn largest_block(&self, frames: &FrameMap, flags: Gfp) -> Option<usize> {
         let kind = ZoneKind::of(flags);
-        let mut index = self.memory.zones.entry(kind);
+        let mut index = self.entry(kind);
         let mut largest = None;
         while index < MAX_ZONES {
-            let zone = self.memory.zones.zone(index).lock();
+            let zone = self.zone(index).lock();
             let spare = zone.free.saturating_sub(zone.limit_at(kind, flags.depth()));
             if spare != 0 {
-                let regions = zone.regions(&self.memory.frames);
-                for region in regions {
+                for region in zone.regions(frames) {
                     // SAFETY: the zone's lock is held, and this is the only reference.
                     let order = unsafe { region.buddy() }.largest();
                     largest = largest.max(order.map(|order| order.min(spare.ilog2() as usize)));
@@ -33,6 +31,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             index = index.wrapping_sub(1);
         }
         largest
+    }
+}
+
+impl<P: Platform, B: Backend> Mm<P, B> {
+    /// The largest order of which a request with these flags would find a block now; `None` when not even a page.
+    ///
+    /// It counts what the watermarks leave to such requests, without reclaim. Out of date when it returns, unless
+    /// nobody else allocates.
+    ///
+    /// Context: any. Cost: one zone lock at a time, O(orders) for each run of RAM.
+    pub fn largest_block(&self, flags: Gfp) -> Option<usize> {
+        self.memory.zones.largest_block(&self.memory.frames, flags)
     }
 
     /// How much of the free memory is of no use to requests of `order`, because its blocks are smaller: from 0, none,

@@ -158,7 +158,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         match block {
             Ok(block) => build.map_block(block, pages)?,
             Err(error) => {
-                let want = Build::<P, B>::smaller(pages as usize, error)?;
+                let want = Build::<P, B>::smaller(memory, pages as usize, request.flags, error)?;
                 build.fill(request.flags, want)?;
             }
         }

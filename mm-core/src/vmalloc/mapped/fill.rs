@@ -53,7 +53,7 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             };
             match block {
                 Ok(pfn) => self.map_block(pfn, want as u32)?,
-                Err(error) => want = Self::smaller(want, error)?,
+                Err(error) => want = Self::smaller(memory, want, quiet, error)?,
             }
             let left = (self.pages - self.mapped) as usize;
             if left == 0 {
@@ -63,9 +63,16 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         }
     }
 
-    /// The next smaller power of two: what the buddy may still have.
+    /// The largest block of fewer pages that is there, or a page: to try one size after the other takes as long as to map
+    /// dozens of pages.
     #[cold]
-    pub(super) fn smaller(want: usize, error: AllocError) -> Result<usize, AllocError> {
+    #[inline(never)]
+    pub(super) fn smaller(
+        memory: &Memory<P, B>,
+        want: usize,
+        flags: Gfp,
+        error: AllocError,
+    ) -> Result<usize, AllocError> {
         if want == 1 {
             return Err(match error {
                 AllocError::NoContig => AllocError::NoMemory,
@@ -73,7 +80,8 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             });
         }
         crate::trace::smaller_blocks(want);
-        Ok(want.next_power_of_two() / 2)
+        let largest = memory.zones.largest_block(&memory.frames, flags).map_or(1, |order| 1 << order);
+        Ok((want.next_power_of_two() / 2).min(largest))
     }
 
     /// Maps a block of frames behind what is mapped so far; on failure the block goes back too.

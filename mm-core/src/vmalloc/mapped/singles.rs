@@ -1,16 +1,21 @@
 //! Areas of single frames, as where no larger blocks are left: taken, mapped, unmapped and given back in batches.
 
+use super::Lowest;
 use super::build::Build;
+use super::lowest::Tabled;
 use super::teardown::Teardown;
-use super::{BATCH, Lowest};
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{MapFrames, PageTable, Walk};
 use crate::error::{AllocError, MmError};
 use crate::fault::FaultClass;
-use crate::frame::{FrameKind, Head, Records};
+use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
+use crate::lock::Guard;
 use crate::platform::Platform;
-use crate::vmalloc::unflushed::SINGLES;
+use crate::vmalloc::unflushed::Chain;
+
+/// Frames taken before they are mapped: two batches of entries, so that what each call costs is shared by more.
+const IN_HAND: usize = 2 * super::BATCH as usize;
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
     /// Maps single frames as long as there are any at hand, a batch of entries at a time; true when the area has all.
@@ -18,30 +23,24 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
     #[inline(never)]
     pub(super) fn fill_singles(&mut self, flags: Gfp) -> Result<bool, MmError> {
         let (memory, mark) = (self.memory, (Head::new(FrameKind::Mapped, 0, 1), self.record));
-        let mut frames: heapless::Vec<Pfn, { BATCH as usize }> = heapless::Vec::new();
+        let mut frames = [Pfn(0); IN_HAND];
         loop {
-            let want = ((self.pages - self.mapped) as usize).min(frames.capacity());
+            let want = ((self.pages - self.mapped) as usize).min(IN_HAND);
             let mut taken: Result<(), AllocError> = Ok(());
-            while taken.is_ok() && frames.len() < want {
-                let most = (want - frames.len()).min(SINGLES);
-                // Each frame is a step that can fail.
-                let steps = (0..most).take_while(|_| {
-                    taken = memory.fault_point(FaultClass::Page);
-                    taken.is_ok()
-                });
-                let found = memory.zones.take_each(&memory.frames, flags, mark, steps.count(), |pfn| {
-                    let _ = frames.push(Pfn(pfn));
-                });
-                if found == 0 {
-                    break;
-                }
-            }
+            // Each frame is a step that can fail.
+            let steps = (0..want).take_while(|_| {
+                taken = memory.fault_point(FaultClass::Page);
+                taken.is_ok()
+            });
+            let room = &mut frames[..steps.count()];
+            let held = memory.zones.take_singles(&memory.frames, flags, mark, room);
+            let frames = &frames[..held];
             if flags.contains(Gfp::ZERO) {
                 frames.iter().for_each(|&start| memory.zero(PageRange { start, count: 1 }));
             }
             let before = self.mapped;
             let mut mapped = taken.map_err(MmError::from);
-            while mapped.is_ok() && ((self.mapped - before) as usize) < frames.len() {
+            while mapped.is_ok() && ((self.mapped - before) as usize) < held {
                 let done = (self.mapped - before) as usize;
                 mapped = self.map_table(MapFrames::Each(&frames[done..])).map(|_| ());
             }
@@ -52,64 +51,62 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
                 }
                 return Err(error);
             }
-            if self.mapped == self.pages || frames.len() < want {
+            if self.mapped == self.pages || held < want {
                 return Ok(self.mapped == self.pages);
             }
-            frames.clear();
         }
     }
 }
 
 impl<P: Platform, B: PageTable> Teardown<'_, P, B> {
-    /// True when the next page is a frame of its own.
+    /// Unmaps single frames from the next page on, of `left` pages in this table, with the guard when it is still there. What
+    /// would empty the table is left to the way that unlinks it. True when there were any.
     #[inline(always)]
-    pub(super) fn is_single(&self, leaf: B::Leaf) -> bool {
+    pub(super) fn unmap_singles(
+        &mut self,
+        held: &mut Guard<'_, P::Lock, Tabled<B>>,
+        Lowest { leaf, frame: table }: Lowest<'_, B>,
+        left: u32,
+    ) -> bool {
+        let (memory, at, single) = (self.memory, VirtAddr(self.at), Head::new(FrameKind::Mapped, 0, 1));
         // SAFETY: the lock is held, the table was found for this page.
-        match unsafe { self.memory.backend.leaf_walk(leaf, VirtAddr(self.at)) } {
-            Walk::Mapped(mapping) => {
-                self.memory.frames.frame(mapping.pfn).is_some_and(|frame| frame.head().is_run(FrameKind::Mapped, 1))
-            }
-            _ => false,
+        let Walk::Mapped(first) = (unsafe { memory.backend.leaf_walk(leaf, at) }) else { return false };
+        let Some((region, frame)) = memory.frames.find(first.pfn.0 as usize) else { return false };
+        if frame.head() != single {
+            return false;
         }
-    }
-
-    /// Unmaps a batch of single frames, of `left` pages in this table, with the guard when it is still there, but for the
-    /// table's last entry. True when there may be more.
-    #[inline(always)]
-    pub(super) fn unmap_singles(&mut self, Lowest { leaf, frame: table }: Lowest<'_, B>, left: u32) -> bool {
-        let (memory, at) = (self.memory, VirtAddr(self.at));
-        let others = table.map_or(u32::MAX, |table| table.head().count().saturating_sub(1 + self.guards));
-        let most = left.min(others).min(SINGLES as u32);
-        let mut hot: Option<Records<'_>> = None;
-        // SAFETY: the lock is held, the table was found for these pages.
-        let singles = unsafe {
-            memory.backend.leaf_frames(leaf, at, most, |pfn| {
-                let frame = match hot.and_then(|records| records.frame(pfn.0)) {
-                    Some(frame) => frame,
-                    None => {
-                        let Some((region, frame)) = memory.frames.find(pfn.0 as usize) else { return false };
-                        hot = Some(region.records());
-                        frame
-                    }
-                };
-                let single = frame.head().is_run(FrameKind::Mapped, 1);
-                if single {
-                    self.blocks.push_frame(frame, pfn.0, 1);
-                }
-                single
-            })
+        // Counted to the end, as the guard is: so the table stays while the lock is open.
+        let most = if self.guards == 0 { left - 1 } else { left };
+        let (records, mut chain) = (region.records(), core::mem::replace(&mut self.blocks, Chain::new()));
+        let each = |pfn: Pfn| {
+            let Some(frame) = records.frame(pfn.0).filter(|frame| frame.head() == single) else { return false };
+            chain.push_frame(frame, pfn.0, 1);
+            true
         };
+        // SAFETY: the lock is held, the table was found for these pages, which are this area's; what is cleared waits for a
+        // flush.
+        let singles = unsafe { memory.backend.leaf_take(leaf, at, most, each, &mut || held.pause()) };
+        self.blocks = chain;
         if singles == 0 {
             return false;
         }
-        let guards = core::mem::take(&mut self.guards);
-        let first = VirtAddr(at.0 - ((guards as usize) << B::PAGE_SHIFT));
-        // SAFETY: as above; what is cleared waits for a flush.
-        unsafe { memory.backend.leaf_clear(leaf, first, singles + guards) };
-        if let Some(table) = table {
-            table.set_head(table.head().less(singles + guards));
-        }
         self.at += (singles as usize) << B::PAGE_SHIFT;
-        singles == SINGLES as u32
+        let guard = VirtAddr(at.0 - B::PAGE_SIZE);
+        let keeps = table.is_none_or(|table| table.head().count() > singles + 1);
+        let mut cleared = singles;
+        if self.guards != 0 && keeps {
+            self.guards = 0;
+            cleared += 1;
+            // SAFETY: as above.
+            unsafe { memory.backend.leaf_clear(leaf, guard, 1) };
+        }
+        if let Some(table) = table {
+            table.set_head(table.head().less(cleared));
+        }
+        if self.guards != 0 {
+            held.pause();
+            self.clear_guard(held, guard);
+        }
+        true
     }
 }

@@ -210,15 +210,8 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
             drop(held);
             return self.unmap_rest(left);
         };
-        if self.own && self.carry == 0 && self.is_single(leaf) {
-            let pages = left.min(in_table);
-            while self.unmap_singles(Lowest { leaf, frame }, pages - ((self.at - at) >> B::PAGE_SHIFT) as u32) {
-                held.pause();
-            }
-            if self.at != at {
-                // What is left takes the long way; its last entries empty the table.
-                return;
-            }
+        if self.own && self.carry == 0 && self.unmap_singles(&mut held, Lowest { leaf, frame }, left.min(in_table)) {
+            return;
         }
         let (own, chain) = (self.own, &mut self.blocks);
         let (mut carry, mut damaged) = (self.carry, SOUND);
@@ -263,6 +256,19 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         }
     }
 
+    /// Clears the guard, with which a table may become empty.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn clear_guard(&mut self, held: &mut Tabled<B>, guard: VirtAddr) {
+        let memory = self.memory;
+        self.guards = 0;
+        // SAFETY: the lock of the tables is held, and the guard is this area's.
+        unsafe { memory.backend.clear_guard(memory.backend.kernel_root(), guard, &mut self.tables) };
+        if !self.tables.retired.chain.is_empty() {
+            self.family.forget_way(memory, held, guard.0);
+        }
+    }
+
     /// What [`unmap_table`](Self::unmap_table) finds no lowest table for: one large entry, or a guard alone.
     #[inline(never)]
     fn unmap_rest(&mut self, left: u32) {
@@ -271,13 +277,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         let mut damaged = SOUND;
         let mut held = self.family.tables.lock();
         if self.guards != 0 {
-            self.guards = 0;
-            let guard = VirtAddr(self.at - B::PAGE_SIZE);
-            // SAFETY: the lock of the tables is held, and the guard is this area's.
-            unsafe { memory.backend.clear_guard(root, guard, &mut self.tables) };
-            if !self.tables.retired.chain.is_empty() {
-                self.family.forget_way(memory, &mut held, guard.0);
-            }
+            self.clear_guard(&mut held, VirtAddr(self.at - B::PAGE_SIZE));
         } else {
             let (own, chain, carry) = (self.own, &mut self.blocks, &mut self.carry);
             let mut block = |pfn, most: u32| {

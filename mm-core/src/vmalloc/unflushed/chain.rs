@@ -8,9 +8,6 @@ use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::zone::ZoneGuard;
 
-/// Single frames that are taken or given back in one lock hold.
-pub(in crate::vmalloc) const SINGLES: usize = 12;
-
 /// A block of an area's frames, with the records at hand.
 pub(in crate::vmalloc) struct Block<'a> {
     pub(super) region: &'a Region,
@@ -80,7 +77,7 @@ impl Chain {
             let single = Head::new(FrameKind::Pending, 0, 1);
             if next != NIL && frame.head() == single && !memory.poisons() {
                 let hand_over = |zone: ZoneGuard<'_, P::Lock>| memory.hand_over(region.zone(), zone);
-                let rest = memory.zones.give_chain(region, pfn, single, SINGLES, &memory.waiting, hand_over);
+                let rest = memory.zones.give_chain(region, pfn, single, &memory.waiting, hand_over);
                 if rest != pfn {
                     pfn = rest;
                     continue;
