@@ -104,6 +104,12 @@ impl Buddy {
         Some(first)
     }
 
+    /// Takes the block of `1 << order` frames that [`take`](Self::take) would take.
+    #[inline(always)]
+    pub fn take_order(&mut self, order: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        self.take(1 << order, order, mark)
+    }
+
     /// As [`take`](Self::take), aligned to `1 << align` frames: the end of the highest block.
     #[cold]
     #[inline(never)]
@@ -245,6 +251,15 @@ impl Buddy {
     /// No word is told of.
     #[inline(always)]
     pub fn is_open(&self, _word: *mut Word) -> bool {
+        true
+    }
+
+    /// Nothing need be told of a word.
+    ///
+    /// # Safety
+    /// None.
+    #[inline(always)]
+    pub unsafe fn settle(&mut self, _word: *mut Word) -> bool {
         true
     }
 
