@@ -2,6 +2,8 @@
 
 use crate::backend::Backend;
 use crate::bits::{WORD_SHIFT, Word};
+#[cfg(feature = "small")]
+use crate::meta::MetaSize;
 use core::marker::PhantomData;
 
 use super::{MAX_SLOTS, meta_size};
@@ -70,12 +72,26 @@ pub struct Geometry {
     pub marked: u16,
     /// Words of free bits.
     pub words: u8,
+    /// The descriptor a slab needs.
+    #[cfg(feature = "small")]
+    pub descriptor: MetaSize,
     /// All bits of the last word.
     pub last: Word,
 }
 
 impl Geometry {
-    const NONE: Geometry = Geometry { size: 0, recip: 0, slack: 0, slots: 0, pages: 0, marked: 0, words: 0, last: 0 };
+    const NONE: Geometry = Geometry {
+        size: 0,
+        recip: 0,
+        slack: 0,
+        slots: 0,
+        pages: 0,
+        marked: 0,
+        words: 0,
+        #[cfg(feature = "small")]
+        descriptor: MetaSize::Small,
+        last: 0,
+    };
 
     /// Slabs of `pages` pages with `slots` slots of `size` bytes.
     pub(crate) const fn cut(size: usize, pages: usize, slots: usize, page_size: usize) -> Geometry {
@@ -89,6 +105,8 @@ impl Geometry {
             pages: pages as u16,
             marked: if slots == 1 { 1 } else { pages as u16 },
             words: words as u8,
+            #[cfg(feature = "small")]
+            descriptor: super::meta_size(words),
             last: Word::MAX >> (Word::BITS as usize - rest),
         }
     }
