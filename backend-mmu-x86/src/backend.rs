@@ -316,9 +316,7 @@ unsafe impl<M: Machine> PageTable for X86<M> {
         const ROW: usize = 8;
         let mut left = pages + 1;
         while left >= ROW {
-            for page in 0..ROW {
-                self.machine.flush_page(at.wrapping_add(page << Self::PAGE_SHIFT));
-            }
+            self.machine.flush_eight(at);
             at = at.wrapping_add(ROW << Self::PAGE_SHIFT);
             left -= ROW;
         }

@@ -140,9 +140,7 @@ pub(crate) unsafe fn map<M: Machine>(
                 spot.table.fill(at, part, first, Entry::NEXT_PAGE);
             }),
             MapFrames::Each(frames) if count <= BATCH => map_each(&spot, frames, first, tables),
-            MapFrames::Each(frames) => map_many(&spot, count, tables, pause, |at, done, part| {
-                spot.table.fill_each(at, &frames[done..done + part], first);
-            }),
+            MapFrames::Each(frames) => map_each_many(&spot, frames, first, tables, pause),
         }
     }
 }
@@ -203,6 +201,54 @@ unsafe fn map_each<M: Machine>(spot: &Spot<'_, M>, frames: &[Pfn], like: u64, ta
         tables.add_entries(table.pfn, (frames.len() + guards) as u32);
     }
     frames.len() as u32
+}
+
+/// [`map_each`] of more frames than a batch, with a pause between two.
+///
+/// # Safety
+/// As for [`map`]; the entries and the guard's are in the table.
+#[inline(never)]
+unsafe fn map_each_many<M: Machine>(
+    spot: &Spot<'_, M>,
+    frames: &[Pfn],
+    like: u64,
+    tables: &mut impl TableFrames,
+    pause: &mut impl FnMut(),
+) -> u32 {
+    let (table, guards) = (&spot.table, spot.guards());
+    // SAFETY: the caller holds the lock; the entry is in the table, as was checked.
+    if guards != 0 && !unsafe { table.all_absent(spot.start - 1, 1) } {
+        return 0;
+    }
+    let mut at = spot.start;
+    for batch in frames.chunks(BATCH) {
+        let first = at == spot.start;
+        if !first {
+            pause();
+        }
+        // SAFETY: as above.
+        if !unsafe { table.all_absent(at, batch.len()) } {
+            break;
+        }
+        if first {
+            if guards != 0 {
+                // SAFETY: the caller owns the guard's place; a guard over an absent entry is valid.
+                unsafe { table.store(at - 1, spot.guard) };
+            }
+            if spot.counted {
+                // All of them, so that the table stays while the lock is open.
+                tables.add_entries(table.pfn, (frames.len() + guards) as u32);
+            }
+        }
+        // SAFETY: the caller holds the lock and owns the range; leaves over absent entries are valid.
+        unsafe { table.fill_each(at, batch, like) };
+        at += batch.len();
+    }
+    let done = at - spot.start;
+    if done != 0 && done != frames.len() && spot.counted {
+        tables.sub_entries(table.pfn, (frames.len() - done) as u32);
+    }
+    done as u32
 }
 
 /// [`map`] of `count` entries, more than a batch; `fill` writes as many from the first on as its last two numbers say are

@@ -92,6 +92,12 @@ pub unsafe trait Machine: Send + Sync + 'static {
     /// Drops the page of `virt`, and every cached upper entry, from this CPU's TLB.
     fn flush_page(&self, virt: usize);
 
+    /// [`flush_page`](Machine::flush_page) of eight pages in a row, the first of which is that of `virt`.
+    #[inline]
+    fn flush_eight(&self, virt: usize) {
+        (0..8).for_each(|page| self.flush_page(virt.wrapping_add(page << 12)));
+    }
+
     /// Drops everything from this CPU's TLB, global entries included.
     fn flush_all(&self);
 

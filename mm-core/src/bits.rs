@@ -93,6 +93,34 @@ pub const fn fold(set: Word, order: usize) -> Word {
     aligned(x, WORD_SHIFT)
 }
 
+/// The ends of aligned runs of `1 << order` members: of the lowest such run, and of nothing below it. What takes the same time
+/// for every order, which is at most [`WORD_SHIFT`].
+#[inline(always)]
+const fn lowest_end(set: Word, order: usize) -> Word {
+    let every = EVERY[order];
+    // One less than what is missing of a run has the run's highest bit when nothing is missing. It has it too when that bit
+    // is missing, which the set tells, and it borrows from the next run only where nothing is missing: the lowest is right.
+    (!set).wrapping_sub(every) & set & every.rotate_right(1)
+}
+
+/// The lowest member at which an aligned run of `1 << order` members starts, of a set that has one.
+#[inline(always)]
+pub const fn lowest_run(set: Word, order: usize) -> usize {
+    lowest(lowest_end(set, order)) + 1 - (1 << order)
+}
+
+/// True when a set has an aligned run of `1 << order` members.
+#[inline(always)]
+pub const fn has_run(set: Word, order: usize) -> bool {
+    lowest_end(set, order) != 0
+}
+
+/// Where an aligned run of two members starts.
+#[inline(always)]
+pub const fn pairs(set: Word) -> Word {
+    set & set >> 1 & EVERY[1]
+}
+
 /// 0 for an empty set, else one more than the order of the largest aligned run in it.
 #[inline]
 pub fn class(set: Word) -> usize {
@@ -151,6 +179,9 @@ pub const fn class_of_many(set: Word) -> usize {
 /// The order of the smallest block that holds `pages`, which is at least one.
 #[inline(always)]
 pub const fn order_for(pages: usize) -> usize {
+    if cfg!(feature = "small") {
+        return (usize::BITS - (pages - 1).leading_zeros()) as usize;
+    }
     match pages - 1 {
         0 => 0,
         last => highest(last) + 1,
@@ -179,7 +210,9 @@ mod tests {
             let mut best = 0;
             for order in 0..=WORD_SHIFT {
                 assert_eq!(fold(set, order), naive_fold(set, order), "{set:#x} order {order}");
+                assert_eq!(has_run(set, order), naive_fold(set, order) != 0, "{set:#x} order {order}");
                 if naive_fold(set, order) != 0 {
+                    assert_eq!(lowest_run(set, order), lowest(naive_fold(set, order)), "{set:#x} order {order}");
                     best = order + 1;
                 }
             }

@@ -32,6 +32,21 @@ impl Packed {
     }
 }
 
+#[cfg(feature = "small")]
+impl Packed {
+    /// The memory, if it is any.
+    #[inline(always)]
+    pub(crate) fn memory(self) -> Option<NonNull<u8>> {
+        // SAFETY: just compared with more than 0.
+        (self.0.addr() >= Self::FIRST_ADDRESS).then(|| unsafe { NonNull::new_unchecked(self.0) })
+    }
+
+    /// The error that it is.
+    pub(crate) fn error(self) -> AllocError {
+        self.result().err().unwrap_or(AllocError::NoMemory)
+    }
+}
+
 /// The frames of a block that was freed, or why it was not, in one register.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedFree(usize);
@@ -61,6 +76,14 @@ impl PackedFrame {
     pub(crate) fn new(result: Result<u32, AllocError>) -> PackedFrame {
         // No frame has such a number: the boot map keeps as many out.
         PackedFrame(result.unwrap_or_else(|error| !(error as u32)))
+    }
+
+    /// The frame, or the error as what there is instead of an object.
+    #[cfg(feature = "small")]
+    #[inline(always)]
+    pub(crate) fn or_failed(self) -> Result<crate::addr::Pfn, Packed> {
+        let failed = Packed(core::ptr::without_provenance_mut(!self.0 as usize));
+        if self.0 < Self::END { Ok(crate::addr::Pfn(self.0)) } else { Err(failed) }
     }
 
     #[inline(always)]

@@ -66,7 +66,7 @@ pub struct Guard<'a, L: RawLock, T> {
     here: PhantomData<*const ()>,
 }
 
-impl<L: RawLock, T> Guard<'_, L, T> {
+impl<'a, L: RawLock, T> Guard<'a, L, T> {
     /// Opens the lock for a moment: others may get it, and the value may be another afterwards.
     #[inline(always)]
     pub(crate) fn pause(&mut self) {
@@ -74,6 +74,13 @@ impl<L: RawLock, T> Guard<'_, L, T> {
         // outlives a later one.
         unsafe { self.owner.lock.release(self.token) };
         self.token = self.owner.lock.acquire();
+    }
+
+    /// The lock.
+    #[inline(always)]
+    #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
+    pub(crate) fn owner(&self) -> &'a Locked<L, T> {
+        self.owner
     }
 
     /// Leaves the section open and hands out its token, for [`Locked::resume`] in another function: a guard is passed

@@ -180,6 +180,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // SAFETY: room for them, behind a list that is as long as a multiple of 8.
         unsafe { self.classes.place(at, classes) };
         at = at.wrapping_add(class_bytes);
+        #[cfg(feature = "small")]
+        self.set_up_slabs();
         for (i, &(start, len, zone)) in plan.iter().enumerate() {
             let (records, storage) = sizes(start, len);
             let frames = at.cast::<Frame>();
@@ -213,6 +215,19 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             self.memory.frames.publish(list, plan.len(), B::PAGE_SHIFT, addr, zone, direct);
         }
         Ok(())
+    }
+
+    /// Says how the slabs of classes, and the pages of descriptors, are cut.
+    #[cfg(feature = "small")]
+    fn set_up_slabs(&self) {
+        for class in 0..ClassTable::<B>::TABLE.count {
+            // SAFETY: one of as many.
+            if let Some(state) = unsafe { self.classes.get(class) } {
+                // SAFETY: a constant.
+                unsafe { state.lock().set_up(&ClassTable::<B>::TABLE.geometry[class], FrameKind::Slab, class as u8) };
+            }
+        }
+        self.memory.set_up_meta();
     }
 
     /// The kernel address of a region's first byte, if the whole region has kernel addresses.

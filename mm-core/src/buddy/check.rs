@@ -11,6 +11,9 @@ impl Buddy {
             let word = *self.word(i);
             free += word.count_ones() as usize;
             let want = if i == open { 0 } else { class(word) };
+            if want != 0 && self.words.wrapping_add(i) < self.floor {
+                return Err(("a word that is said to be used up has a free frame", i));
+            }
             let (g, bit) = (i >> B, i & WORD_MASK);
             for k in 0..=B {
                 if self.group(g).has[k] >> bit & 1 != usize::from(k < want) {

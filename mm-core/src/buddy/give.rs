@@ -71,6 +71,7 @@ impl Buddy {
                 (last, new) = (1 << ((i + whole) & WORD_MASK), class_of_many(word));
             }
         }
+        self.floor = self.words;
         // SAFETY: a class of a word.
         let change = unsafe { self.group(i >> B).free(words, last, new) };
         self.group_rose(i >> B, change);

@@ -9,8 +9,10 @@
 //! three pages stand side by side, not each in a block of four.
 //!
 //! Single frames come from one *open* word whose changes the tree does not see until the word is used up or a larger
-//! request needs it. Cost: a few instructions for a single frame, O(levels) for a block of any length, and one word
-//! at a time for lengths above a word (at most `2^13 / Word::BITS`).
+//! request needs it. When the open word is used up, a frame that is given back below all others opens its word in place,
+//! so that a page freed and taken again costs the same in any amount of memory. Cost: a few instructions for a single
+//! frame, O(levels) for a block of any length, and one word at a time for lengths above a word (at most
+//! `2^13 / Word::BITS`).
 
 // With that feature regions have the other one.
 #![cfg_attr(feature = "small", allow(dead_code))]
@@ -31,7 +33,7 @@ pub use self::Buddy as RegionBuddy;
 #[cfg(feature = "small")]
 pub use small::Buddy as RegionBuddy;
 
-use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, class};
+use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, class, pairs};
 use node::Node;
 
 /// Orders a word's own bits can tell.
@@ -58,6 +60,8 @@ pub struct Buddy {
     /// The word single frames come from, hidden from the tree, or one without a frame; and the frame of its bit 0.
     open_word: *mut Word,
     open_first: u32,
+    /// No word below this one has a free frame in sight of the tree.
+    floor: *mut Word,
     max_order: usize,
     top: [Word; MAX_ORDER_LIMIT + 1],
 }
@@ -116,6 +120,7 @@ impl Buddy {
                 root_count: l.roots,
                 open_word: (&raw const USED_UP).cast_mut(),
                 open_first: 0,
+                floor: words,
                 max_order,
                 top: [0; MAX_ORDER_LIMIT + 1],
             }
@@ -176,16 +181,58 @@ impl Buddy {
         (self.words.wrapping_add(i), self.base + (i << B) as u32)
     }
 
-    /// A bit was set in a word, which is not the open one: tells the tree.
+    /// One bit was set in a word, which is not the open one: true when the tree need not be [told](Self::retell).
+    ///
+    /// That is so when the word had others and still has single ones only. And when it had none, the open one is used up,
+    /// and no word from this one on down has another: then it would be the next to be opened, for which the tree takes
+    /// it already; so it becomes the open one. Therefore a page that is given back and taken again costs the same
+    /// wherever it lies, and however many levels there are.
     ///
     /// # Safety
     /// The word is one of this buddy's, as [`word_of`](Self::word_of) gives them.
     #[inline(always)]
+    pub unsafe fn settle(&mut self, word: *mut Word) -> bool {
+        // SAFETY: by the caller.
+        let now = unsafe { *word };
+        // It has a bit, so one less is a number.
+        if now & now.wrapping_sub(1) != 0 {
+            return pairs(now) == 0;
+        }
+        // SAFETY: as in `take_open`.
+        if unsafe { *self.open_word } != 0 || word >= self.floor {
+            return false;
+        }
+        self.open_word = word;
+        // SAFETY: both are pointers into the words.
+        let i = unsafe { word.offset_from_unsigned(self.words) };
+        self.open_first = self.base + (i << B) as u32;
+        true
+    }
+
+    /// One bit was set in a word, which is not the open one, and is not [settled](Self::settle): tells the tree, unless a
+    /// closer look settles it.
+    ///
+    /// # Safety
+    /// As of [`settle`](Self::settle).
+    #[inline(always)]
     pub unsafe fn retell(&mut self, word: *mut Word) {
         // SAFETY: both are pointers into the words.
         let i = unsafe { word.offset_from_unsigned(self.words) };
-        let word = *self.word(i);
-        self.rise(i, class(word));
+        let now = *self.word(i);
+        if pairs(now) != 0 {
+            self.rise(i, class(now));
+            return;
+        }
+        // SAFETY: as in `take_open`.
+        if unsafe { *self.open_word } == 0 {
+            let lowest = self.lowest(0).unwrap_or(self.word_count);
+            self.floor = self.words.wrapping_add(lowest);
+            if i < lowest {
+                self.set_open(i);
+                return;
+            }
+        }
+        self.rise(i, 1);
     }
 
     /// Takes a free frame out of use.
@@ -211,26 +258,40 @@ impl Buddy {
     #[inline(always)]
     fn store(&mut self, i: usize, n: usize, word: Word) {
         debug_assert!(i + n <= self.word_count);
-        // A compiler that knows the word calls the library's function for it, which takes longer for so few.
-        let word = core::hint::black_box(word);
         let mut at = self.words.wrapping_add(i);
-        let end = at.wrapping_add(n);
-        // Most blocks are a power of two. (An array of words would be copied by the library where room counts.)
-        let fours = at.wrapping_add(n & !3);
-        while at != fours {
+        // Most blocks are a power of two. (An array of words would be copied by the library where room counts, and plain
+        // stores of equal words made a call of its function for it, which takes longer for so few.)
+        macro_rules! together {
+            ($($n:literal)*) => {$(
+                if n & $n != 0 {
+                    for k in 0..$n {
+                        // SAFETY: a word of the region, by the caller.
+                        unsafe { at.add(k).write_volatile(word) };
+                    }
+                    at = at.wrapping_add($n);
+                }
+            )*};
+        }
+        together!(16 8 4 2 1);
+        if n & !31 != 0 {
             // SAFETY: words of the region, by the caller.
-            unsafe {
-                *at = word;
-                *at.add(1) = word;
-                *at.add(2) = word;
-                *at.add(3) = word;
-            }
-            at = at.wrapping_add(4);
+            unsafe { store_rest(at, n & !31, word) };
         }
-        while at != end {
-            // SAFETY: as above.
-            unsafe { *at = word };
-            at = at.wrapping_add(1);
+    }
+}
+
+/// [`store`](Buddy::store) of what is many words.
+///
+/// # Safety
+/// They are the buddy's.
+#[inline(never)]
+unsafe fn store_rest(mut at: *mut Word, n: usize, word: Word) {
+    let end = at.wrapping_add(n);
+    while at != end {
+        for k in 0..32 {
+            // SAFETY: by the caller.
+            unsafe { at.add(k).write_volatile(word) };
         }
+        at = at.wrapping_add(32);
     }
 }

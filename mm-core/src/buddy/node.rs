@@ -132,32 +132,47 @@ impl<const SETS: usize, const WHOLE: usize> Node<SETS, WHOLE> {
     }
 }
 
-/// Adds `bit` to the sets from `from` to below `to`.
+/// Adds `bit` to the sets from `from`, which is not above `to`, to below `to`.
 ///
 /// # Safety
 /// There are `to` sets.
 #[inline(always)]
 pub unsafe fn add(sets: &mut [Word], bit: Word, from: usize, to: usize) {
-    debug_assert!(to <= sets.len());
-    let mut k = to;
-    while k > from {
-        k -= 1;
-        // SAFETY: below `to`.
-        unsafe { *sets.get_unchecked_mut(k) |= bit };
-    }
+    // SAFETY: by the caller.
+    unsafe { each(sets, from, to, |set| *set |= bit) };
 }
 
-/// Removes `bit` from the sets from `from` to below `to`.
+/// Removes `bit` from the sets from `from`, which is not above `to`, to below `to`.
 ///
 /// # Safety
 /// There are `to` sets.
 #[inline(always)]
 pub unsafe fn remove(sets: &mut [Word], bit: Word, to: usize, from: usize) {
-    debug_assert!(to <= sets.len());
-    let mut k = to;
-    while k > from {
-        k -= 1;
-        // SAFETY: below `to`.
-        unsafe { *sets.get_unchecked_mut(k) &= !bit };
+    // SAFETY: by the caller.
+    unsafe { each(sets, from, to, |set| *set &= !bit) };
+}
+
+/// Changes the sets from `from` to below `to`: eight, four, two of them at a time, and one. (A loop takes as long to begin as
+/// to change seven sets.)
+///
+/// # Safety
+/// There are `to` sets, and `from` is not above.
+#[inline(always)]
+unsafe fn each(sets: &mut [Word], from: usize, to: usize, change: impl Fn(&mut Word)) {
+    debug_assert!(from <= to && to <= sets.len());
+    let count = to - from;
+    let mut at = sets.as_mut_ptr().wrapping_add(from);
+    macro_rules! together {
+        ($($n:literal)*) => {$(
+            if $n <= sets.len() && count & $n != 0 {
+                for k in 0..$n {
+                    // SAFETY: below `to`.
+                    change(unsafe { &mut *at.add(k) });
+                }
+                at = at.wrapping_add($n);
+            }
+        )*};
     }
+    together!(8 4 2 1);
+    let _ = at;
 }

@@ -14,7 +14,8 @@
 
 use super::MAX_ORDER_LIMIT;
 use crate::addr::Pfn;
-use crate::bits::{Word, lowest, order_for};
+use crate::bits::{Word, highest, lowest, order_for};
+use core::num::NonZeroUsize;
 
 /// From which end of memory a block is taken: which of two halves is looked at first.
 #[derive(Clone, Copy)]
@@ -23,17 +24,18 @@ enum End {
     High = 1,
 }
 
-/// What becomes of frames.
+/// What becomes of frames, as the bits of what a node says that then count.
 #[derive(Clone, Copy)]
 enum State {
-    Taken,
-    Free,
+    Taken = 0,
+    Free = 0xff,
 }
 
 /// The free frames of one region.
 pub struct Buddy {
-    /// The frame of leaf 0, aligned to the largest block that fits the region.
-    base: u32,
+    /// What a leaf's node is numbered from: as many frames before that of the first leaf, which is aligned to the largest
+    /// block that fits the region, as there is room for leaves.
+    origin: u32,
     max_order: u8,
     /// The root, at index 1, is of that many levels above the leaves.
     height: u8,
@@ -81,7 +83,8 @@ impl Buddy {
     /// `storage` is zeroed, 8-aligned, `storage_bytes` long, and the buddy's alone.
     pub unsafe fn new(start: u32, len: u32, max_order: usize, storage: *mut u8) -> Buddy {
         let l = Layout::of(start, len, max_order);
-        Buddy { base: l.base, max_order: max_order as u8, height: l.height, nodes: storage }
+        let origin = l.base.wrapping_sub(1 << l.height);
+        Buddy { origin, max_order: max_order as u8, height: l.height, nodes: storage }
     }
 
     #[inline(always)]
@@ -94,11 +97,17 @@ impl Buddy {
     /// aligned to its own length. `mark` is told the first frame.
     #[inline(always)]
     pub fn take(&mut self, pages: usize, _align: usize, mark: impl FnOnce(u32)) -> Option<u32> {
-        let at = self.find(order_for(pages), End::Low)?;
-        self.mark(at, pages, State::Taken);
-        let first = self.base + at as u32;
+        let leaf = self.find(order_for(pages), End::Low)?.get();
+        self.mark(leaf, pages, State::Taken);
+        let first = self.frame(leaf);
         mark(first);
         Some(first)
+    }
+
+    /// Takes the block of `1 << order` frames that [`take`](Self::take) would take.
+    #[inline(always)]
+    pub fn take_order(&mut self, order: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        self.take(1 << order, order, mark)
     }
 
     /// As [`take`](Self::take), aligned to `1 << align` frames: the end of the highest block.
@@ -106,71 +115,61 @@ impl Buddy {
     #[inline(never)]
     pub fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
         let order = order_for(pages);
-        let at = self.find(order, End::High)? + (((1 << order) - pages) >> align << align);
-        self.mark(at, pages, State::Taken);
-        Some(self.base + at as u32)
+        let leaf = self.find(order, End::High)?.get() + (((1 << order) - pages) >> align << align);
+        self.mark(leaf, pages, State::Taken);
+        Some(self.frame(leaf))
     }
 
-    /// Where the first free block of `order` from this end begins.
+    /// The first leaf of the first free block of `order` from this end.
     #[inline(never)]
-    fn find(&mut self, order: usize, end: End) -> Option<usize> {
+    fn find(&mut self, order: usize, end: End) -> Option<NonZeroUsize> {
         let (mut n, mut height) = (1, usize::from(self.height));
-        if order > self.max_order.into() || usize::from(*self.node(1)) <= order {
+        let mut says = usize::from(*self.node(n));
+        if order > self.max_order.into() || says <= order {
             return None;
         }
         // All of a wholly free node will do.
-        while usize::from(*self.node(n)) <= height {
+        while says <= height {
             height -= 1;
             n = 2 * n + end as usize;
-            if usize::from(*self.node(n)) <= order {
+            says = (*self.node(n)).into();
+            if says <= order {
                 n ^= 1;
+                says = (*self.node(n)).into();
             }
         }
-        let first = (n << height) - (1 << self.height);
-        Some(match end {
+        // SAFETY: `height` of the tree at most.
+        unsafe { core::hint::assert_unchecked(height < usize::BITS as usize) };
+        let first = n << height;
+        NonZeroUsize::new(match end {
             End::Low => first,
             End::High => first + (1 << height) - (1 << order),
         })
     }
 
-    /// Marks `pages` frames, which are all as they are not to be.
-    #[inline(never)]
-    fn mark(&mut self, mut at: usize, mut pages: usize, state: State) {
-        while pages != 0 {
-            let leaf = (1 << self.height) + at;
-            let order = (pages.ilog2() as usize).min(lowest(leaf));
-            let mut height = usize::from(self.height);
-            while height != order {
-                let n = leaf >> height;
-                // What it says of all below it is from now on said by the two below it.
-                let says = *self.node(n);
-                if says == 0 || usize::from(says) > height {
-                    let says = says.saturating_sub(1);
-                    *self.node(2 * n) = says;
-                    *self.node(2 * n + 1) = says;
-                }
-                height -= 1;
-            }
-            *self.node(leaf >> height) = match state {
-                State::Taken => 0,
-                State::Free => order as u8 + 1,
-            };
-            while height != self.height.into() {
-                let n = leaf >> height;
-                let (this, other) = (*self.node(n), *self.node(n ^ 1));
-                height += 1;
-                let both = this == other && usize::from(this) == height;
-                *self.node(n >> 1) = this.max(other) + u8::from(both);
-            }
-            at += 1 << order;
-            pages -= 1 << order;
-        }
+    /// Marks the frames of `pages` leaves, which are all as they are not to be.
+    #[inline(always)]
+    fn mark(&mut self, leaf: usize, pages: usize, state: State) {
+        // SAFETY: the leaves are ours.
+        unsafe { mark(self.nodes, leaf, pages, state as usize) };
+    }
+
+    /// The leaf of a frame of the region.
+    #[inline(always)]
+    fn leaf(&self, pfn: u32) -> usize {
+        pfn.wrapping_sub(self.origin) as usize
+    }
+
+    /// The frame of a leaf.
+    #[inline(always)]
+    fn frame(&self, leaf: usize) -> u32 {
+        self.origin.wrapping_add(leaf as u32)
     }
 
     /// Gives `pages` frames from `pfn` back. The caller checked that they are one block of this region, and taken.
     #[inline(always)]
     pub fn give(&mut self, pfn: u32, pages: usize) {
-        self.mark((pfn - self.base) as usize, pages, State::Free);
+        self.mark(self.leaf(pfn), pages, State::Free);
     }
 
     /// As [`give`](Self::give), of a block that is found by its word: here none is.
@@ -185,9 +184,11 @@ impl Buddy {
     /// True when the frame, which lies in the region, is free.
     #[inline(never)]
     pub fn is_free(&mut self, pfn: u32) -> bool {
-        let leaf = (1 << self.height) + (pfn - self.base) as usize;
-        let mut height = usize::from(self.height);
+        let leaf = self.leaf(pfn);
+        let mut height = highest(leaf);
         loop {
+            // SAFETY: it began with a bit number, and the leaf itself is wholly free or wholly taken.
+            unsafe { core::hint::assert_unchecked(height < usize::BITS as usize) };
             let says = usize::from(*self.node(leaf >> height));
             if says == 0 || says > height {
                 return says != 0;
@@ -199,7 +200,7 @@ impl Buddy {
     /// Takes a free frame out of use.
     #[cfg(any(test, feature = "page-poison"))]
     pub fn withdraw(&mut self, pfn: u32) {
-        self.mark((pfn - self.base) as usize, 1, State::Taken);
+        self.mark(self.leaf(pfn), 1, State::Taken);
     }
 
     /// The order of the largest free block.
@@ -250,6 +251,15 @@ impl Buddy {
     /// No word is told of.
     #[inline(always)]
     pub fn is_open(&self, _word: *mut Word) -> bool {
+        true
+    }
+
+    /// Nothing need be told of a word.
+    ///
+    /// # Safety
+    /// None.
+    #[inline(always)]
+    pub unsafe fn settle(&mut self, _word: *mut Word) -> bool {
         true
     }
 
@@ -307,6 +317,47 @@ impl Buddy {
             at += 1 << height;
         }
         Ok(())
+    }
+}
+
+/// Marks the frames of `pages` leaves in a tree, which are all as they are not to be.
+///
+/// # Safety
+/// They are, and the tree is the caller's alone.
+#[inline(never)]
+unsafe fn mark(nodes: *mut u8, mut leaf: usize, mut pages: usize, state: usize) {
+    // SAFETY: the nodes above leaves of the tree, and the other halves of those.
+    let node = |n: usize| unsafe { nodes.add(n) };
+    while pages != 0 {
+        let order = highest(pages).min(lowest(leaf));
+        let mut height = highest(leaf);
+        // SAFETY: as above; heights are bit numbers.
+        unsafe {
+            while height != order {
+                core::hint::assert_unchecked(height < usize::BITS as usize);
+                let n = leaf >> height;
+                // What it says of all below it is from now on said by the two below it.
+                let says = *node(n);
+                if says == 0 || usize::from(says) > height {
+                    let says = says.saturating_sub(1);
+                    *node(2 * n) = says;
+                    *node(2 * n + 1) = says;
+                }
+                height -= 1;
+            }
+            core::hint::assert_unchecked(order < usize::BITS as usize);
+            let mut n = leaf >> order;
+            *node(n) = ((order + 1) & state) as u8;
+            while n != 1 {
+                let (this, other) = (*node(n), *node(n ^ 1));
+                height += 1;
+                let both = this == other && usize::from(this) == height;
+                n >>= 1;
+                *node(n) = this.max(other) + u8::from(both);
+            }
+        }
+        leaf += 1 << order;
+        pages -= 1 << order;
     }
 }
 

@@ -1,7 +1,9 @@
 //! Taking frames.
 
 use super::{B, Buddy, NO_WORD};
-use crate::bits::{WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, order_for, rarely, run, runs};
+use crate::bits::{
+    WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, lowest_run, order_for, rarely, run, runs,
+};
 
 impl Buddy {
     /// Takes `pages` contiguous frames, 1 to `1 << max_order`, aligned to `1 << align` frames, at most the power of two
@@ -83,6 +85,40 @@ impl Buddy {
             return Some(first);
         };
         // Last, and with little left to remember.
+        self.group_fell(i >> B, change);
+        Some(first)
+    }
+
+    /// [`take`](Self::take) of the lowest block of `1 << order` frames, which are more than one.
+    #[inline(always)]
+    pub fn take_order(&mut self, order: usize, mark: impl FnOnce(u32)) -> Option<u32> {
+        if order > self.max_order {
+            return None;
+        }
+        let i = match self.lowest(order) {
+            Some(i) => i,
+            None => self.lowest_closed(order)?,
+        };
+        let mut first = self.base + (i << B) as u32;
+        let change = if order < B {
+            let word = *self.word(i);
+            // There is one, for so the tree says.
+            let bit = lowest_run(word, order);
+            let word = word & !run(bit, 1 << order);
+            *self.word(i) = word;
+            first += bit as u32;
+            mark(first);
+            self.fall(i, class_of_many(word))
+        } else if order <= 2 * B {
+            mark(first);
+            let words = 1 << (order - B);
+            self.store(i, words, 0);
+            self.group(i >> B).take(run(i & WORD_MASK, words), 0, 0)
+        } else {
+            mark(first);
+            self.take_over(i << B, 1 << order);
+            return Some(first);
+        };
         self.group_fell(i >> B, change);
         Some(first)
     }

@@ -2,24 +2,29 @@
 
 use super::node::{add, remove};
 use super::{B, Buddy, NO_WORD};
-use crate::bits::{WORD_MASK, Word, fold, highest, lowest};
+use crate::bits::{WORD_MASK, Word, fold, has_run, highest, lowest, lowest_run};
 
 impl Buddy {
     /// The word in which the lowest free block of `order` begins.
     #[inline(always)]
     pub(super) fn lowest(&mut self, order: usize) -> Option<usize> {
-        self.outermost(order, lowest)
+        self.outermost(order, lowest, lowest_run)
     }
 
     /// The word in which the highest free block of `order` begins.
     #[cold]
     pub(super) fn highest(&mut self, order: usize) -> Option<usize> {
-        self.outermost(order, highest)
+        self.outermost(order, highest, |set, order| highest(fold(set, order)))
     }
 
-    /// One descent: `end` chooses among the children that hold a block.
+    /// One descent: `end` chooses among the children that hold a block, `run` among the runs of children that are one.
     #[inline(always)]
-    fn outermost(&mut self, order: usize, end: impl Fn(Word) -> usize) -> Option<usize> {
+    fn outermost(
+        &mut self,
+        order: usize,
+        end: impl Fn(Word) -> usize,
+        run: impl Fn(Word, usize) -> usize,
+    ) -> Option<usize> {
         let r = if self.root_count == 1 {
             0
         } else {
@@ -31,22 +36,25 @@ impl Buddy {
             end(roots)
         };
         let root = self.root(r);
-        let groups = if order <= 2 * B { root.has[order] } else { fold(root.has[2 * B], order - 2 * B) };
+        if order > 2 * B {
+            let whole = root.has[2 * B];
+            return has_run(whole, order - 2 * B).then(|| ((r << B) + run(whole, order - 2 * B)) << B);
+        }
+        let groups = root.has[order];
         if groups == 0 {
             return None;
         }
         let g = (r << B) + end(groups);
-        if order > 2 * B {
-            return Some(g << B);
-        }
         let group = self.group(g);
-        let words = if order <= B { group.has[order] } else { fold(group.has[B], order - B) };
-        Some((g << B) + end(words))
+        // The group has a block, for so its root says.
+        let word = if order <= B { end(group.has[order]) } else { run(group.has[B], order - B) };
+        Some((g << B) + word)
     }
 
     /// Word `i` has class `new` now, which is not below the one it had.
     #[inline(always)]
     pub(super) fn rise(&mut self, i: usize, new: usize) {
+        self.floor = self.words;
         // SAFETY: a class of a word.
         let change = unsafe { self.group(i >> B).rise(1 << (i & WORD_MASK), 0, new) };
         self.group_rose(i >> B, change);

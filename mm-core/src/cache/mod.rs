@@ -62,6 +62,19 @@ pub(crate) struct Control<P: Platform> {
     next: *mut Control<P>,
 }
 
+#[cfg(feature = "small")]
+impl<P: Platform> Control<P> {
+    /// The hooks of the cache that is cut by `geometry`.
+    ///
+    /// # Safety
+    /// That is of a live control block, by a pointer to all of it.
+    pub(crate) unsafe fn hooks_of<'a>(geometry: *const Geometry) -> &'a Hooks {
+        let (from, to) = (core::mem::offset_of!(Control<P>, geometry), core::mem::offset_of!(Control<P>, hooks));
+        // SAFETY: by the caller's word.
+        unsafe { &*geometry.byte_offset(to as isize - from as isize).cast() }
+    }
+}
+
 /// All caches of a manager.
 pub(crate) struct CacheList<P: Platform> {
     first: Locked<P::Lock, First<P>>,

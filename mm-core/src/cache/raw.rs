@@ -155,6 +155,8 @@ impl<M: Manager> RawKmemCache<M> {
             }
             let place = place.unwrap_or(link);
             (*control).number = number;
+            #[cfg(feature = "small")]
+            (*control).state.lock().set_up(&raw const (*control).geometry, FrameKind::CacheSlab, number as u8);
             (*control).next = *place;
             *place = control;
         }

@@ -120,18 +120,53 @@ impl<'a> Records<'a> {
     }
 }
 
-/// A frame, found by its address, with all that a free of it touches.
+/// A frame of the largest region, found by its address. What a free of it touches is looked up as it is asked for: with the
+/// lock held few other things are in registers.
+#[derive(Clone, Copy)]
 pub struct Single<'a> {
+    hot: &'a Hot,
+    /// Its number, counted from the bit in front of the region.
+    at: usize,
+}
+
+impl<'a> Single<'a> {
     /// Its record.
-    pub frame: &'a Frame,
-    /// The word of its free bit; its zone's lock guards it.
-    pub word: *mut Word,
+    #[inline(always)]
+    pub fn frame(self) -> &'a Frame {
+        // SAFETY: there is a frame, so there is a table, with that many records, which lives as long as the manager.
+        unsafe {
+            core::hint::assert_unchecked(!self.hot.frames.is_null());
+            &*self.hot.frames.add(self.at)
+        }
+    }
+
+    /// The word of its free bit, which its zone's lock guards.
+    #[inline(always)]
+    pub fn word(self) -> *mut Word {
+        self.hot.words.wrapping_add(self.at >> WORD_SHIFT)
+    }
+
     /// The number of that bit.
-    pub bit: usize,
+    #[inline(always)]
+    pub fn bit(self) -> usize {
+        self.at & WORD_MASK
+    }
+
     /// Its region.
-    pub region: &'a Region,
+    #[inline(always)]
+    pub fn region(self) -> &'a Region {
+        // SAFETY: there is a frame, so there is a region, which lives as long as the manager.
+        unsafe {
+            core::hint::assert_unchecked(!self.hot.region.is_null());
+            &*self.hot.region
+        }
+    }
+
     /// How many bytes into the zones its zone stands.
-    pub zone: usize,
+    #[inline(always)]
+    pub fn zone(self) -> usize {
+        self.hot.zone
+    }
 }
 
 /// All regions, by ascending address. Empty until `init` publishes them.
@@ -258,13 +293,7 @@ impl FrameMap {
         if at >= hot.len {
             return None;
         }
-        // SAFETY: as in `frame_at`.
-        let (frame, region) = unsafe {
-            core::hint::assert_unchecked(!hot.frames.is_null() && !hot.region.is_null());
-            (&*hot.frames.add(at), &*hot.region)
-        };
-        let word = hot.words.wrapping_add(at >> WORD_SHIFT);
-        Some(Single { frame, word, bit: at & WORD_MASK, region, zone: hot.zone })
+        Some(Single { hot, at })
     }
 
     /// Where a linear direct map has physical address 0.
@@ -349,6 +378,7 @@ impl FrameMap {
 
     /// The records of `count` frames from `first` on, which one region holds; none when no region holds them all.
     #[inline]
+    #[cfg_attr(feature = "small", allow(dead_code))]
     pub fn block(&self, first: Pfn, count: usize) -> &[Frame] {
         match self.find(first.0 as usize) {
             Some((region, frame)) if count <= (region.end() - first.0) as usize => {

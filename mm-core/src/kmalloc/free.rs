@@ -136,11 +136,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     fn kfree_any(&self, addr: usize) -> Result<(), FreeError> {
         #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
         if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr))
-            && let Some((state, head)) = self.open_class(frame)
+            && let Some((state, _)) = self.open_class(frame)
         {
-            // SAFETY: the class that was locked.
-            let slabs = unsafe { self.locked_class(head.class()) };
-            slabs.take_back(state.suspend(), self.memory.meta_ptr(frame.link()), addr).result().map(|_| ())
+            let store = Store { memory: &self.memory, state: state.owner() };
+            store.take_back(state.suspend(), self.memory.meta_ptr(frame.link()), addr).result().map(|_| ())
         } else {
             self.kfree_block(addr)
         }

@@ -205,25 +205,35 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let table = ClassTable::<B>::TABLE;
         let bare = flags.difference(Gfp::ZERO);
+        let (wanted, pages, bytes);
         if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
             if let Err(error) = self.memory.fault_point(FaultClass::Page) {
                 return Packed::new(Err(error));
             }
-            let pages = size.div_ceil(B::PAGE_SIZE);
-            let block = Block { pages, flags, kind: FrameKind::Large, link: NIL };
-            return self.obtain(&Wanted::Block(block), bare, pages);
+            pages = size.div_ceil(B::PAGE_SIZE);
+            // A size that no block has is refused.
+            bytes = pages.wrapping_shl(B::PAGE_SHIFT);
+            wanted = Wanted::Block(Block { pages, flags: bare, kind: FrameKind::Large, link: NIL });
+        } else {
+            let class = table.of[(size + 7) >> 3] as usize;
+            // SAFETY: the class of a size in the table.
+            let state = unsafe { self.classes.get(class) };
+            let Some(state) = state else { return Packed::new(Err(AllocError::NotReady)) };
+            // SAFETY: there is a state, and so a class.
+            let slabs = unsafe { self.class_of(class, state) };
+            // Slabs are single pages.
+            pages = if cfg!(feature = "small") { 2 } else { slabs.geometry.pages as usize + 1 };
+            bytes = table.object_size(class);
+            #[cfg(feature = "small")]
+            let slabs = slabs.store;
+            wanted = Wanted::Object(slabs);
         }
-        let class = table.of[(size + 7) >> 3] as usize;
-        let Some(slabs) = self.class(class) else { return Packed::new(Err(AllocError::NotReady)) };
-        let pages = slabs.geometry.pages as usize + 1;
-        #[cfg(feature = "small")]
-        let slabs = slabs.store;
-        let found = self.obtain(&Wanted::Object(slabs), bare, pages);
+        let found = self.obtain(&wanted, bare, pages);
         if flags.contains(Gfp::ZERO)
             && let Ok(object) = found.result()
         {
-            // SAFETY: as in `kmalloc_other`.
-            unsafe { wipe(object.as_ptr(), table.object_size(class)) };
+            // SAFETY: as in `kmalloc_other`, or whole pages.
+            unsafe { wipe(object.as_ptr(), bytes) };
         }
         found
     }

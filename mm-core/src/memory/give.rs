@@ -125,13 +125,26 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.poisons() {
             return false;
         }
-        let region = single.region;
+        let region = single.region();
         self.zones.give_known(single, head, pages, &self.waiting, |zone| self.hand_over(region.zone(), zone))
     }
 
     /// A frame of a word that is not the open one was given back, or somebody waits.
     #[inline(never)]
-    fn page_edge(&self, token: <P::Lock as RawLock>::Token, region: &Region, word: *mut Word) {
+    fn page_edge(&self, mut token: <P::Lock as RawLock>::Token, region: &Region, word: *mut Word) {
+        if !self.waiting.is_any() {
+            // SAFETY: `give_single` said so.
+            token = match unsafe { self.zones.settle(token, region, word) } {
+                Ok(()) => return,
+                Err(token) => token,
+            };
+        }
+        self.page_told(token, region, word);
+    }
+
+    /// [`page_edge`](Self::page_edge), when the tree may have to be told or somebody served.
+    #[inline(never)]
+    fn page_told(&self, token: <P::Lock as RawLock>::Token, region: &Region, word: *mut Word) {
         // SAFETY: `give_single` said so.
         let zone = unsafe { self.zones.retell(token, region, word) };
         if self.waiting.is_any() {

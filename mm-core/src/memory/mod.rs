@@ -217,6 +217,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// Zeroes frames, one by one, so that frames without a kernel address work too.
     pub(crate) fn zero(&self, range: PageRange) {
+        if cfg!(feature = "small") && self.backend.lowmem_end() == u64::MAX {
+            // SAFETY: the range is a block this manager handed out, which has an address.
+            return unsafe { wipe(self.frame_ptr(range.start), (range.count as usize) << B::PAGE_SHIFT) };
+        }
         for pfn in range.start.0..range.end() {
             // SAFETY: the range is a block this manager handed out; each pointer is good for one page.
             unsafe { self.backend.with_frame(Pfn(pfn), |p| wipe(p, B::PAGE_SIZE)) };

@@ -62,7 +62,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cfg_attr(not(feature = "small"), inline)]
     pub fn take_block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
         if cfg!(feature = "small") {
-            return self.take_by_depth(pages, flags, kind, link).result().map(Pfn);
+            let pfn = Pfn(self.take_by_depth(pages, flags, kind, link).result()?);
+            if flags.contains(Gfp::ZERO) {
+                self.zero(PageRange { start: pfn, count: pages as u32 });
+            }
+            return Ok(pfn);
         }
         if pages.wrapping_sub(1) >= 1 << B::MAX_ORDER {
             return Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig });
@@ -82,9 +86,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         Ok(Pfn(pfn))
     }
 
-    /// [`take_block_now`](Self::take_block_now) by a call, and both passes by the same code.
+    /// [`take_block_now`](Self::take_block_now) by a call, both passes by the same code, and without zeroing.
     #[inline(never)]
-    fn take_by_depth(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> PackedFrame {
+    pub(crate) fn take_by_depth(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> PackedFrame {
         if pages.wrapping_sub(1) >= 1 << B::MAX_ORDER {
             return PackedFrame::new(Err(if pages == 0 { AllocError::ZeroSize } else { AllocError::TooBig }));
         }
@@ -96,10 +100,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let (kind, mut depth) = (ZoneKind::of(flags), Depth::Low);
         loop {
             let taken = self.zones.take_at(pages, (kind, depth), head, link);
-            if let Ok(start) = taken.result() {
-                if flags.contains(Gfp::ZERO) {
-                    self.zero(PageRange { start: Pfn(start), count: pages as u32 });
-                }
+            if taken.result().is_ok() {
                 return taken;
             }
             if depth != Depth::Low {

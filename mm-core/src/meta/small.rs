@@ -4,14 +4,14 @@
 use super::{MetaSize, UNIT, UNIT_SHIFT};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::error::AllocError;
+use crate::error::{AllocError, Packed};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{CacheState, Geometry, Hooks, Slab, Store};
+use crate::slab::{CacheState, Geometry, Slab, Store};
 use crate::wait::Patience;
 
 /// Room for a slab's descriptor with a bit for each unit of the largest page.
@@ -50,9 +50,15 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     #[inline(always)]
     fn meta_store(&self, size: MetaSize) -> Store<'_, P, B> {
-        let (at, owner) = (size as usize, size as u8);
-        let (geometry, state) = (&Self::CUTS[at], &self.meta.states[at]);
-        Store { memory: self, geometry, state, hooks: &Hooks::NONE, kind: FrameKind::Meta, owner }
+        Store { memory: self, state: &self.meta.states[size as usize] }
+    }
+
+    /// Says how pages of descriptors are cut; called once, by `init`.
+    pub(crate) fn set_up_meta(&self) {
+        for (size, geometry) in Self::CUTS.iter().enumerate() {
+            // SAFETY: a constant.
+            unsafe { self.meta.states[size].lock().set_up(geometry, FrameKind::Meta, size as u8) };
+        }
     }
 
     /// True when `id`, which may be anything, is where a descriptor of `size` can be: for the scan, so that a record
@@ -79,9 +85,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         flags: Gfp,
         patience: Option<&Patience<'_>>,
     ) -> Result<u32, AllocError> {
-        self.fault_point(FaultClass::Descriptor)?;
-        let taken = self.meta_store(size).object(flags.own(), patience).result();
-        taken.map(|at| self.meta_id_at(at.addr().get()))
+        self.descriptor(size, flags, patience).result().map(|at| self.meta_id_at(at.addr().get()))
+    }
+
+    /// [`meta_take`](Self::meta_take), and where it is.
+    #[inline(always)]
+    pub(crate) fn descriptor(&self, size: MetaSize, flags: Gfp, patience: Option<&Patience<'_>>) -> Packed {
+        if let Err(error) = self.fault_point(FaultClass::Descriptor) {
+            return Packed::new(Err(error));
+        }
+        self.meta_store(size).object(flags.own(), patience)
     }
 
     /// Gives a live descriptor back; its page goes back too when it is empty.
@@ -101,6 +114,6 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let _lock = store.state.lock();
         let slab = self.frame_ptr(Pfn(pfn)).cast::<Slab>();
         // SAFETY: the caller found the page marked as one of descriptors; the lock is held.
-        usize::from(store.geometry.slots - unsafe { Slab::free(slab) })
+        usize::from(Self::CUTS[size as usize].slots - unsafe { Slab::free(slab) })
     }
 }

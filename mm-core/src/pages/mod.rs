@@ -19,10 +19,11 @@ use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
+use crate::memory::wipe;
 use crate::platform::{Platform, RawLock};
 use crate::reclaim::Wanted;
 use crate::wait::Block;
-use crate::zone::{ZoneGuard, ZoneKind};
+use crate::zone::{ZoneKind, ZoneState};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -80,27 +81,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             drop(zone);
             return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
         }
-        match self.pages_of(zone, flags, 1, caller) {
-            Some(memory) => Packed::new(Ok(memory)),
-            None => self.pages_slow(flags, 1, caller),
+        if let Some(pfn) = zone.take((1, 0), limit, Head::new(FrameKind::Pages, 0, 1), flags.bits()) {
+            let masked = zone.was_masked();
+            drop(zone);
+            return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
         }
-    }
-
-    /// A block of the zone for `Normal`, if it has one above its low mark.
-    #[inline(always)]
-    fn pages_of(
-        &self,
-        mut zone: ZoneGuard<'_, P::Lock>,
-        flags: Gfp,
-        pages: usize,
-        caller: &'static Location<'static>,
-    ) -> Option<NonNull<u8>> {
-        let limit = zone.limit(ZoneKind::Normal);
-        let head = Head::new(FrameKind::Pages, 0, pages as u32);
-        let pfn = zone.take((pages, order_for(pages)), limit, head, flags.bits())?;
-        let masked = zone.was_masked();
         drop(zone);
-        Some(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller))
+        self.pages_slow(flags, 1, caller)
     }
 
     /// Blocks, and pages by special flags.
@@ -110,21 +97,38 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             rarely();
             return Packed::new(Err(AllocError::BadOrder));
         }
-        self.block_of_pages(flags, 1 << order, caller)
+        let take = |zone: &mut ZoneState, limit, head, link| zone.take_order(order, limit, head, link);
+        self.block_by(flags, 1 << order, caller, take)
     }
 
     /// As many pages as a block can have, by any flags.
     #[inline(never)]
     fn block_of_pages(&self, flags: Gfp, pages: usize, caller: &'static Location<'static>) -> Packed {
+        let take = |zone: &mut ZoneState, limit, head, link| zone.take((pages, order_for(pages)), limit, head, link);
+        self.block_by(flags, pages, caller, take)
+    }
+
+    /// A block of the zone for `Normal`, as `take` takes it above the low mark, or by any means the flags allow.
+    #[inline(always)]
+    fn block_by(
+        &self,
+        flags: Gfp,
+        pages: usize,
+        caller: &'static Location<'static>,
+        take: impl FnOnce(&mut ZoneState, usize, Head, u32) -> Option<u32>,
+    ) -> Packed {
         if let Err(error) = self.memory.fault_point(FaultClass::Page) {
             return Packed::new(Err(self.memory.admit(flags, caller).err().unwrap_or(error)));
         }
-        if !cfg!(feature = "small")
-            && flags.bits() & !Gfp::PLAIN.bits() == 0
-            && !self.memory.poisons()
-            && let Some(memory) = self.pages_of(self.memory.zones.normal().lock(), flags, pages, caller)
-        {
-            return Packed::new(Ok(memory));
+        if !cfg!(feature = "small") && flags.bits() & !Gfp::PLAIN.bits() == 0 && !self.memory.poisons() {
+            let mut zone = self.memory.zones.normal().lock();
+            let limit = zone.limit(ZoneKind::Normal);
+            let taken = take(&mut zone, limit, Head::new(FrameKind::Pages, 0, pages as u32), flags.bits());
+            let masked = zone.was_masked();
+            drop(zone);
+            if let Some(pfn) = taken {
+                return Packed::new(Ok(self.memory.told(self.block_ptr(Pfn(pfn)), flags, masked, caller)));
+            }
         }
         self.pages_slow(flags, pages, caller)
     }
@@ -138,7 +142,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let block = Block { pages, flags, kind: FrameKind::Pages, link: flags.bits() };
         if Self::OBTAINS {
-            return self.obtain(&Wanted::Block(block), flags, block.pages);
+            let found = self.obtain(&Wanted::Block(block), flags, block.pages);
+            if flags.contains(Gfp::ZERO)
+                && let Ok(memory) = found.result()
+            {
+                // SAFETY: just taken, and as long.
+                unsafe { wipe(memory.as_ptr(), pages << B::PAGE_SHIFT) };
+            }
+            return found;
         }
         let now = self.memory.take_block_now(block.pages, flags, block.kind, block.link);
         let taken = now.or_else(|error| self.take_block_slow(block, error, None));
@@ -202,7 +213,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         {
             return Ok(());
         }
-        self.free_page_other(addr, pages)
+        if pages == 1 { self.free_page_still(addr) } else { self.free_page_other(addr, pages) }
+    }
+
+    /// One page that is not at hand. (By itself, so that the common case need not have the number of its pages in a register.)
+    #[cold]
+    #[inline(never)]
+    fn free_page_still(&self, addr: usize) -> Result<(), FreeError> {
+        self.free_page_other(addr, 1)
     }
 
     /// Blocks, pages outside the largest region, null, and everything wrong.

@@ -1,6 +1,7 @@
 //! One slow path for objects and blocks, where code is to be small and nobody waits.
 
 use super::Again;
+use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{AllocError, Packed};
 use crate::gfp::Gfp;
@@ -13,7 +14,7 @@ use crate::wait::Block;
 pub enum Wanted<'a, P: Platform, B: Backend> {
     /// An object of a cache.
     Object(Store<'a, P, B>),
-    /// Frames, which have a kernel address.
+    /// Frames, which have a kernel address. The caller zeroes them.
     Block(Block),
     /// What this makes.
     Other(&'a dyn Fn() -> Packed),
@@ -29,7 +30,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// Takes what is wanted, by any means the admitted flags allow: an object, or a block, by its address.
     /// Reclaim is for `pages`. The fault point of a block is the caller's.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn obtain(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
         let mut last = self.attempt(wanted, flags);
         if last.result().is_err_and(|error| self.is_short(error))
@@ -63,7 +64,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         last
     }
 
-    #[cfg_attr(feature = "small", inline)]
+    #[inline(always)]
     fn attempt(&self, wanted: &Wanted<'_, P, B>, flags: Gfp) -> Packed {
         match wanted {
             #[cfg(feature = "small")]
@@ -72,8 +73,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Wanted::Object(slabs) => Packed::new(slabs.object_now(flags)),
             Wanted::Other(make) => make(),
             Wanted::Block(block) => {
-                let taken = self.memory.take_block_now(block.pages, block.flags, block.kind, block.link);
-                Packed::new(taken.map(|pfn| self.block_ptr(pfn)))
+                let taken = self.memory.take_by_depth(block.pages, block.flags, block.kind, block.link).result();
+                Packed::new(taken.map(|pfn| self.block_ptr(Pfn(pfn))))
             }
         }
     }

@@ -27,15 +27,22 @@ impl Detached {
         self.pages as usize
     }
 
+    /// Tells that it goes back.
+    #[inline(always)]
+    pub(super) fn told<P: Platform, B: Backend>(&self, memory: &Memory<P, B>) {
+        crate::trace::slab(false, self.size, self.pages, self.pfn);
+        #[cfg(feature = "page-owner")]
+        memory.disown_slab(self.pfn, self.slots);
+        let _ = memory;
+    }
+
     /// Destroys its objects, and gives its pages and its descriptor back. No lock is held.
     #[cfg_attr(feature = "small", inline(always))]
     pub fn give<P: Platform, B: Backend>(self, memory: &Memory<P, B>) {
         let first = memory.frame_ptr(Pfn(self.pfn)).wrapping_add(self.slack as usize);
         // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
         unsafe { self.hooks.destroy_all(first, self.size as usize, self.slots as usize) };
-        crate::trace::slab(false, self.size, self.pages, self.pfn);
-        #[cfg(feature = "page-owner")]
-        memory.disown_slab(self.pfn, self.slots);
+        self.told(memory);
         memory.meta_give(self.id, self.descriptor);
         let _ = memory.free_block(self.pfn as usize, FrameKind::Held, Some(self.pages as usize));
     }

@@ -154,7 +154,7 @@ impl Area {
     /// `record` is one's own.
     #[inline(always)]
     pub unsafe fn fill(record: *mut Area, area: Area) {
-        let Area { addr, size, pages, kind, state, cache, phys, caller, node, next: _, uses } = area;
+        let Area { addr, size, pages, kind, state, cache, phys, caller, node: _, next: _, uses } = area;
         // SAFETY: by the caller; no reference to the record is made, which may not be initialised yet.
         unsafe {
             (&raw mut (*record).addr).write(addr);
@@ -167,7 +167,7 @@ impl Area {
             (&raw mut (*record).caller).write(caller);
             (&raw mut (*record).uses).write(uses);
             if kind == AreaKind::Ioremap {
-                (&raw mut (*record).node).write(node);
+                Node::unlist(&raw mut (*record).node);
             }
         }
     }

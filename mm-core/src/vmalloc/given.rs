@@ -97,8 +97,14 @@ impl<'a> Reaches<'a> {
 
     /// Adds a run; false when it is mixed with another, or there are too many.
     fn add(&mut self, run: &'a [Pfn]) -> bool {
-        self.0.iter().all(|other| is_in_gap(run, other) || is_in_gap(other, run)) && self.0.push(run).is_ok()
+        let is_apart = |other: &&[Pfn]| is_beside(run, other) || is_in_gap(run, other) || is_in_gap(other, run);
+        self.0.iter().all(is_apart) && self.0.push(run).is_ok()
     }
+}
+
+/// Whether an ascending run ends before another begins, or the other way round.
+fn is_beside(run: &[Pfn], other: &[Pfn]) -> bool {
+    run.last() < other.first() || other.last() < run.first()
 }
 
 /// Whether an ascending run lies before, behind or in one gap of another: pages taken one by one come from where the last

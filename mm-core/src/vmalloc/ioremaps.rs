@@ -48,11 +48,33 @@ impl Ioremaps {
     ///
     /// # Safety
     /// `id` is a record that was taken, and it is removed before it is given back.
+    #[inline(always)]
     pub unsafe fn add<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) -> Result<(), MmError> {
         // SAFETY: the record is live, by the caller's word.
         let (phys, size, cache) =
             unsafe { ((*memory.area(id)).phys, (*memory.area(id)).size, (*memory.area(id)).cache) };
         let range = PhysRange { start: phys, end: phys + size as u64 };
+        if !cfg!(feature = "small") && self.trees.iter().all(IntervalTree::is_empty) {
+            // SAFETY: the caller's word; the range is not empty.
+            unsafe { self.trees[cache as usize].insert_first(memory, id, range) };
+            return Ok(());
+        }
+        // SAFETY: the caller's word.
+        unsafe { self.add_among(memory, id, range, cache) }
+    }
+
+    /// [`add`](Self::add) where there are others.
+    ///
+    /// # Safety
+    /// As for `add`.
+    #[inline(never)]
+    unsafe fn add_among<P: Platform, B: Backend>(
+        &mut self,
+        memory: &Memory<P, B>,
+        id: u32,
+        range: PhysRange,
+        cache: CacheMode,
+    ) -> Result<(), MmError> {
         let mask = B::PAGE_SIZE as u64 - 1;
         let pages = PhysRange { start: range.start & !mask, end: (range.end + mask) & !mask };
         for mode in MODES {
@@ -69,11 +91,16 @@ impl Ioremaps {
     ///
     /// # Safety
     /// `id` was added and not removed.
+    #[inline(always)]
     pub unsafe fn remove<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) {
         // SAFETY: the record is in the tree of its mode.
         unsafe {
-            let cache = (*memory.area(id)).cache;
-            self.trees[cache as usize].remove(memory, id);
+            let tree = &mut self.trees[(*memory.area(id)).cache as usize];
+            if !cfg!(feature = "small") && tree.len() == 1 {
+                tree.remove_last(memory, id);
+            } else {
+                tree.remove(memory, id);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use super::given::Given;
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::backend::Backend;
 use crate::error::{AllocError, FreeError, MmError};
+use crate::frame::Region;
 use crate::gfp::GFP_KERNEL;
 use crate::manager::Mm;
 use crate::platform::Platform;
@@ -76,11 +77,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         self.memory.admit(GFP_KERNEL, caller)?;
         let range = PhysRange { start: phys.0, end };
-        let is_ram = |r: &crate::frame::Region| {
-            let (start, end) = ((r.start() as u64) << B::PAGE_SHIFT, (r.end() as u64) << B::PAGE_SHIFT);
-            range.overlaps(PhysRange { start, end })
-        };
-        if self.memory.frames.regions().iter().any(is_ram) {
+        let (regions, bytes) = (self.memory.frames.regions(), |pfn: u32| u64::from(pfn) << B::PAGE_SHIFT);
+        let is_ram = |r: &Region| range.overlaps(PhysRange { start: bytes(r.start()), end: bytes(r.end()) });
+        // Mostly a device is above all RAM.
+        if regions.last().is_some_and(|last| range.start < bytes(last.end())) && regions.iter().any(is_ram) {
             return Err(MmError::IsRam);
         }
         self.or_reclaim(1, || self.areas.ioremap(&self.memory, phys, size, cache, caller))
@@ -109,7 +109,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// of a `vmalloc` area, which may be made executable; `Alloc`.
     #[track_caller]
     pub fn vmap(&self, pages: &[Pfn], prot: Prot) -> Result<NonNull<u8>, MmError> {
-        self.vmap_at(pages, prot, AreaUses::empty(), Location::caller())
+        let caller = Location::caller();
+        self.check_map(pages, prot, caller)?;
+        self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, AreaUses::empty(), caller))
     }
 
     /// Takes back a [`vmap`](Self::vmap). Null is fine.
@@ -142,7 +144,12 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// As `vmap`.
     #[track_caller]
     pub fn vm_map_ram(&self, pages: &[Pfn]) -> Result<NonNull<u8>, MmError> {
-        self.vmap_at(pages, Prot::ReadWrite, AreaUses::RAM, Location::caller())
+        let (caller, prot) = (Location::caller(), Prot::ReadWrite);
+        self.check_map(pages, prot, caller)?;
+        match self.or_reclaim(1, || self.areas.map_ram(&self.memory, pages, caller))? {
+            Some(mapped) => Ok(mapped),
+            None => self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, AreaUses::RAM, caller)),
+        }
     }
 
     /// Takes back a [`vm_map_ram`](Self::vm_map_ram) of as many pages. Its addresses are used again only after their flush.
@@ -163,13 +170,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    fn vmap_at(
-        &self,
-        pages: &[Pfn],
-        prot: Prot,
-        uses: AreaUses,
-        caller: &'static Location<'static>,
-    ) -> Result<NonNull<u8>, MmError> {
+    /// What [`vmap`](Self::vmap) refuses.
+    #[inline(always)]
+    fn check_map(&self, pages: &[Pfn], prot: Prot, caller: &'static Location<'static>) -> Result<(), MmError> {
         if pages.is_empty() {
             return Err(AllocError::ZeroSize.into());
         }
@@ -188,26 +191,33 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if B::HAS_PROTECT && prot.writable() && given == Given::OfArea {
             return Err(MmError::Unsupported);
         }
-        if uses.contains(AreaUses::RAM)
-            && let Some(mapped) = self.or_reclaim(1, || self.areas.map_ram(&self.memory, pages, caller))?
-        {
-            return Ok(mapped);
-        }
-        self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, uses, caller))
+        Ok(())
     }
 
     /// Makes an attempt; another one when frees that were put off stood in the way; and when it is memory or address
     /// space that lacks, one after each step of reclaim for `pages`.
+    #[inline(always)]
     pub(super) fn or_reclaim<T>(
         &self,
         pages: usize,
         mut attempt: impl FnMut() -> Result<T, MmError>,
     ) -> Result<T, MmError> {
         self.use_areas();
-        let error = match attempt() {
-            Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => error,
-            result => return result,
-        };
+        match attempt() {
+            Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => self.reclaim_for(pages, error, attempt),
+            result => result,
+        }
+    }
+
+    /// The further attempts.
+    #[cold]
+    #[inline(never)]
+    fn reclaim_for<T>(
+        &self,
+        pages: usize,
+        error: MmError,
+        mut attempt: impl FnMut() -> Result<T, MmError>,
+    ) -> Result<T, MmError> {
         let lacks = match error {
             MmError::Alloc(error) => error,
             _ => AllocError::NoMemory,

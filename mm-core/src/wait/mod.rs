@@ -154,8 +154,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     }
 
     /// [`serve`](Self::serve) if somebody waits.
-    #[cold]
-    #[inline(never)]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), cold, inline(never))]
     pub(crate) fn hand_over<'z>(&'z self, index: usize, zone: ZoneGuard<'z, P::Lock>) {
         if let Some(servants) = self.servants() {
             (servants.zone)(self, index, zone);

@@ -18,22 +18,39 @@ impl<L: RawLock> Zones<L> {
         edge: impl FnOnce(L::Token, &Region, *mut Word),
     ) -> bool {
         // SAFETY: the offset of the frame's zone.
-        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
-        if single.frame.head() != head {
+        let mut zone = unsafe { self.zone_at(single.zone()) }.lock();
+        let frame = single.frame();
+        if frame.head() != head {
             return false;
         }
-        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        frame.set_head(Head::new(FrameKind::Tail, 0, 0));
         zone.free += 1;
+        let (region, word) = (single.region(), single.word());
         // SAFETY: a word of the region's buddy, whose zone's lock is held.
-        unsafe { *single.word |= 1 << single.bit };
+        unsafe { *word |= 1 << single.bit() };
         // SAFETY: as above, and this is the only reference.
-        if !unsafe { single.region.buddy() }.is_open(single.word) || waiting.is_any() {
-            edge(zone.suspend(), single.region, single.word);
+        if !unsafe { region.buddy() }.is_open(word) || waiting.is_any() {
+            edge(zone.suspend(), region, word);
         }
         true
     }
 
-    /// Goes on where [`give_single`](Self::give_single) left off: tells the buddy, unless the word is the open one.
+    /// Goes on where [`give_single`](Self::give_single) left off, when nobody waits: done if the buddy is content.
+    ///
+    /// # Errors
+    /// The zone's section, which is still open: the buddy is to be [told](Self::retell).
+    ///
+    /// # Safety
+    /// The arguments are those of `edge`.
+    #[inline(always)]
+    pub unsafe fn settle(&self, token: L::Token, region: &Region, word: *mut Word) -> Result<(), L::Token> {
+        // SAFETY: `give_single` locked this zone, and left its section to the caller.
+        let zone = unsafe { self.zone(region.zone()).resume(token) };
+        // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
+        if unsafe { region.buddy().settle(word) } { Ok(()) } else { Err(zone.suspend()) }
+    }
+
+    /// Goes on where [`give_single`](Self::give_single) left off: tells the buddy, if the word is not the open one.
     ///
     /// # Safety
     /// The arguments are those of `edge`.
@@ -62,13 +79,14 @@ impl<L: RawLock> Zones<L> {
         hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> bool {
         // SAFETY: the offset of the frame's zone.
-        let mut zone = unsafe { self.zone_at(single.zone) }.lock();
-        if single.frame.head() != head {
+        let mut zone = unsafe { self.zone_at(single.zone()) }.lock();
+        let frame = single.frame();
+        if frame.head() != head {
             return false;
         }
-        single.frame.set_head(Head::new(FrameKind::Tail, 0, 0));
+        frame.set_head(Head::new(FrameKind::Tail, 0, 0));
         // SAFETY: the zone's lock is held, and this is the only reference; the word is of this region.
-        unsafe { single.region.buddy().give_from(single.word, single.bit, pages) };
+        unsafe { single.region().buddy().give_from(single.word(), single.bit(), pages) };
         zone.free += pages;
         if waiting.is_any() {
             hand_over(zone);
@@ -97,7 +115,8 @@ impl<L: RawLock> Zones<L> {
         // SAFETY: the zone's lock is held, and the reference above is gone.
         unsafe { region.buddy() }.give(pfn, pages);
         zone.free += pages;
-        if waiting.is_any() {
+        // Where code is to be small, that is looked at once, by who serves.
+        if cfg!(feature = "small") || waiting.is_any() {
             hand_over(zone);
         }
         Ok(pages)

@@ -52,10 +52,20 @@ impl ZoneKind {
         }
     }
 
+    /// By the three flags that say where memory may lie.
+    const BY_BITS: &'static [ZoneKind; 8] = &{
+        assert!(Gfp::DMA.bits() == 1 && Gfp::HIGHMEM.bits() == 2 && Gfp::DMA32.bits() == 4);
+        use ZoneKind::{Dma, Dma32, HighMem, Normal};
+        [Normal, Dma, HighMem, Dma, Dma32, Dma, Dma32, Dma]
+    };
+
     /// The highest kind a request with these flags may take from.
     #[inline(always)]
     pub const fn of(flags: Gfp) -> ZoneKind {
         let bits = flags.bits();
+        if cfg!(feature = "small") {
+            return Self::BY_BITS[(bits & 7) as usize];
+        }
         if bits & (Gfp::DMA.bits() | Gfp::DMA32.bits() | Gfp::HIGHMEM.bits()) == 0 {
             ZoneKind::Normal
         } else if bits & Gfp::DMA.bits() != 0 {
@@ -271,8 +281,7 @@ impl<L: RawLock> Zones<L> {
         self.take_at(pages, reach, head, link).result()
     }
 
-    #[cfg_attr(feature = "small", inline(never))]
-    #[cfg_attr(not(feature = "small"), inline(always))]
+    #[inline(always)]
     pub fn take_at(&self, pages: usize, (kind, depth): (ZoneKind, Depth), head: Head, link: u32) -> PackedFrame {
         let mut index = self.entry(kind);
         let mut seen = 0;

@@ -83,7 +83,7 @@ impl ZoneState {
 
     /// What a request must leave that does not wait.
     pub(super) fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
-        let put_by = if matches!(depth, Depth::Low | Depth::Min) { self.put_by } else { 0 };
+        let put_by = if depth as usize >= Depth::Min as usize { self.put_by } else { 0 };
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 
@@ -113,6 +113,31 @@ impl ZoneState {
         match self.take_of(unsafe { &*self.regions }, pages, align, head, link) {
             Some(pfn) => Some(pfn),
             None => self.take_behind((pages, align), head, link),
+        }
+    }
+
+    /// [`take`](Self::take) of `1 << order` frames, which are more than one, aligned to as many; the common case without a
+    /// call.
+    #[inline(always)]
+    pub fn take_order(&mut self, order: usize, limit: usize, head: Head, link: u32) -> Option<u32> {
+        let pages = 1 << order;
+        if self.free.saturating_sub(limit) < pages {
+            rarely();
+            return None;
+        }
+        // SAFETY: a zone with a free frame has a region.
+        let region = unsafe { &*self.regions };
+        // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+        let taken = unsafe { region.buddy() }.take_order(order, |pfn| {
+            // SAFETY: the buddy hands out frames of its region only.
+            let frame = unsafe { region.frame_unchecked(pfn as usize) };
+            frame.set_link(link);
+            frame.set_head(head);
+            self.free -= pages;
+        });
+        match taken {
+            Some(pfn) => Some(pfn),
+            None => self.take_behind((pages, order), head, link),
         }
     }
 

@@ -46,18 +46,18 @@ impl Default for Tuning {
     }
 }
 
-/// How far down a request may take a zone.
+/// How far down a request may take a zone: to `low`, or to so many eighths of `min`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Depth {
     /// To `low`: the first pass of every request.
-    Low,
+    Low = 9,
     /// To `min`: the slow path of every request.
-    Min,
+    Min = 8,
     /// To three eighths of `min`: the slow path of `__GFP_HIGH`.
-    Atomic,
+    Atomic = 3,
     /// To the last frame: what the manager itself needs to finish a `__GFP_HIGH` request (a page of descriptors, a
     /// page table), so that the request is not refused for want of 32 bytes.
-    Own,
+    Own = 0,
 }
 
 /// The marks of a zone, in frames.
@@ -82,10 +82,8 @@ impl Marks {
     pub const fn limit(&self, kind: ZoneKind, depth: Depth) -> usize {
         let floor = match depth {
             Depth::Low => self.low,
-            Depth::Min => self.min,
             // By parts, so that no product overflows.
-            Depth::Atomic => self.min / 8 * 3 + self.min % 8 * 3 / 8,
-            Depth::Own => 0,
+            eighths => self.min / 8 * eighths as usize + self.min % 8 * eighths as usize / 8,
         };
         floor.saturating_add(self.reserve[kind as usize])
     }

@@ -11,11 +11,13 @@ mod scan;
 mod state;
 
 pub use state::CacheState;
+use state::Cut;
 
-use super::{Detached, Geometry, Given, Hooks, Slab, give, meta_size};
+use super::{ClassHooks, Detached, Geometry, Given, Hooks, Slab, give};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
+use crate::cache::Control;
 use crate::error::{AllocError, Packed, PackedFree};
 use crate::fault::FaultClass;
 use crate::frame::{Frame, FrameKind, Head};
@@ -34,8 +36,17 @@ use core::ptr::NonNull;
 pub struct Slabs<'a, P: Platform, B: Backend> {
     /// Who takes memory back when it is short.
     pub mm: &'a Mm<P, B>,
-    /// All the rest.
+    /// What most operations do with.
     pub store: Store<'a, P, B>,
+    /// How slabs are cut.
+    pub geometry: &'a Geometry,
+    /// `Slab` for kmalloc's classes, `CacheSlab` for the rest.
+    pub kind: FrameKind,
+    /// The class, or the number of the cache.
+    pub owner: u8,
+    /// What becomes of objects when a slab is carved, and when it goes back.
+    #[cfg_attr(not(feature = "slab-debug"), allow(dead_code))]
+    pub hooks: &'a Hooks,
 }
 
 impl<'a, P: Platform, B: Backend> Deref for Slabs<'a, P, B> {
@@ -47,20 +58,12 @@ impl<'a, P: Platform, B: Backend> Deref for Slabs<'a, P, B> {
     }
 }
 
-/// A cache, but for who takes memory back.
+/// A cache by its state, which knows all but where memory comes from.
 pub struct Store<'a, P: Platform, B: Backend> {
     /// Where the memory comes from.
     pub memory: &'a Memory<P, B>,
-    /// How slabs are cut.
-    pub geometry: &'a Geometry,
     /// What the lock guards.
     pub state: &'a Locked<P::Lock, CacheState>,
-    /// What becomes of objects when a slab is carved, and when it goes back.
-    pub hooks: &'a Hooks,
-    /// `Slab` for kmalloc's classes, `Meta` for descriptors, `CacheSlab` for the rest.
-    pub kind: FrameKind,
-    /// The class, the number of the cache, or the size of the descriptors.
-    pub owner: u8,
 }
 
 impl<P: Platform, B: Backend> Clone for Store<'_, P, B> {
@@ -74,7 +77,7 @@ impl<P: Platform, B: Backend> Copy for Store<'_, P, B> {}
 type State<'a, P> = Guard<'a, <P as Platform>::Lock, CacheState>;
 
 impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
-    /// The cache with these.
+    /// The cache with these, whose state is set up.
     #[inline(always)]
     pub fn new(
         mm: &'a Mm<P, B>,
@@ -83,7 +86,17 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         (kind, owner): (FrameKind, u8),
         hooks: &'a Hooks,
     ) -> Self {
-        Slabs { mm, store: Store { memory: &mm.memory, geometry, state, hooks, kind, owner } }
+        Slabs { mm, store: Store { memory: &mm.memory, state }, geometry, kind, owner, hooks }
+    }
+
+    /// Bytes of an object that are its owner's.
+    #[inline(always)]
+    pub fn object_size(&self) -> usize {
+        #[cfg(feature = "slab-debug")]
+        if let Some(guarded) = &self.hooks.guarded {
+            return guarded.object;
+        }
+        self.geometry.size as usize
     }
 
     /// An object of kmalloc's that was just taken; where objects are watched it, or another in its place.
@@ -104,6 +117,29 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             let _ = (flags, caller);
             Ok(object)
         }
+    }
+
+    /// True when `addr` is the start of an object in a caller's hands; ``frame`` is the record of its
+    /// frame, and `seen` the head it was found with.
+    ///
+    /// Context: any. Cost: constant.
+    pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
+        let _state = self.state.lock();
+        if frame.head() != seen {
+            return false;
+        }
+        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
+        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
+            let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
+            // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
+            // slot is one of the slab's.
+            unsafe { *word & 1 << (slot & WORD_MASK) == 0 }
+        })
+    }
+
+    /// The first frame of a live slab, whose cache is locked.
+    pub(super) fn pfn_of(&self, slab: *mut Slab) -> Pfn {
+        self.pfn_by(self.geometry, slab)
     }
 }
 
@@ -138,8 +174,158 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         flags: Gfp,
         patience: Option<&Patience<'_>>,
     ) -> Result<NonNull<u8>, AllocError> {
-        let state = self.stock(pfn, flags, patience)?;
-        self.first(state)
+        let cut = self.state.lock().cut();
+        let (state, slab) = self.stock(cut, pfn, flags, patience).map_err(Packed::error)?;
+        Ok(self.first(state, slab))
+    }
+
+    #[inline(always)]
+    pub(super) fn slab(&self, id: u32) -> *mut Slab {
+        self.memory.meta_ptr(id)
+    }
+
+    /// An object, of a new slab if there is none; without reclaim. Pages of descriptors are waited for, if the caller has
+    /// patience. No lock is held.
+    #[inline(never)]
+    pub fn object(self, flags: Gfp, patience: Option<&Patience<'_>>) -> Packed {
+        self.object_here(flags, patience).unwrap_or_else(|error| error)
+    }
+
+    #[inline(always)]
+    fn object_here(&self, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<Packed, Packed> {
+        let failed = |error| Packed::new(Err(error));
+        let mut state = self.state.lock();
+        let mut slab = state.head;
+        if slab.is_null() {
+            let cut = state.cut();
+            drop(state);
+            let pages = cut.geometry().pages as usize;
+            if cut.kind != FrameKind::Meta {
+                self.memory.fault_point(FaultClass::Slab).map_err(failed)?;
+                self.memory.fault_point(FaultClass::Page).map_err(failed)?;
+            }
+            let pfn = match P::CAN_WAIT && cut.kind == FrameKind::Meta {
+                true => self.memory.take_block_until(pages, flags, FrameKind::Held, NIL, patience).map_err(failed)?,
+                false => self.memory.take_by_depth(pages, flags, FrameKind::Held, NIL).or_failed()?,
+            };
+            (state, slab) = self.stock(cut, pfn, flags, patience)?;
+        }
+        Ok(Packed::new(Ok(self.first(state, slab))))
+    }
+
+    /// The first object of a listed slab.
+    #[inline(always)]
+    fn first(&self, mut state: State<'_, P>, slab: *mut Slab) -> NonNull<u8> {
+        // SAFETY: listed, and the lock is held.
+        let object = unsafe { state.take_of(slab) };
+        self.open(state);
+        object
+    }
+
+    /// Makes a slab of the caller's block and a descriptor, and lists it. The lock is held from then on.
+    #[inline(always)]
+    fn stock(
+        &self,
+        cut: Cut,
+        pfn: Pfn,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<(State<'a, P>, *mut Slab), Packed> {
+        let g = cut.geometry();
+        let made = if cut.kind == FrameKind::Meta {
+            // A page above cannot be named.
+            let reach = B::PHYS_BITS < META_REACH.ilog2() || (pfn.0 as u64 + 1) << B::PAGE_SHIFT <= META_REACH;
+            Packed::new(reach.then(|| self.block(pfn)).ok_or(AllocError::NoMemory))
+        } else {
+            self.memory.descriptor(g.descriptor, flags, patience)
+        };
+        let Some(slab) = made.memory() else {
+            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
+            return Err(made);
+        };
+        let slab = slab.as_ptr().cast::<Slab>();
+        #[cfg(feature = "page-owner")]
+        if cut.kind != FrameKind::Meta {
+            self.memory.own_slab(pfn.0, g.slots);
+        }
+        let first = self.first_slot(g, pfn);
+        // SAFETY: the descriptor is ours alone until it is listed or named by a frame.
+        unsafe {
+            let mut at = Slab::words(slab);
+            let last = at.add(g.words as usize - 1);
+            while at != last {
+                // Else a compiler calls the library's function for it.
+                at.write_volatile(Word::MAX);
+                at = at.add(1);
+            }
+            *last = g.last;
+            (*slab).origin = first.addr().get().wrapping_neg();
+            (*slab).recip = g.recip;
+            (*slab).free = g.slots;
+            (*slab).owner = cut.owner;
+        }
+        if let Some(hooks) = self.hooks(&cut)
+            && hooks.prepares()
+        {
+            let unfinished = self.detached(&cut, slab, pfn.0).until_constructed(self.memory);
+            // SAFETY: nobody else has the slab yet.
+            unsafe { hooks.construct_all(g, first.as_ptr()) };
+            unfinished.finish();
+        }
+        if cut.kind != FrameKind::Meta {
+            crate::trace::slab(true, g.size, g.pages, pfn.0);
+        }
+        let mut state = self.state.lock();
+        state.slabs += 1;
+        // Under the lock: from here on a free can find the slab.
+        let id = self.memory.meta_id_at(slab.addr());
+        self.mark(g, pfn, Head::new(cut.kind, cut.owner, 0), |frame| {
+            frame.set_link(id);
+            frame.head().next()
+        });
+        // SAFETY: live and unlisted, and the lock is held.
+        unsafe { state.link(slab) };
+        Ok((state, slab))
+    }
+
+    /// Marks the frames of a slab: the first with `head`, each further one with what `next` says of the one before. Nearly
+    /// all slabs have one.
+    #[inline(always)]
+    fn mark(&self, g: &Geometry, pfn: Pfn, mut head: Head, next: impl Fn(&Frame) -> Head) {
+        // Only watched objects are cut of more, since all others that are longer are alone in their slab.
+        let marked = if cfg!(feature = "slab-debug") { g.marked as u32 } else { 1 };
+        for i in 0..marked {
+            if let Some((_, frame)) = self.memory.frames.find((pfn.0 + i) as usize) {
+                frame.set_head(head);
+                head = next(frame);
+            }
+        }
+    }
+
+    /// Ends a section in which objects came: whoever waits for one is served.
+    #[inline(always)]
+    fn open(&self, state: State<'_, P>) {
+        if state.waited {
+            self.hand_over(state);
+        }
+    }
+
+    /// Gives the slot at `addr` of a live slab of this cache back. The caller locked the cache, and ended no section since.
+    ///
+    /// # Errors
+    /// `Interior`, `DoubleFree`; nothing was changed.
+    #[inline(never)]
+    pub fn take_back(self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, addr: usize) -> PackedFree {
+        // SAFETY: the caller left the section to this function.
+        let state = unsafe { self.state.resume(token) };
+        // SAFETY: the slab is live and the lock held; neither a class nor descriptors have room behind the last slot.
+        match unsafe { give(slab, addr, None) } {
+            Given::Refused(error) => PackedFree::new(Err(error)),
+            _ => {
+                self.given(state, slab);
+                PackedFree::new(Ok(1))
+            }
+        }
     }
 
     /// The object at `addr` of a live slab of this cache was freed.
@@ -160,161 +346,6 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         self.given(state, slab);
     }
 
-    /// Behind those who were served: what nobody wanted goes back.
-    pub(super) fn served(&self, state: State<'_, P>) {
-        if let Some(slab) = self.kept(&state) {
-            self.release(state, slab);
-        }
-    }
-
-    /// Nothing is kept but while somebody who waits is served.
-    pub fn detach_kept(&self) -> Option<Detached> {
-        None
-    }
-
-    /// Nothing is kept.
-    pub fn drain(&self) {}
-
-    /// Bytes of an object that are its owner's.
-    #[inline(always)]
-    pub fn object_size(&self) -> usize {
-        #[cfg(feature = "slab-debug")]
-        if let Some(guarded) = &self.hooks.guarded {
-            return guarded.object;
-        }
-        self.geometry.size as usize
-    }
-
-    #[inline(always)]
-    pub(super) fn slab(&self, id: u32) -> *mut Slab {
-        self.memory.meta_ptr(id)
-    }
-
-    /// An object, of a new slab if there is none; without reclaim. Pages of descriptors are waited for, if the caller has
-    /// patience. No lock is held.
-    #[inline(never)]
-    pub fn object(&self, flags: Gfp, patience: Option<&Patience<'_>>) -> Packed {
-        Packed::new(self.object_here(flags, patience))
-    }
-
-    #[inline(always)]
-    fn object_here(&self, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<NonNull<u8>, AllocError> {
-        let mut state = self.state.lock();
-        if state.head.is_null() {
-            drop(state);
-            let pages = self.geometry.pages as usize;
-            if self.kind != FrameKind::Meta {
-                self.memory.fault_point(FaultClass::Slab)?;
-                self.memory.fault_point(FaultClass::Page)?;
-            }
-            let pfn = match P::CAN_WAIT && self.kind == FrameKind::Meta {
-                true => self.memory.take_block_until(pages, flags, FrameKind::Held, NIL, patience)?,
-                false => self.memory.take_block_now(pages, flags, FrameKind::Held, NIL)?,
-            };
-            state = self.stock(pfn, flags, patience)?;
-        }
-        self.first(state)
-    }
-
-    /// The first object there is.
-    #[inline(always)]
-    fn first(&self, mut state: State<'_, P>) -> Result<NonNull<u8>, AllocError> {
-        let object = state.take();
-        self.open(state);
-        object.ok_or(AllocError::NoMemory)
-    }
-
-    /// Makes a slab of the caller's block and a descriptor, and lists it. The lock is held from then on.
-    #[inline(always)]
-    fn stock(&self, pfn: Pfn, flags: Gfp, patience: Option<&Patience<'_>>) -> Result<State<'a, P>, AllocError> {
-        let g = self.geometry;
-        let made = if self.kind == FrameKind::Meta {
-            // A page above cannot be named.
-            let reach = B::PHYS_BITS < META_REACH.ilog2() || (pfn.0 as u64 + 1) << B::PAGE_SHIFT <= META_REACH;
-            reach.then(|| self.memory.frame_ptr(pfn)).ok_or(AllocError::NoMemory)
-        } else {
-            let taken = self.memory.meta_take(meta_size(g.words as usize), flags, patience);
-            taken.map(|id| self.memory.meta_ptr(id))
-        };
-        let slab = match made {
-            Ok(slab) => slab.cast::<Slab>(),
-            Err(error) => {
-                let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
-                return Err(error);
-            }
-        };
-        #[cfg(feature = "page-owner")]
-        if self.kind != FrameKind::Meta {
-            self.memory.own_slab(pfn.0, g.slots);
-        }
-        let first = self.first_slot(pfn);
-        // SAFETY: the descriptor is ours alone until it is listed or named by a frame.
-        unsafe {
-            // A compiler that knows the word calls the library's function for it.
-            let full = core::hint::black_box(Word::MAX);
-            let last = Slab::words(slab).add(g.words as usize - 1);
-            let mut at = Slab::words(slab);
-            while at != last {
-                *at = full;
-                at = at.add(1);
-            }
-            *last = g.last;
-            (*slab).origin = first.addr().get().wrapping_neg();
-            (*slab).recip = g.recip;
-            (*slab).free = g.slots;
-            (*slab).owner = self.owner;
-        }
-        if self.hooks.prepares() {
-            let unfinished = self.detached(slab, pfn.0, &Hooks::NONE).until_constructed(self.memory);
-            // SAFETY: nobody else has the slab yet.
-            unsafe { self.hooks.construct_all(g, first.as_ptr()) };
-            unfinished.finish();
-        }
-        if self.kind != FrameKind::Meta {
-            crate::trace::slab(true, g.size, g.pages, pfn.0);
-        }
-        let mut state = self.state.lock();
-        state.slabs += 1;
-        state.size = g.size as usize;
-        // Under the lock: from here on a free can find the slab.
-        let id = self.memory.meta_id_at(slab.addr());
-        let mut head = Head::new(self.kind, self.owner, 0);
-        for frame in self.memory.frames.block(pfn, g.marked as usize) {
-            frame.set_link(id);
-            frame.set_head(head);
-            head = head.next();
-        }
-        // SAFETY: live and unlisted, and the lock is held.
-        unsafe { state.link(slab) };
-        Ok(state)
-    }
-
-    /// Ends a section in which objects came: whoever waits for one is served.
-    #[inline(always)]
-    fn open(&self, state: State<'_, P>) {
-        if state.waited {
-            self.hand_over(state);
-        }
-    }
-
-    /// Gives the slot at `addr` of a live slab of this cache back. The caller locked the cache, and ended no section since.
-    ///
-    /// # Errors
-    /// `Interior`, `DoubleFree`; nothing was changed.
-    #[inline(never)]
-    pub fn take_back(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, addr: usize) -> PackedFree {
-        // SAFETY: the caller left the section to this function.
-        let state = unsafe { self.state.resume(token) };
-        // SAFETY: the slab is live and the lock held; neither a class nor descriptors have room behind the last slot.
-        match unsafe { give(slab, addr, None) } {
-            Given::Refused(error) => PackedFree::new(Err(error)),
-            _ => {
-                self.given(state, slab);
-                PackedFree::new(Ok(1))
-            }
-        }
-    }
-
     /// An object of a live slab of this cache was freed.
     #[inline(always)]
     fn given(&self, mut state: State<'_, P>, slab: *mut Slab) {
@@ -324,85 +355,97 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
                 state.link(slab);
             }
         }
-        if self.is_free(slab) && !state.waited {
-            return self.release(state, slab);
+        if state.is_free(slab) && !state.waited {
+            return self.release(state.suspend(), slab);
         }
         self.open(state);
     }
 
-    /// True when no slot of the slab is in use.
-    pub(super) fn is_free(&self, slab: *mut Slab) -> bool {
-        // SAFETY: the slab is live, and the lock is held.
-        unsafe { (*slab).free == self.geometry.slots }
+    /// Behind those who were served: what nobody wanted goes back.
+    pub(super) fn served(&self, state: State<'_, P>) {
+        let slab = state.head;
+        if !slab.is_null() && state.is_free(slab) {
+            self.release(state.suspend(), slab);
+        }
     }
 
-    /// The first listed slab if it is wholly free.
-    fn kept(&self, state: &CacheState) -> Option<*mut Slab> {
-        (!state.head.is_null() && self.is_free(state.head)).then_some(state.head)
-    }
-
-    /// Unlists a wholly free slab and gives it back to the buddy.
+    /// Unlists a wholly free slab and gives it back to the buddy. The caller locked the cache, and ended no section since.
     #[cold]
     #[inline(never)]
-    fn release(&self, mut state: State<'_, P>, slab: *mut Slab) {
+    fn release(self, token: <P::Lock as RawLock>::Token, slab: *mut Slab) {
+        // SAFETY: the caller left the section to this function.
+        let mut state = unsafe { self.state.resume(token) };
         // SAFETY: listed, since it has a free slot, and the lock is held.
         unsafe { state.unlink(slab) };
         state.slabs -= 1;
-        let pfn = self.pfn_of(slab);
-        let mut head = Head::new(FrameKind::Held, 0, self.geometry.pages.into());
+        let cut = state.cut();
+        let pfn = self.pfn_by(cut.geometry(), slab);
         // Under the lock, so that a second free of one of its objects finds either the slab or none.
-        for frame in self.memory.frames.block(pfn, self.geometry.marked as usize) {
-            frame.set_head(head);
-            head = Head::new(FrameKind::Tail, 0, 0);
-        }
+        let held = Head::new(FrameKind::Held, 0, cut.geometry().pages.into());
+        self.mark(cut.geometry(), pfn, held, |_| Head::new(FrameKind::Tail, 0, 0));
         drop(state);
-        if self.kind == FrameKind::Meta {
-            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
-            return;
+        let detached = self.detached(&cut, slab, pfn.0);
+        if let Some(hooks) = self.hooks(&cut) {
+            let (g, first) = (cut.geometry(), self.first_slot(cut.geometry(), pfn));
+            // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
+            unsafe { hooks.destroy_all(first.as_ptr(), g.size as usize, g.slots as usize) };
         }
-        self.detached(slab, pfn.0, self.hooks).give(self.memory);
+        if cut.kind != FrameKind::Meta {
+            detached.told(self.memory);
+            self.memory.meta_give(detached.id, detached.descriptor);
+        }
+        let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
+    }
+
+    /// What is done to objects, if there may be anything.
+    #[inline(always)]
+    fn hooks(&self, cut: &Cut) -> Option<&'a Hooks> {
+        match cut.kind {
+            // SAFETY: so it was set up, and a cache that has a slab, or is to have one, lives.
+            FrameKind::CacheSlab => Some(unsafe { Control::<P>::hooks_of(cut.geometry) }),
+            FrameKind::Slab if cfg!(feature = "kmalloc-debug") => Some(ClassHooks::<B>::of(cut.owner.into())),
+            _ => None,
+        }
     }
 
     /// A slab, or what is to become one, that nobody knows of.
-    #[cfg_attr(feature = "small", inline(always))]
-    fn detached(&self, slab: *mut Slab, pfn: u32, hooks: &Hooks) -> Detached {
-        let g = self.geometry;
-        let (id, descriptor) = (self.memory.meta_id_at(slab.addr()), meta_size(g.words as usize));
-        Detached { id, descriptor, pfn, pages: g.pages, size: g.size, slack: g.slack, slots: g.slots, hooks: *hooks }
+    #[inline(always)]
+    fn detached(&self, cut: &Cut, slab: *mut Slab, pfn: u32) -> Detached {
+        let g = cut.geometry();
+        let (id, descriptor) = (self.memory.meta_id_at(slab.addr()), g.descriptor);
+        let hooks = Hooks::NONE;
+        Detached { id, descriptor, pfn, pages: g.pages, size: g.size, slack: g.slack, slots: g.slots, hooks }
     }
 
-    /// The first frame of a live slab, whose cache is locked.
-    #[cfg_attr(feature = "small", inline(always))]
-    pub(super) fn pfn_of(&self, slab: *mut Slab) -> Pfn {
+    /// The first frame of a live slab that is cut so, whose cache is locked.
+    #[inline(always)]
+    pub(super) fn pfn_by(&self, geometry: &Geometry, slab: *mut Slab) -> Pfn {
         // SAFETY: live, and the lock is held.
-        let first = unsafe { (*slab).origin }.wrapping_neg() - self.geometry.slack as usize;
+        let first = unsafe { (*slab).origin }.wrapping_neg() - geometry.slack as usize;
         Pfn(self.memory.backend.direct_frame(first) as u32)
+    }
+
+    /// A block that was taken.
+    #[inline(always)]
+    fn block(&self, pfn: Pfn) -> NonNull<u8> {
+        // SAFETY: pages that have a kernel address, which is not that of page 0.
+        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn)) }
     }
 
     /// Slot 0 of the slab that begins at `pfn`.
     #[inline(always)]
-    fn first_slot(&self, pfn: Pfn) -> NonNull<u8> {
+    fn first_slot(&self, geometry: &Geometry, pfn: Pfn) -> NonNull<u8> {
         // SAFETY: in the slab's pages, which have a kernel address.
-        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn).wrapping_add(self.geometry.slack as usize)) }
+        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn).wrapping_add(geometry.slack as usize)) }
     }
 
-    /// True when `addr` is the start of an object in a caller's hands; ``frame`` is the record of its
-    /// frame, and `seen` the head it was found with.
-    ///
-    /// Context: any. Cost: constant.
-    pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
-        let _state = self.state.lock();
-        if frame.head() != seen {
-            return false;
-        }
-        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
-        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
-            let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
-            // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
-            // slot is one of the slab's.
-            unsafe { *word & 1 << (slot & WORD_MASK) == 0 }
-        })
+    /// Nothing is kept but while somebody who waits is served.
+    pub fn detach_kept(&self) -> Option<Detached> {
+        None
     }
+
+    /// Nothing is kept.
+    pub fn drain(&self) {}
 
     /// True when no object is in a caller's hands: there is no slab.
     pub fn is_idle(&self) -> bool {

@@ -1,13 +1,13 @@
 //! Diagnostics of a cache: counts, and a scan of its invariants. Not bounded.
 
 use super::super::{Slab, SlabCounts};
-use super::Store;
+use super::Slabs;
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::frame::Head;
 use crate::platform::Platform;
 
-impl<P: Platform, B: Backend> Store<'_, P, B> {
+impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     /// How many objects and slabs there are. Walks the listed slabs; the others are full.
     pub fn counts(&self) -> SlabCounts {
         let state = self.state.lock();
@@ -45,7 +45,7 @@ impl<P: Platform, B: Backend> Store<'_, P, B> {
             if free == 0 {
                 return fail("a listed slab has no free slot");
             }
-            if self.is_free(slab) {
+            if state.is_free(slab) {
                 return fail("a wholly free slab was not given back");
             }
             self.check_slab(slab, id)?;

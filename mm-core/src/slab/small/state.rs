@@ -1,28 +1,71 @@
 //! What the lock of a cache guards: the slabs that have a free slot.
 
-use super::super::Slab;
+use super::super::{Geometry, Slab};
 use crate::bits::{WORD_SHIFT, Word, lowest};
+use crate::frame::FrameKind;
 use core::ptr::NonNull;
+
+/// Whose slabs they are, and how they are cut: as [`CacheState::set_up`] was told.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    pub geometry: *const Geometry,
+    pub kind: FrameKind,
+    pub owner: u8,
+}
+
+impl Cut {
+    #[inline(always)]
+    pub fn geometry<'a>(&self) -> &'a Geometry {
+        // SAFETY: it lives as long as the state, and so as whoever has the slabs.
+        unsafe { &*self.geometry }
+    }
+}
 
 /// The part of a cache that its lock guards.
 pub struct CacheState {
     /// The first slab that has a free slot.
     pub(super) head: *mut Slab,
-    /// From each slot to the next.
-    pub(super) size: usize,
+    /// How slabs are cut.
+    geometry: *const Geometry,
     /// Slabs, listed or not.
     pub(super) slabs: u32,
     /// Somebody may be waiting for an object. Then there is none free.
     pub(in super::super) waited: bool,
+    /// `Slab` for kmalloc's classes, `Meta` for descriptors, `CacheSlab` for the rest.
+    kind: FrameKind,
+    /// The class, the number of the cache, or the size of the descriptors.
+    owner: u8,
 }
 
 // SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
 unsafe impl Send for CacheState {}
 
 impl CacheState {
-    /// A cache without slabs.
+    /// A cache without slabs, which wants pages that are not there before it is set up.
     pub const fn new() -> Self {
-        CacheState { head: core::ptr::null_mut(), size: 0, slabs: 0, waited: false }
+        const UNMADE: &Geometry = &Geometry::cut(8, 1, 1, 8);
+        let head = core::ptr::null_mut();
+        CacheState { head, geometry: UNMADE, slabs: 0, waited: false, kind: FrameKind::Slab, owner: 0 }
+    }
+
+    /// Says whose slabs they are, and how they are cut.
+    ///
+    /// # Safety
+    /// The geometry lives as long as this does; of a `CacheSlab`, it is that of its control block.
+    pub unsafe fn set_up(&mut self, geometry: *const Geometry, kind: FrameKind, owner: u8) {
+        (self.geometry, self.kind, self.owner) = (geometry, kind, owner);
+    }
+
+    #[inline(always)]
+    pub(super) fn cut(&self) -> Cut {
+        Cut { geometry: self.geometry, kind: self.kind, owner: self.owner }
+    }
+
+    /// True when no slot of a live slab is in use.
+    #[inline(always)]
+    pub(super) fn is_free(&self, slab: *mut Slab) -> bool {
+        // SAFETY: the slab is live, the lock is held, and the geometry lives as long as the state.
+        unsafe { (*slab).free == (*self.geometry).slots }
     }
 
     /// Takes the lowest free slot of the first slab that has one.
@@ -31,9 +74,16 @@ impl CacheState {
     #[cfg_attr(feature = "small", inline(always))]
     pub fn take(&mut self) -> Option<NonNull<u8>> {
         let slab = self.head;
-        if slab.is_null() {
-            return None;
-        }
+        // SAFETY: listed, and the lock is held.
+        (!slab.is_null()).then(|| unsafe { self.take_of(slab) })
+    }
+
+    /// Takes the lowest free slot of a slab.
+    ///
+    /// # Safety
+    /// It is listed, and the lock is held.
+    #[inline(always)]
+    pub(super) unsafe fn take_of(&mut self, slab: *mut Slab) -> NonNull<u8> {
         let words = Slab::words(slab);
         let mut at = words;
         // SAFETY: listed slabs are live, the lock is held, and one of their bits is set, so that the loop ends at one of
@@ -49,9 +99,9 @@ impl CacheState {
             if (*slab).free == 0 {
                 self.unlink(slab);
             }
-            let addr = (slot * self.size).wrapping_sub((*slab).origin);
+            let addr = (slot * (*self.geometry).size as usize).wrapping_sub((*slab).origin);
             // Both lie in memory that is reached through the same mapping. Slots have a kernel address.
-            Some(NonNull::new_unchecked(slab.cast::<u8>().with_addr(addr)))
+            NonNull::new_unchecked(slab.cast::<u8>().with_addr(addr))
         }
     }
 

@@ -76,6 +76,34 @@ impl IntervalTree {
         self.repair(nodes, parent);
     }
 
+    /// True when there is no range.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root == NONE
+    }
+
+    /// [`insert`](Self::insert) into a tree that is empty.
+    ///
+    /// # Safety
+    /// As for `insert`.
+    #[inline(always)]
+    pub(crate) unsafe fn insert_first(&mut self, nodes: &impl Nodes, id: u32, range: PhysRange) {
+        let serial = self.next_serial;
+        put(nodes, id, Node { range, serial, reach: range.end, height: 1, ..Node::NEW });
+        (self.root, self.len, self.next_serial) = (id, 1, serial + 1);
+    }
+
+    /// [`remove`](Self::remove) of the only one.
+    ///
+    /// # Safety
+    /// `id` is in this tree, and nothing else is.
+    #[inline(always)]
+    pub(crate) unsafe fn remove_last(&mut self, nodes: &impl Nodes, id: u32) {
+        (self.root, self.len) = (NONE, 0);
+        // SAFETY: a node in the tree.
+        unsafe { Node::unlist(nodes.node(id)) };
+    }
+
     /// Takes record `id` out.
     ///
     /// # Safety
@@ -100,7 +128,8 @@ impl IntervalTree {
             self.replace(nodes, node.parent, id, next);
             if old.parent == id { next } else { old.parent }
         };
-        put(nodes, id, Node::NEW);
+        // SAFETY: a node in the tree, until now.
+        unsafe { Node::unlist(nodes.node(id)) };
         self.len -= 1;
         self.repair(nodes, lowest_changed);
     }

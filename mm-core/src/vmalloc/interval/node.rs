@@ -32,6 +32,16 @@ impl Node {
         height: 0,
     };
 
+    /// Marks a node as one in no tree; what else it says may be anything.
+    ///
+    /// # Safety
+    /// The node may be written.
+    #[inline(always)]
+    pub(crate) unsafe fn unlist(node: *mut Node) {
+        // SAFETY: by the caller.
+        unsafe { (&raw mut (*node).height).write(0) };
+    }
+
     /// The range it was inserted with.
     #[cfg(test)]
     pub(crate) fn range(&self) -> PhysRange {

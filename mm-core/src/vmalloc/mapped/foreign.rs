@@ -18,6 +18,7 @@ use core::ptr::NonNull;
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// An area of the caller's frames.
+    #[inline(never)]
     pub(super) fn build_map(
         &self,
         memory: &Memory<P, B>,
@@ -47,6 +48,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     }
 
     /// An area of a device's addresses.
+    #[inline(never)]
     pub(super) fn build_ioremap(
         &self,
         memory: &Memory<P, B>,

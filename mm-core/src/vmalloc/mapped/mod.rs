@@ -176,6 +176,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         }
     }
 
+    #[inline]
     fn ioremap(
         &self,
         memory: &Memory<P, B>,
@@ -188,6 +189,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         Ok(self.settled(memory, area, AreaKind::Ioremap)?)
     }
 
+    #[inline]
     fn vmap(
         &self,
         memory: &Memory<P, B>,

@@ -97,6 +97,18 @@ impl RamNames {
     }
 }
 
+/// Where the lowest `n` free slots in a row begin.
+#[inline(always)]
+fn lowest_run(free: u64, n: usize) -> Option<usize> {
+    // Mostly at the lowest free one, which a free word without any says is past the end.
+    let first = free.trailing_zeros();
+    if free.checked_shr(first).is_some_and(|from| from & ones(n) == ones(n)) {
+        return Some(first as usize);
+    }
+    let fits = starts(free, n);
+    (fits != 0).then(|| fits.trailing_zeros() as usize)
+}
+
 impl<B: PageTable> RamSlots<B> {
     pub(super) const fn new() -> Self {
         RamSlots { blocks: [const { None }; BLOCKS] }
@@ -130,7 +142,7 @@ impl<P: Platform, B: PageTable> Drop for UnflushedSlots<'_, P, B> {
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Maps the caller's frames in a block; `None` when they are too many for one, or all blocks are used up.
-    #[inline]
+    #[inline(never)]
     pub(super) fn map_slots(
         &self,
         memory: &Memory<P, B>,
@@ -149,11 +161,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             for (number, block) in held.ram.blocks.iter_mut().enumerate() {
                 let Some(block) = block else { continue };
                 // One more is the guard behind; so nothing begins in the last slot.
-                let fits = starts(block.free, frames.len() + 1);
-                if fits == 0 {
-                    continue;
-                }
-                let slot = fits.trailing_zeros() as usize;
+                let Some(slot) = lowest_run(block.free, frames.len() + 1) else { continue };
                 let at = self.ram.starts[number].load(Relaxed) + (slot << B::PAGE_SHIFT);
                 let (frames, count) = (MapFrames::Each(frames), frames.len());
                 let (write, cached) = (Prot::ReadWrite, CacheMode::WriteBack);
@@ -195,9 +203,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         addr: usize,
         count: usize,
     ) -> Option<Result<(), FreeError>> {
-        self.ram.find(addr, B::PAGE_SHIFT)?;
         let held = self.tables.lock();
-        // Again, now that nothing changes.
         let (number, slot) = self.ram.find(addr, B::PAGE_SHIFT)?;
         let pages = self.ram.pages_at(number, slot);
         let block = held.ram.blocks[number].as_ref()?;
