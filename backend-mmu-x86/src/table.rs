@@ -173,7 +173,10 @@ impl<'m, M: Machine> Table<'m, M> {
     pub(crate) unsafe fn fill_each(&self, index: usize, frames: &[Pfn], like: u64) {
         // SAFETY: by the caller.
         let put = |at: usize, pfn: Pfn| unsafe { self.store(index + at, Entry(u64::from(pfn.0) << 12 | like)) };
-        if let Ok(frames) = <&[Pfn; FULL]>::try_from(frames) {
+        // Of two stores, which comes first is asked once for a loop, and for each in a row.
+        if !M::LEVELS.halves
+            && let Ok(frames) = <&[Pfn; FULL]>::try_from(frames)
+        {
             for (lane, &pfn) in frames.iter().enumerate() {
                 put(lane, pfn);
             }

@@ -30,16 +30,25 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn frame_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
         let held = self.tables.lock();
         // Nothing but the frame is carried over the end of the lock.
-        if let Some(pfn) = held.known_frame(memory, addr)
-            && memory.frames.is_hot(pfn)
-        {
-            return Some(pfn);
+        if let Some(pfn) = held.known_frame(memory, addr) {
+            if memory.frames.is_hot(pfn) {
+                return Some(pfn);
+            }
+            drop(held);
+            return Self::frame_elsewhere(memory, pfn);
         }
         drop(held);
         self.look_for_frame(memory, addr)
     }
 
-    /// [`frame_at`](Self::frame_at) of an address in any table or large entry, and of a frame in any region.
+    /// A frame that a page is mapped to, if it is one of RAM.
+    #[cold]
+    #[inline(never)]
+    fn frame_elsewhere(memory: &Memory<P, B>, pfn: Pfn) -> Option<Pfn> {
+        memory.frames.regions().iter().any(|region| region.holds(pfn.0 as usize)).then_some(pfn)
+    }
+
+    /// [`frame_at`](Self::frame_at) of an address in any table or large entry.
     #[cold]
     #[inline(never)]
     fn look_for_frame(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
