@@ -8,6 +8,7 @@ use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::Store;
+use crate::vmalloc::{AreaFamily, AreaRequest};
 use crate::wait::Block;
 
 /// What is asked for.
@@ -16,8 +17,8 @@ pub enum Wanted<'a, P: Platform, B: Backend> {
     Object(Store<'a, P, B>),
     /// Frames, which have a kernel address. The caller zeroes them.
     Block(Block),
-    /// What this makes.
-    Other(&'a dyn Fn() -> Packed),
+    /// An area.
+    Area(&'a AreaRequest<'a>),
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -71,7 +72,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Wanted::Object(store) => store.object(flags, None),
             #[cfg(not(feature = "small"))]
             Wanted::Object(slabs) => Packed::new(slabs.object_now(flags)),
-            Wanted::Other(make) => make(),
+            Wanted::Area(request) => Packed::new(self.areas.vmalloc(&self.memory, request)),
             Wanted::Block(block) => {
                 let taken = self.memory.take_by_depth(block.pages, block.flags, block.kind, block.link).result();
                 Packed::new(taken.map(|pfn| self.block_ptr(Pfn(pfn))))
