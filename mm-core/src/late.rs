@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 type Hold<P, B> = fn(&Mm<P, B>, usize) -> bool;
 
 /// See [`Mm::obtain_again`].
-type Again<P, B> = fn(&Mm<P, B>, &Wanted<'_, P, B>, Gfp, usize) -> Packed;
+type Again<P, B> = fn(&Mm<P, B>, &Wanted<'_, P, B>, Gfp, Packed) -> Packed;
 
 /// What others do for caches.
 #[cfg(not(feature = "small"))]

@@ -33,11 +33,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Reclaim is for `pages`. The fault point of a block is the caller's.
     #[inline(always)]
     pub(crate) fn obtain(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
-        let mut last = self.attempt(wanted, flags);
-        if last.result().is_err_and(|error| self.is_short(error))
+        self.retry(self.attempt(wanted, flags), wanted, flags, pages)
+    }
+
+    /// [`obtain`](Self::obtain) behind its first attempt.
+    #[inline(always)]
+    pub(crate) fn retry(&self, mut last: Packed, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
+        if last.result().is_err()
             && let Some(again) = self.again()
         {
-            last = again(self, wanted, flags, pages);
+            last = again(self, wanted, flags, last);
         }
         if let Err(error) = last.result() {
             crate::trace::pages_failed(pages, flags, error);
@@ -52,8 +57,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The rest of [`obtain`](Self::obtain), behind a first attempt that found too little memory.
     #[inline(never)]
-    pub(crate) fn obtain_again(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
-        let mut last = Packed::new(Err(AllocError::NoMemory));
+    pub(crate) fn obtain_again(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, mut last: Packed) -> Packed {
+        if !last.result().is_err_and(|error| self.is_short(error)) {
+            return last;
+        }
+        let pages = match wanted {
+            // A page, and one for its descriptor.
+            Wanted::Object(_) => 2,
+            Wanted::Block(block) => block.pages,
+            Wanted::Area(request) => request.size.div_ceil(B::PAGE_SIZE),
+        };
         self.reclaim_steps(flags, pages, &mut || {
             last = self.attempt(wanted, flags);
             match last.result() {

@@ -180,7 +180,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.use_areas();
         let made = if Self::OBTAINS && !B::HAS_MMU {
             // Among what is reclaimed, what was put off comes first too.
-            self.obtain(&Wanted::Area(&request), flags, size.div_ceil(B::PAGE_SIZE)).result()
+            let first = Packed::new(self.areas.vmalloc(&self.memory, &request));
+            // Another, so that the compiler knows the first one's options.
+            let request = options.request(size, flags, caller);
+            self.retry(first, &Wanted::Area(&request), flags, size.div_ceil(B::PAGE_SIZE)).result()
         } else {
             match self.areas.vmalloc(&self.memory, &request) {
                 Ok(area) => Ok(area),
