@@ -20,7 +20,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     ///
     /// # Errors
     /// `NotReady`, `ZeroSize`, `TooBig`, `NoMemory`, `NoContig`.
-    #[inline]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline)]
     pub fn take_block(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
         self.fault_point(FaultClass::Page)?;
         self.take_block_now(pages, flags, kind, link)

@@ -8,8 +8,9 @@ use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::Store;
-use crate::vmalloc::{AreaFamily, AreaRequest};
+use crate::vmalloc::AreaOptions;
 use crate::wait::Block;
+use core::panic::Location;
 
 /// What is asked for.
 pub enum Wanted<'a, P: Platform, B: Backend> {
@@ -18,7 +19,7 @@ pub enum Wanted<'a, P: Platform, B: Backend> {
     /// Frames, which have a kernel address. The caller zeroes them.
     Block(Block),
     /// An area.
-    Area(&'a AreaRequest<'a>),
+    Area(usize, &'a AreaOptions, &'static Location<'static>),
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -65,7 +66,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             // A page, and one for its descriptor.
             Wanted::Object(_) => 2,
             Wanted::Block(block) => block.pages,
-            Wanted::Area(request) => request.size.div_ceil(B::PAGE_SIZE),
+            Wanted::Area(size, ..) => size.div_ceil(B::PAGE_SIZE),
         };
         self.reclaim_steps(flags, pages, &mut || {
             last = self.attempt(wanted, flags);
@@ -85,7 +86,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Wanted::Object(store) => store.object(flags, None),
             #[cfg(not(feature = "small"))]
             Wanted::Object(slabs) => Packed::new(slabs.object_now(flags)),
-            Wanted::Area(request) => Packed::new(self.areas.vmalloc(&self.memory, request)),
+            Wanted::Area(size, options, caller) => self.area_now(*size, options, flags, caller),
             Wanted::Block(block) => {
                 let taken = self.memory.take_by_depth(block.pages, block.flags, block.kind, block.link).result();
                 Packed::new(taken.map(|pfn| self.block_ptr(Pfn(pfn))))

@@ -43,7 +43,20 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// [`vmalloc`](Self::vmalloc) by a call, with nothing of what other options need.
     #[inline(never)]
     fn vmalloc_plain(&self, size: usize, caller: &'static Location<'static>) -> Packed {
-        Packed::new(self.vmalloc_at(size, &AreaOptions::new(), caller))
+        const PLAIN: &AreaOptions = &AreaOptions::new();
+        Packed::new(self.vmalloc_at(size, PLAIN, caller))
+    }
+
+    /// An area, without reclaim.
+    #[inline(always)]
+    pub(crate) fn area_now(
+        &self,
+        size: usize,
+        options: &AreaOptions,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Packed {
+        Packed::new(self.areas.vmalloc(&self.memory, &options.request(size, flags, caller)))
     }
 
     /// [`vmalloc`](Self::vmalloc), which waits until `until` at most, a time of [`Platform::now`].
@@ -180,10 +193,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.use_areas();
         let made = if Self::OBTAINS && !B::HAS_MMU {
             // Among what is reclaimed, what was put off comes first too.
-            let first = Packed::new(self.areas.vmalloc(&self.memory, &request));
-            // Another, so that the compiler knows the first one's options.
-            let request = options.request(size, flags, caller);
-            self.retry(first, &Wanted::Area(&request), flags, size.div_ceil(B::PAGE_SIZE)).result()
+            let first = self.area_now(size, options, flags, caller);
+            self.retry(first, &Wanted::Area(size, options, caller), flags, size.div_ceil(B::PAGE_SIZE)).result()
         } else {
             match self.areas.vmalloc(&self.memory, &request) {
                 Ok(area) => Ok(area),
