@@ -380,7 +380,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The frame behind an address of a vmalloc area; `None` elsewhere (a guard, an ioremap, freed).
     ///
-    /// Context: any. Cost: one walk, under the lock of the tables.
+    /// Context: any. Cost: one look at the table used last, or a walk, under the lock of the tables.
     #[inline]
     pub fn vmalloc_to_page(&self, addr: *const u8) -> Option<Pfn> {
         self.areas.to_page(&self.memory, addr.addr())
