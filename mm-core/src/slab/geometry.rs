@@ -6,23 +6,35 @@ use crate::bits::{WORD_SHIFT, Word};
 use crate::meta::MetaSize;
 use core::marker::PhantomData;
 
-use super::MAX_SLOTS;
+use super::{MAX_SLOTS, meta_size};
 
 /// The most size classes kmalloc can have.
 pub const MAX_CLASSES: usize = if cfg!(feature = "small") { 32 } else { 64 };
 /// Largest class in bytes; larger requests take whole pages.
 const LARGEST_CLASS: usize = 4096;
 
-/// Pages of a slab of a cache of its own.
-const MAX_CACHE_PAGES: usize = if cfg!(feature = "small") { 1 } else { 4 };
+/// What the slabs of a cache of its own may be.
+const OF_CACHE: Span = Span { pages: if cfg!(feature = "small") { 1 } else { 4 }, price: 40 };
+
+/// Slabs of one page.
+const PAGE: Span = Span { pages: 1, price: 0 };
 
 /// How finely sizes are told apart, and how much memory a class takes at a time.
 struct Grain {
     /// Classes from 64 bytes up: this many per doubling.
     per_octave: usize,
-    /// Pages of a slab of small objects, and of objects of 64 bytes and more.
-    small_pages: usize,
+    /// Slabs of objects of up to 64 bytes.
+    small: Span,
+    /// Slabs of larger objects.
+    large: Span,
+}
+
+/// How much memory a slab may take.
+struct Span {
+    /// Pages at most.
     pages: usize,
+    /// What a page more must save, in ten-thousandths of the slab: what a class has in hand and others lack.
+    price: usize,
 }
 
 impl Grain {
@@ -31,12 +43,14 @@ impl Grain {
     /// so, and 10 % with the classes and slabs that are best for pages of 4 KiB.
     const fn of(page_size: usize) -> Grain {
         if page_size < 4096 {
-            Grain { per_octave: 2, small_pages: 1, pages: 1 }
+            Grain { per_octave: 2, small: PAGE, large: PAGE }
         } else if cfg!(feature = "small") {
-            Grain { per_octave: 4, small_pages: 1, pages: 1 }
-        } else {
             // Each class takes its place in the tables, too.
-            Grain { per_octave: 8, small_pages: 7, pages: 4 }
+            Grain { per_octave: 4, small: PAGE, large: PAGE }
+        } else {
+            // Most objects are small, and there are few classes of them: there what a slab's descriptor takes counts. Of
+            // 3072 bytes and more no two fit a page, but six to nine fit five to eight.
+            Grain { per_octave: 8, small: Span { pages: 8, price: 5 }, large: Span { pages: 8, price: 40 } }
         }
     }
 }
@@ -102,7 +116,7 @@ impl Geometry {
     /// Up to four pages, whichever wastes least; one object per slab when it is larger. `size` is a multiple of
     /// `align`, `align` a power of two of at least 8.
     pub const fn for_cache(size: usize, align: usize, page_size: usize) -> Geometry {
-        let (pages, slots) = best(size, page_size, MAX_CACHE_PAGES, if size < 64 { MAX_SLOTS } else { 64 });
+        let (pages, slots) = best(size, page_size, &OF_CACHE, if size < 64 { MAX_SLOTS } else { 64 });
         if slots == 0 {
             return Geometry::cut(size, size.div_ceil(page_size), 1, page_size);
         }
@@ -118,7 +132,7 @@ impl Geometry {
     pub const fn for_guarded(size: usize, align: usize, zone: usize, page_size: usize) -> Geometry {
         let (slot, lead) = ((size + zone).next_multiple_of(align), zone.next_multiple_of(align));
         let (mut pages, mut best) = (0, (0, 0));
-        while pages < MAX_CACHE_PAGES {
+        while pages < OF_CACHE.pages {
             pages += 1;
             let fit = (pages * page_size).saturating_sub(lead) / slot;
             let slots = if fit > 64 { 64 } else { fit };
@@ -157,17 +171,17 @@ impl Geometry {
     }
 }
 
-/// The pages and slots that waste least, with a small price on each page.
-const fn best(size: usize, page_size: usize, max_pages: usize, max_slots: usize) -> (usize, usize) {
+/// The pages and slots that waste least, what the descriptor takes included, with a price on each page.
+const fn best(size: usize, page_size: usize, span: &Span, max_slots: usize) -> (usize, usize) {
     let (mut best, mut best_cost, mut pages) = ((1, 0), usize::MAX, 1);
-    while pages <= max_pages {
+    while pages <= span.pages {
         let bytes = pages * page_size;
         let fit = bytes / size;
         let slots = if fit > max_slots { max_slots } else { fit };
         let natural = !size.is_power_of_two() || (pages.is_power_of_two() && (slots * size) == bytes);
         if slots != 0 && natural {
-            // Waste in thousandths of the slab, times ten, plus two thousandths a page.
-            let cost = (bytes - slots * size) * 10_000 / bytes + 20 * pages;
+            let descriptor = meta_size(slots.div_ceil(Word::BITS as usize)).bytes();
+            let cost = (bytes - slots * size + descriptor) * 10_000 / bytes + span.price * pages;
             if cost < best_cost {
                 (best, best_cost) = ((pages, slots), cost);
             }
@@ -275,12 +289,13 @@ const fn next(size: usize, page_size: usize) -> usize {
 
 /// The class for a wanted size.
 const fn class(size: usize, page_size: usize) -> Geometry {
-    if size < 64 {
+    let grain = Grain::of(page_size);
+    if size <= 64 {
         // Small objects are most of all: slabs that fill their pages wholly, as far as the descriptor's bits go.
-        let (pages, slots) = best(size, page_size, Grain::of(page_size).small_pages, MAX_SLOTS);
+        let (pages, slots) = best(size, page_size, &grain.small, MAX_SLOTS);
         return Geometry::cut(size, pages, slots, page_size);
     }
-    let (pages, slots) = best(size, page_size, Grain::of(page_size).pages, 64);
+    let (pages, slots) = best(size, page_size, &grain.large, 64);
     let mut stretched = size;
     if !size.is_power_of_two() {
         stretched = pages * page_size / slots / 8 * 8;

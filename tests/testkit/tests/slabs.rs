@@ -248,7 +248,8 @@ fn single_free_objects_of_full_slabs_are_found_again_and_their_slabs_go_back<B: 
     if cfg!(feature = "debug") {
         return;
     }
-    let (size, slabs) = (64, 10);
+    // A size that has slabs of one page.
+    let (size, slabs) = (256, 10);
     let per_slab = B::PAGE_SIZE / size;
     let mut objects: Vec<_> = (0..per_slab * slabs).map(|_| mm.kmalloc(size, GFP_ATOMIC).unwrap().as_ptr()).collect();
     objects.sort();

@@ -112,7 +112,8 @@ fn pages_for_a_slab_without_one_for_its_descriptor_are_waited_with() {
     let before = rig.mm.free_page_count();
     let taken = use_up(&rig.mm);
     let bell = Arc::new(Bell::default());
-    let mut future = Box::pin(rig.mm.kmalloc_async(64, GFP_KERNEL));
+    // Of a size that has slabs of one page.
+    let mut future = Box::pin(rig.mm.kmalloc_async(256, GFP_KERNEL));
     // What ordinary requests leave is not for descriptors either.
     let high: Vec<_> = std::iter::from_fn(|| rig.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN).ok()).collect();
     assert!(poll(future.as_mut(), &bell).is_pending());
