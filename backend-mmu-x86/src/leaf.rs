@@ -13,9 +13,9 @@ const FEW: usize = 9;
 /// Entries cleared in a row.
 const ROW: usize = 8;
 /// To begin with another block takes as long as so many entries.
-const BLOCK_COST: usize = 10;
-/// Entries whose frames are told of in one hold of the lock, which takes twice as long.
-const TOLD: usize = BATCH / 2;
+const BLOCK_COST: usize = 14;
+/// Entries whose frames are told of in one hold of the lock, which takes longer.
+const TOLD: usize = BATCH * 3 / 8;
 
 /// The name of a lowest table.
 #[derive(Clone, Copy, Debug)]

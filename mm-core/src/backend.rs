@@ -355,8 +355,8 @@ pub unsafe trait PageTable: Backend {
     unsafe fn leaf_frames(&self, leaf: Self::Leaf, at: VirtAddr, most: u32, each: impl FnMut(Pfn) -> bool) -> u32;
 
     /// Clears up to `most` entries from that of `at` on, all in this table, up to the first that is not present or of whose
-    /// frame `each` says no; returns how many. They are not counted here: the table keeps others. Between batches of half of
-    /// [`Self::BATCH`] `pause` is called, as by [`leaf_map`](PageTable::leaf_map).
+    /// frame `each` says no; returns how many. They are not counted here: the table keeps others. Between batches of less
+    /// than [`Self::BATCH`] `pause` is called, as by [`leaf_map`](PageTable::leaf_map).
     ///
     /// # Safety
     /// As for [`leaf_clear`](PageTable::leaf_clear).

@@ -53,6 +53,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             if pages.is_some_and(|pages| pages != count) {
                 return Err(FreeError::WrongOrder);
             }
+            // Where code is to be small, pages that others hold references on are told from others here, by an error that
+            // no block has.
+            if cfg!(feature = "small") && kind == FrameKind::Pages && head.class() != 0 {
+                return Err(FreeError::WrongCache);
+            }
             Ok(count)
         })
     }

@@ -107,12 +107,15 @@ fn is_beside(run: &[Pfn], other: &[Pfn]) -> bool {
     run.last() < other.first() || other.last() < run.first()
 }
 
-/// Whether an ascending run lies before, behind or in one gap of another: pages taken one by one come from where the last
-/// was first, and then from both sides of that.
+/// Whether an ascending run lies in one gap of another, between its first and its last page: pages taken one by one come
+/// from where the last was first, and then from both sides of that.
 fn is_in_gap(run: &[Pfn], other: &[Pfn]) -> bool {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return true };
+    if other.first() >= Some(first) || other.last() <= Some(last) {
+        return false;
+    }
     let behind = other.partition_point(|pfn| pfn < first);
-    other.get(behind).is_none_or(|pfn| pfn > last)
+    other.get(behind).is_some_and(|pfn| pfn > last)
 }
 
 /// True when the pages are a few ascending runs that are not mixed, as they are when they were taken one by one: then none is

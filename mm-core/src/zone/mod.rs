@@ -278,6 +278,40 @@ impl<L: RawLock> Zones<L> {
         self.take_at(pages, reach, head, link).result()
     }
 
+    /// Both passes, the second down to `last`, by the same code.
+    ///
+    /// # Errors
+    /// As [`take_deep`](Self::take_deep).
+    #[inline(always)]
+    pub fn take_by(
+        &self,
+        pages: usize,
+        (kind, last): (ZoneKind, Depth),
+        head: Head,
+        link: u32,
+    ) -> Result<u32, AllocError> {
+        let mut depth = Depth::Low;
+        loop {
+            let (mut index, mut seen) = (self.entry(kind), 0);
+            while index < MAX_ZONES {
+                let mut zone = self.zones[index].lock();
+                let spare = zone.free.saturating_sub(zone.limit_at(kind, depth));
+                if spare >= pages
+                    && let Some(pfn) = zone.take_from(0, (pages, align_for(pages, head)), head, link)
+                {
+                    return Ok(pfn);
+                }
+                seen += spare;
+                drop(zone);
+                index = index.wrapping_sub(1);
+            }
+            if depth != Depth::Low {
+                return Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory });
+            }
+            depth = last;
+        }
+    }
+
     #[inline(always)]
     pub fn take_at(&self, pages: usize, (kind, depth): (ZoneKind, Depth), head: Head, link: u32) -> PackedFrame {
         let mut index = self.entry(kind);

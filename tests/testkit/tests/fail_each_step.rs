@@ -6,6 +6,8 @@ mod common;
 use common::steps::{Plan, exact, fail_each};
 use common::{PAGE, TestMm, drained, fragment};
 use mm_core::*;
+use rtmm_testkit::SimConfig;
+use rtmm_testkit::rig::Rig;
 
 both! {
     kmalloc_and_its_kin;
@@ -275,4 +277,24 @@ fn every_step_of_a_list_of_calls_that_depend_on_each_other<B: Backend>(mm: &Test
         })
     });
     assert!(steps >= 8, "{steps}");
+}
+
+#[test]
+fn blocks_that_are_neighbours_go_back_whichever_step_fails() {
+    if cfg!(miri) {
+        return;
+    }
+    // Three blocks of the largest order side by side, of 4 MiB, that are mapped as one run.
+    let rig = Rig::mmu_on(SimConfig::new(&[(0x20_0000, 0x20_0000 + (16 << 20))]));
+    let machine = rig.machine().clone();
+    rig.nothing_lost(|mm| {
+        let first = mm.vmalloc(10 << 20).unwrap();
+        let phys = |at| machine.look(first.addr().get() + at).unwrap().phys;
+        assert_eq!(phys(4 << 20), phys(0) + (4 << 20), "neighbours");
+        mm.vfree(first.as_ptr()).unwrap();
+        // Address space, record, blocks and a table.
+        let steps = fail_each(mm, "vmalloc of neighbouring blocks", area::<0xa0_0000, _>);
+        let more = fail_each(mm, "vmalloc of those and three pages", area::<0xa0_3000, _>);
+        assert!(steps >= 6 && more > steps, "{steps} {more}");
+    });
 }

@@ -1,6 +1,6 @@
 //! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
-use super::fill::take_several;
+use super::fill::{NO_BLOCKS, take_several};
 use super::layout::Layout;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, VirtAddr};
@@ -34,6 +34,8 @@ pub(super) struct Build<'a, P: Platform, B: PageTable> {
     pub(super) addr: usize,
     pub(super) pages: u32,
     pub(super) mapped: u32,
+    /// Blocks that are taken and not mapped yet, neighbours.
+    pub(super) pending: PageRange,
 }
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
@@ -76,6 +78,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             addr,
             pages,
             mapped: 0,
+            pending: NO_BLOCKS,
         }
     }
 
@@ -156,7 +159,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         build.prot = request.prot;
         build.entries = request.entries;
         match block {
-            Ok(block) => build.map_block(block, pages)?,
+            Ok(start) => build.map_blocks(PageRange { start, count: pages })?,
             Err(error) => {
                 let want = Build::<P, B>::smaller(memory, pages as usize, request.flags, error)?;
                 build.fill(request.flags, want)?;
@@ -215,6 +218,8 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
     #[cold]
     #[inline(never)]
     fn undo(&mut self) {
+        let pending = core::mem::replace(&mut self.pending, NO_BLOCKS);
+        Self::give_blocks(self.memory, pending, 0);
         let guards = u32::from(self.guarded);
         self.family.tear_down(self.memory, self.record, self.kind, self.mapped, guards).flush();
     }

@@ -15,6 +15,9 @@ use crate::platform::Platform;
 use crate::vmalloc::Entries;
 use crate::vmalloc::unflushed::Retired;
 
+/// No blocks are put by.
+pub(super) const NO_BLOCKS: PageRange = PageRange { start: Pfn(0), count: 0 };
+
 /// The flags for a block of several pages, without which smaller ones do: nobody waits for it or is told of it.
 #[inline(always)]
 fn quiet(flags: Gfp) -> Gfp {
@@ -39,8 +42,11 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         let memory = self.memory;
         let mut want = first.min(1 << B::MAX_ORDER);
         loop {
-            if want == 1 && !memory.poisons() && self.fill_singles(flags)? {
-                return Ok(());
+            if want == 1 && !memory.poisons() {
+                self.map_pending()?;
+                if self.fill_singles(flags)? {
+                    return Ok(());
+                }
             }
             memory.fault_point(FaultClass::Page)?;
             // A block that is not to be had is no failure yet: only of a single page is it told.
@@ -52,12 +58,12 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
                 block => block,
             };
             match block {
-                Ok(pfn) => self.map_block(pfn, want as u32)?,
+                Ok(start) => self.add_block(PageRange { start, count: want as u32 })?,
                 Err(error) => want = Self::smaller(memory, want, quiet, error)?,
             }
-            let left = (self.pages - self.mapped) as usize;
+            let left = (self.pages - self.mapped - self.pending.count) as usize;
             if left == 0 {
-                return Ok(());
+                return self.map_pending();
             }
             want = want.min(left);
         }
@@ -84,16 +90,50 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
         Ok((want.next_power_of_two() / 2).min(largest))
     }
 
-    /// Maps a block of frames behind what is mapped so far; on failure the block goes back too.
+    /// Puts a block by, to be mapped as one run with those before it when they are neighbours of large entries: each of
+    /// these lies in one block. Maps what was put by otherwise.
     #[inline(always)]
-    pub(super) fn map_block(&mut self, pfn: Pfn, pages: u32) -> Result<(), MmError> {
+    fn add_block(&mut self, block: PageRange) -> Result<(), MmError> {
+        let pending = self.pending;
+        if pending.end() == block.start.0 && (pending.count | block.count) & (B::LARGE_PAGES - 1) == 0 {
+            self.pending.count += block.count;
+            return Ok(());
+        }
+        self.pending = block;
+        if pending.count == 0 { Ok(()) } else { self.map_blocks(pending) }
+    }
+
+    /// Maps the blocks that were put by.
+    #[inline(always)]
+    fn map_pending(&mut self) -> Result<(), MmError> {
+        let pending = core::mem::replace(&mut self.pending, NO_BLOCKS);
+        if pending.count == 0 { Ok(()) } else { self.map_blocks(pending) }
+    }
+
+    /// Maps blocks of frames, which are neighbours, behind what is mapped so far; on failure they go back too.
+    #[inline(never)]
+    pub(super) fn map_blocks(&mut self, blocks: PageRange) -> Result<(), MmError> {
         let before = self.mapped;
-        let result = self.map_run(PageRange { start: pfn, count: pages });
-        if result.is_err() && self.mapped == before {
-            // Nothing of it is mapped, so the undo would not find it.
-            let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Mapped, None);
+        let result = self.map_run(blocks);
+        if result.is_err() {
+            Self::give_blocks(self.memory, blocks, self.mapped - before);
         }
         result
+    }
+
+    /// Gives back those of some neighbouring blocks of which nothing was mapped: the undo would not find them.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn give_blocks(memory: &Memory<P, B>, blocks: PageRange, mapped: u32) {
+        let mut at = 0;
+        while at < blocks.count {
+            let pfn = (blocks.start.0 + at) as usize;
+            let Some((pages, _)) = memory.block_at(pfn, FrameKind::Mapped) else { return };
+            if at >= mapped {
+                let _ = memory.free_block(pfn, FrameKind::Mapped, None);
+            }
+            at += pages as u32;
+        }
     }
 
     /// Maps frames behind what is mapped so far, a batch at a time.

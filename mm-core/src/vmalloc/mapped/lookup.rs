@@ -11,13 +11,15 @@ use crate::vmalloc::area::{Area, AreaKind};
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Runs `f` on the record of the live area that begins at `addr`, under the lock of the tables.
+    #[inline(always)]
     pub(super) fn with_live<R>(&self, memory: &Memory<P, B>, addr: usize, f: impl FnOnce(&mut Area) -> R) -> Option<R> {
+        let guard = addr.wrapping_sub(B::PAGE_SIZE);
         // Before the first page of the window there is no guard.
-        if !self.holds(addr) || addr & (B::PAGE_SIZE - 1) != 0 || addr == self.window_start() {
+        if !self.holds(guard) || addr & (B::PAGE_SIZE - 1) != 0 {
             return None;
         }
         let mut held = self.tables.lock();
-        let (_, id) = self.guard_at(memory, &mut held, addr.wrapping_sub(B::PAGE_SIZE))?;
+        let (_, id) = self.guard_at(memory, &mut held, guard)?;
         // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
         let area = unsafe { &mut *memory.area(id) };
         (area.is_live() && area.addr == addr).then(|| f(area))

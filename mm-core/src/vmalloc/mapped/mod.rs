@@ -225,6 +225,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         self.release_areas(memory, first);
     }
 
+    #[inline(always)]
     fn area_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<(AreaInfo, AreaUses)> {
         self.with_live(memory, addr, |area| (area.info(), area.uses)).or_else(|| self.slot_at(addr))
     }

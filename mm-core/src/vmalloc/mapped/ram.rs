@@ -333,6 +333,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     }
 
     /// The mapping that begins at `addr`.
+    #[cold]
+    #[inline(never)]
     pub(super) fn slot_at(&self, addr: usize) -> Option<(AreaInfo, AreaUses)> {
         let (number, slot) = self.ram.find(addr, B::PAGE_SHIFT)?;
         let info = self.ram.info(number, slot, B::PAGE_SHIFT)?;

@@ -6,6 +6,7 @@ mod search;
 mod tests;
 mod tree;
 
+use core::ops::Range;
 use runs::{WORD, places};
 pub(in crate::vmalloc) use runs::{ones, starts};
 use tree::{State, Tree};
@@ -27,7 +28,7 @@ pub(crate) enum Progress<T> {
 }
 
 /// Steps of one work between which others may come: twice what any takes when nobody does.
-const STEPS: usize = 32;
+const STEPS: usize = 64;
 
 /// Asks for `step` until it is done, with the lock of `space` opened between two by `pause`.
 ///
@@ -79,14 +80,24 @@ pub(crate) struct AddressSpace<const ALIGN: usize = 32, const OFFSET: usize = 31
     low: [usize; SIZES],
     /// No bound of `low` is above it.
     high: usize,
-    /// What a search found in the step before; of no use to others.
+    /// What the step before was for; of no use to others.
     found: Option<Found>,
 }
 
-/// The run that a search found, and the open word as it was then: any other change forgets it.
+/// The ends of a run of more than a word that are exposed so far, one in a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    None,
+    First,
+    Both,
+}
+
+/// The run that a search found, or that is to be given back, and the open word as it was then: any other change forgets it.
 struct Found {
     request: (usize, usize, usize),
     start: usize,
+    /// Which of its ends are exposed.
+    ends: Ends,
     open: usize,
     bits: u64,
 }
@@ -126,7 +137,8 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         // SAFETY: the caller's promise; `units` was limited.
         let mut tree = unsafe { Tree::new(ptr, units) };
         if units > 0 {
-            tree.reach(&(0..units));
+            tree.reach_first(&(0..units));
+            tree.reach_last(&(0..units));
             tree.mark(&(0..units), State::Free);
             tree.narrow();
         }
@@ -180,12 +192,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
             return Progress::More;
         }
         let request = (n, align, offset);
-        let start = match self.found.take() {
-            Some(found) if found.request == request && (found.open, found.bits) == (self.open, self.bits) => {
-                found.start
-            }
-            _ => return self.look_for(request),
-        };
+        let Some(Found { start, ends, .. }) = self.found_before(request) else { return self.look_for(request) };
         if align == 1 && n <= SIZES {
             self.low[n - 1] = start / WORD;
             self.high = self.high.max(start / WORD);
@@ -194,12 +201,36 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
             self.open(start / WORD);
             return Progress::Done(Some(self.take_open(start % WORD, n)));
         }
-        self.open = NONE;
         let run = start..start + n;
-        self.tree.reach(&run);
+        if ends != Ends::Both {
+            self.reach(request, &run, ends);
+            return Progress::More;
+        }
+        self.open = NONE;
         self.tree.mark(&run, State::Taken);
         self.free_units -= n;
         Progress::Done(Some(start))
+    }
+
+    /// What the step before found for this request, if nothing was changed since.
+    #[inline(always)]
+    fn found_before(&mut self, request: (usize, usize, usize)) -> Option<Found> {
+        let found = self.found.take()?;
+        (found.request == request && (found.open, found.bits) == (self.open, self.bits)).then_some(found)
+    }
+
+    /// Exposes the next end of a run of more than a word.
+    #[inline]
+    fn reach(&mut self, request: (usize, usize, usize), run: &Range<usize>, ends: Ends) {
+        self.open = NONE;
+        let ends = if ends == Ends::None {
+            self.tree.reach_first(run);
+            Ends::First
+        } else {
+            self.tree.reach_last(run);
+            Ends::Both
+        };
+        self.found = Some(Found { request, start: run.start, ends, open: self.open, bits: self.bits });
     }
 
     /// Finds the run that the next step takes, if nothing changes until then.
@@ -214,7 +245,7 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
             self.find_aligned(n, align, offset)
         };
         let Some(start) = start else { return Progress::Done(None) };
-        self.found = Some(Found { request, start, open: self.open, bits: self.bits });
+        self.found = Some(Found { request, start, ends: Ends::None, open: self.open, bits: self.bits });
         Progress::More
     }
 
@@ -272,15 +303,19 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         if !at_hand && !self.sync_some() {
             return Progress::More;
         }
-        self.found = None;
+        // No request has this alignment.
+        let request = (n, 0, 0);
+        let found = self.found_before(request);
         if start % WORD + n <= WORD {
             self.open(start / WORD);
             return Progress::Done(self.give_open(start % WORD, n));
         }
-        self.open = NONE;
-        if !at_hand {
-            self.tree.reach(&run);
+        let ends = found.filter(|found| found.start == start).map_or(Ends::None, |found| found.ends);
+        if !at_hand && ends != Ends::Both {
+            self.reach(request, &run, ends);
+            return Progress::More;
         }
+        self.open = NONE;
         if !self.tree.is_taken(&run) {
             return Progress::Done(Err(NotTaken));
         }

@@ -32,9 +32,9 @@ pub(super) struct Tree<const ALIGN: usize, const OFFSET: usize> {
     pub(super) exposed: usize,
 }
 
-/// How many nodes are brought up to date in one step; the first level, of words, takes as long as several.
-const ROOM: i32 = 4;
-const OF_WORDS: i32 = 3;
+/// How many nodes are brought up to date in one step; the first level, of words, takes as long as two.
+const ROOM: i32 = 2;
+const OF_WORDS: i32 = 1;
 
 /// What [`Tree::mark`] makes of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -227,13 +227,16 @@ impl<const ALIGN: usize, const OFFSET: usize> Tree<ALIGN, OFFSET> {
         self.pending = [self.leaves + word, 0];
     }
 
-    /// Exposes both ends of a range that is not empty, so that [`is_taken`](Tree::is_taken) and
-    /// [`mark`](Tree::mark) can work on it. The tree is settled.
-    pub(super) fn reach(&mut self, range: &Range<usize>) {
-        let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
-        self.widen(last);
-        self.expose(self.leaves + first);
-        self.expose(self.leaves + last);
+    /// Exposes the first word of a range that is not empty, for [`reach_last`](Tree::reach_last). The tree is settled.
+    pub(super) fn reach_first(&mut self, range: &Range<usize>) {
+        self.widen((range.end - 1) / WORD);
+        self.expose(self.leaves + range.start / WORD);
+    }
+
+    /// Exposes the last word of the range whose first was exposed last, so that [`is_taken`](Tree::is_taken) and
+    /// [`mark`](Tree::mark) can work on it.
+    pub(super) fn reach_last(&mut self, range: &Range<usize>) {
+        self.expose(self.leaves + (range.end - 1) / WORD);
     }
 
     /// The bits of `word` that lie in `range`, which it meets.
