@@ -139,7 +139,8 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
         if window.is_empty() { Ok(()) } else { Err(MmError::Inval) }
     }
 
-    #[inline(never)]
+    #[cfg_attr(not(feature = "small"), inline(never))]
+    #[cfg_attr(feature = "small", inline(always))]
     fn vmalloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, AllocError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
         // Blocks are aligned to the power of two that holds them, or at the high end to the largest that divides their
@@ -375,6 +376,9 @@ unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
     }
 
     fn contains(&self, memory: &Memory<P, B>, addr: usize) -> bool {
+        if !B::HAS_REGIONS {
+            return memory.is_in_block(memory.backend().direct_frame(addr), FrameKind::Mapped);
+        }
         self.to_page(memory, addr).is_some()
     }
 

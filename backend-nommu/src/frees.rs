@@ -98,7 +98,7 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
     /// Why `addr`, which is not the first byte of a live area, is refused.
     #[cold]
     fn refusal(&self, memory: &Memory<P, B>, addr: usize) -> FreeError {
-        if memory.find_block(memory.backend().direct_frame(addr), FrameKind::Mapped).is_some() {
+        if memory.is_in_block(memory.backend().direct_frame(addr), FrameKind::Mapped) {
             let misaligned = addr & (B::PAGE_SIZE - 1) != 0;
             return if misaligned { FreeError::Misaligned } else { FreeError::Interior };
         }

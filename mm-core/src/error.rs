@@ -25,7 +25,8 @@ impl Packed {
     #[inline(always)]
     pub(crate) fn result(self) -> Result<NonNull<u8>, AllocError> {
         if self.0.addr() < Self::FIRST_ADDRESS {
-            return Err(AllocError::numbered(self.0.addr()).unwrap_or(AllocError::NoMemory));
+            // SAFETY: it is made of an error's number, where it is not one of an address.
+            return Err(unsafe { AllocError::numbered_unchecked(self.0.addr()) });
         }
         // SAFETY: just compared with more than 0.
         Ok(unsafe { NonNull::new_unchecked(self.0) })
@@ -109,6 +110,18 @@ macro_rules! errors {
                 const COUNT: usize = [$($name::$variant),*].len();
                 // SAFETY: errors are numbered from 0 without a gap.
                 (number < COUNT).then(|| unsafe { core::mem::transmute::<u8, $name>(number as u8) })
+            }
+
+            /// The error with this number.
+            ///
+            /// # Safety
+            /// There is one.
+            #[allow(dead_code)]
+            #[inline(always)]
+            pub(crate) unsafe fn numbered_unchecked(number: usize) -> $name {
+                debug_assert!(Self::numbered(number).is_some());
+                // SAFETY: the caller's word; an error is its number.
+                unsafe { core::mem::transmute::<u8, $name>(number as u8) }
             }
 
             /// The error as Linux's positive errno value.

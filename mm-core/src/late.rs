@@ -4,7 +4,7 @@
 //! do for areas and caches is named where the first of those is made, and reached by a pointer that is left here.
 
 use crate::backend::Backend;
-use crate::error::Packed;
+use crate::error::{FreeError, Packed};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
@@ -15,8 +15,12 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 /// Whether an area holds an address.
 type Hold<P, B> = fn(&Mm<P, B>, usize) -> bool;
 
+/// See [`Mm::free_referenced`].
+#[cfg(feature = "small")]
+type FreeReferenced<P, B> = fn(&Mm<P, B>, usize, usize) -> Result<(), FreeError>;
+
 /// See [`Mm::obtain_again`].
-type Again<P, B> = fn(&Mm<P, B>, &Wanted<'_, P, B>, Gfp, usize) -> Packed;
+type Again<P, B> = fn(&Mm<P, B>, &Wanted<'_, P, B>, Gfp, Packed) -> Packed;
 
 /// What others do for caches.
 #[cfg(not(feature = "small"))]
@@ -30,6 +34,8 @@ pub(crate) struct Late<P: Platform, B: Backend> {
     caches: AtomicPtr<Drain<P, B>>,
     #[cfg(feature = "small")]
     again: AtomicPtr<Again<P, B>>,
+    #[cfg(feature = "small")]
+    referenced: AtomicPtr<FreeReferenced<P, B>>,
 }
 
 impl<P: Platform, B: Backend> Late<P, B> {
@@ -40,12 +46,16 @@ impl<P: Platform, B: Backend> Late<P, B> {
             caches: AtomicPtr::new(ptr::null_mut()),
             #[cfg(feature = "small")]
             again: AtomicPtr::new(ptr::null_mut()),
+            #[cfg(feature = "small")]
+            referenced: AtomicPtr::new(ptr::null_mut()),
         }
     }
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     const HOLD: &'static Hold<P, B> = &(Self::areas_hold as Hold<P, B>);
+    #[cfg(feature = "small")]
+    const REFERENCED: &'static FreeReferenced<P, B> = &(Self::free_referenced as FreeReferenced<P, B>);
     const AGAIN: &'static Again<P, B> = &(Self::obtain_again as Again<P, B>);
     #[cfg(not(feature = "small"))]
     const DRAIN_CACHES: &'static Drain<P, B> = &(Self::drain_caches as Drain<P, B>);
@@ -85,6 +95,26 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if Self::LATE {
             self.late.again.store(ptr::from_ref(Self::AGAIN).cast_mut(), Relaxed);
         }
+    }
+
+    /// A reference on a page is about to be taken.
+    #[inline(always)]
+    pub(crate) fn use_references(&self) {
+        #[cfg(feature = "small")]
+        self.late.referenced.store(ptr::from_ref(Self::REFERENCED).cast_mut(), Relaxed);
+    }
+
+    /// [`free_referenced`](Self::free_referenced), of a block that somebody has a reference on.
+    #[inline(always)]
+    pub(crate) fn free_any_referenced(&self, pfn: usize, pages: usize) -> Result<(), FreeError> {
+        #[cfg(feature = "small")]
+        // SAFETY: null, or `REFERENCED`.
+        if let Some(free) = unsafe { self.late.referenced.load(Relaxed).as_ref() } {
+            return free(self, pfn, pages);
+        }
+        let _ = (pfn, pages);
+        // A count of references that nobody took is damage, and what is damaged stays.
+        Err(FreeError::Reserved)
     }
 
     /// [`obtain_again`](Self::obtain_again), if it may be of use.

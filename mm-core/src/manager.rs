@@ -170,8 +170,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             let records = ((Buddy::lead(start, B::MAX_ORDER) + len as usize) * size_of::<Frame>()).next_multiple_of(8);
             (records, Buddy::storage_bytes(start, len, B::MAX_ORDER))
         };
-        // Behind the last stands an empty one, all zero, that ends the list.
-        let list_bytes = ((plan.len() + 1) * size_of::<Region>()).next_multiple_of(8);
+        // Where code is to be small an empty one, all zero, ends the list.
+        let listed = plan.len() + usize::from(cfg!(feature = "small"));
+        let list_bytes = (listed * size_of::<Region>()).next_multiple_of(8);
         let tables: usize = plan.iter().map(|&(start, len, _)| sizes(start, len)).map(|(r, b)| r + b).sum();
         let classes = ClassTable::<B>::TABLE.count;
         let class_bytes = B::Classes::<P::Lock>::bytes(classes).next_multiple_of(8);

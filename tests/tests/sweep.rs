@@ -65,10 +65,12 @@ mod tests {
     fn during_kfree_that_gives_a_slab_back() {
         // One slab that is empty but stays, one that goes with its last object, and where CPUs keep objects of their
         // own a third one for those.
-        let take = || MM.kmalloc(64, GFP_KERNEL).unwrap();
+        // Of objects so large that three slabs have few.
+        let size = PAGE / 8;
+        let take = || MM.kmalloc(size, GFP_KERNEL).unwrap();
         let free = |object: NonNull<u8>| MM.kfree(object.as_ptr());
         let first = take();
-        let slots = MM.slabinfo().class(64).unwrap().1.objects;
+        let slots = MM.slabinfo().class(size).unwrap().1.objects;
         free(first).unwrap();
         let mut live: heapless::Vec<NonNull<u8>, 200> = heapless::Vec::new();
         let fill = |live: &mut heapless::Vec<NonNull<u8>, 200>, slabs: usize| {

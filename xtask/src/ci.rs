@@ -71,6 +71,7 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.part("bench", "cargo xtask bench", || bench::check().map(|()| Totals::one()));
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
         round.command("long tests", cargo_command().args(long_tests));
+        round.part("libraries on 32 bits", "cargo xtask ci --long", libraries::on_32_bits);
         miri(&mut round);
     }
     Ok(round.totals)
@@ -289,4 +290,11 @@ fn miri(round: &mut Round) {
         return;
     }
     round.command("Miri", &mut command);
+    // Words of 32 bits, and the other order of bytes.
+    for target in ["i686-unknown-linux-gnu", "s390x-unknown-linux-gnu"] {
+        let mut command = cargo::of_toolchain("nightly");
+        command.args(["miri", "test", "--package", "mm-core", "--lib", "--target", target]);
+        command.env("MIRIFLAGS", "-Zmiri-strict-provenance");
+        round.command(&format!("Miri for {target}"), &mut command);
+    }
 }

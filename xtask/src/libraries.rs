@@ -9,6 +9,7 @@ use crate::cargo;
 use crate::defmt::Console;
 use crate::process::{self, Exit, Stream};
 use crate::suite::Options;
+use crate::tools;
 use crate::totals::Totals;
 use crate::workspace::Workspace;
 
@@ -32,6 +33,15 @@ pub fn run(options: &Options) -> Result<Totals> {
         ["--features", "small", "--test", "caches", "--test", "model", "--test", "reclaim", "--test", "waiting"];
     totals.add(one("the libraries with less code", &small, vec!["rtmm-testkit"], options)?);
     Ok(totals)
+}
+
+/// Runs those without an architecture of their own as a program of 32 bits, which Linux on x86-64 runs as well.
+pub fn on_32_bits() -> Result<Totals> {
+    // It brings its own C library and start-up code: the machine needs none of 32 bits.
+    const TARGET: &str = "i686-unknown-linux-musl";
+    tools::provide_targets(&[TARGET].into())?;
+    let packages = vec!["mm-core", "backend-nommu", "rtmm-testkit"];
+    one("libraries on 32 bits", &["--target", TARGET, "--lib", "--tests"], packages, &Options::default())
 }
 
 fn one(what: &str, features: &[&str], packages: Vec<&str>, options: &Options) -> Result<Totals> {

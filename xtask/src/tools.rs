@@ -40,7 +40,7 @@ pub fn provide_program(package: &str, program: &str) -> Result<()> {
 }
 
 /// Adds missing targets to the pinned toolchain.
-fn provide_targets(targets: &BTreeSet<&str>) -> Result<()> {
+pub fn provide_targets(targets: &BTreeSet<&str>) -> Result<()> {
     let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(cargo::root()).output()?;
     let sysroot = std::path::PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let missing: Vec<&str> = targets

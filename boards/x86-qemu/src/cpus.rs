@@ -171,7 +171,7 @@ unsafe impl Interrupts for Cli {
     fn mask() -> usize {
         let found = flags();
         // SAFETY: the kernel may mask interrupts.
-        unsafe { x86::irq::disable() };
+        unsafe { crate::context::mask() };
         found
     }
 
@@ -179,7 +179,7 @@ unsafe impl Interrupts for Cli {
     unsafe fn restore(found: usize) {
         if found & INTERRUPTS != 0 {
             // SAFETY: they were on before the matching `mask`.
-            unsafe { x86::irq::enable() };
+            unsafe { crate::context::unmask() };
         }
     }
 

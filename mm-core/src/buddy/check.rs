@@ -15,7 +15,7 @@ impl Buddy {
                 return Err(("a word that is said to be used up has a free frame", i));
             }
             let (g, bit) = (i >> B, i & WORD_MASK);
-            for k in 0..=B {
+            for k in 0..self.group(g).has.len() {
                 if self.group(g).has[k] >> bit & 1 != usize::from(k < want) {
                     return Err(("a group is wrong about one of its words", i));
                 }

@@ -405,7 +405,29 @@ impl FrameMap {
     /// Why a frame that is not the head of a block of the wanted kind cannot be freed.
     ///
     /// `free` tells whether the buddy holds the frame as free.
+    #[cfg_attr(feature = "small", inline(never))]
     pub fn refusal(kind: FrameKind, free: bool) -> FreeError {
+        if cfg!(feature = "small") {
+            return match kind {
+                FrameKind::Tail if free => FreeError::DoubleFree,
+                kind => Self::REFUSALS[kind as usize],
+            };
+        }
+        Self::refused(kind, free)
+    }
+
+    /// Of each kind when it is not free.
+    const REFUSALS: &'static [FreeError; FrameKind::COUNT] = &{
+        let mut refusals = [FreeError::Reserved; FrameKind::COUNT];
+        let mut kind = 0;
+        while kind < refusals.len() {
+            refusals[kind] = Self::refused(FrameKind::from_bits(kind as u32), false);
+            kind += 1;
+        }
+        refusals
+    };
+
+    const fn refused(kind: FrameKind, free: bool) -> FreeError {
         match kind {
             FrameKind::Tail if free => FreeError::DoubleFree,
             FrameKind::Tail => FreeError::Interior,

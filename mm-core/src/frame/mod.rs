@@ -51,7 +51,7 @@ impl FrameKind {
     pub(crate) const COUNT: usize = FrameKind::DmaSlab as usize + if cfg!(feature = "page-poison") { 2 } else { 1 };
 
     #[inline(always)]
-    fn from_bits(bits: u32) -> FrameKind {
+    const fn from_bits(bits: u32) -> FrameKind {
         match bits & 0xff {
             0 => FrameKind::Tail,
             2 => FrameKind::Pages,

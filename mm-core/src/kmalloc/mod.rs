@@ -56,7 +56,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if STRAIGHT || watched || flags.bits() & !Gfp::PLAIN.bits() != 0 || size.wrapping_sub(1) >= table.largest {
             return self.kmalloc_other(size, flags, caller);
         }
-        self.kmalloc_class(table.of[(size + 7) >> 3] as usize, flags, caller)
+        // (size + 7) / 8, by way of what was just compared.
+        self.kmalloc_class(table.of[((size - 1) >> 3) + 1] as usize, flags, caller)
     }
 
     /// An object of a class. Reports a may-wait flag where waiting is impossible.

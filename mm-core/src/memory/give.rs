@@ -7,6 +7,16 @@ use crate::bits::Word;
 use crate::error::{AllocError, FreeError, PackedFree};
 use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
 use crate::platform::{Platform, RawLock};
+use crate::zone::ZoneGuard;
+
+/// A live block of which a part is to go.
+struct BlockToCut<'a, L: RawLock> {
+    region: &'a Region,
+    frame: &'a Frame,
+    zone: ZoneGuard<'a, L>,
+    /// Its pages beside those that were named.
+    rest: usize,
+}
 
 impl<P: Platform, B: Backend> Memory<P, B> {
     /// Gives back the block at frame number `pfn` (which may be anything), which must be a live block of `kind` and,
@@ -43,8 +53,23 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             if pages.is_some_and(|pages| pages != count) {
                 return Err(FreeError::WrongOrder);
             }
+            // Where code is to be small, pages that others hold references on are told from others here, by an error that
+            // no block has.
+            if cfg!(feature = "small") && kind == FrameKind::Pages && head.class() != 0 {
+                return Err(FreeError::WrongCache);
+            }
             Ok(count)
         })
+    }
+
+    /// The live block of `kind` at `pfn`, with its zone locked, and how many pages it has beside `pages`, which are some.
+    fn block_to_cut(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Option<BlockToCut<'_, P::Lock>> {
+        let (region, frame) = self.frames.find(pfn.0 as usize)?;
+        let zone = self.zones.zone(region.zone()).lock();
+        let head = frame.head();
+        let rest =
+            (head.count() as usize).checked_sub(pages).filter(|rest| *rest != 0 && pages != 0 && head.is(kind))?;
+        Some(BlockToCut { region, frame, zone, rest })
     }
 
     /// Shortens the live block of `kind` at `pfn` to `pages`; the tail is free again. Returns the block.
@@ -54,17 +79,13 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// # Errors
     /// `BadPointer` when there is no such block, or it is not longer.
     pub fn trim_block(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
-        let Some((region, frame)) = self.frames.find(pfn.0 as usize) else { return Err(AllocError::BadPointer) };
-        let zone = self.zones.zone(region.zone()).lock();
-        let head = frame.head();
-        let tail = (head.count() as usize).checked_sub(pages).filter(|tail| *tail != 0 && pages != 0 && head.is(kind));
-        let Some(tail) = tail else { return Err(AllocError::BadPointer) };
-        frame.set_head(Head::new(kind, head.class() as u8, pages as u32));
-        let behind = pfn.0 as usize + pages;
-        if let Some(frame) = region.frame(behind) {
+        let block = self.block_to_cut(pfn, kind, pages).ok_or(AllocError::BadPointer)?;
+        block.frame.set_head(Head::new(kind, block.frame.head().class() as u8, pages as u32));
+        let (behind, tail) = (pfn.0 as usize + pages, block.rest);
+        if let Some(frame) = block.region.frame(behind) {
             frame.set_head(Head::new(FrameKind::Held, 0, tail as u32));
         }
-        drop(zone);
+        drop(block.zone);
         // As any block, for somebody may wait for it.
         let _ = self.free_block(behind, FrameKind::Held, Some(tail));
         Ok(pfn)
@@ -79,15 +100,12 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// `BadPointer` when there is no such block, or it is not longer, or `pages` is 0.
     pub fn trim_front(&self, pfn: Pfn, kind: FrameKind, pages: usize) -> Result<Pfn, AllocError> {
         let first = pfn.0 as usize;
-        let Some((region, frame)) = self.frames.find(first) else { return Err(AllocError::BadPointer) };
-        let zone = self.zones.zone(region.zone()).lock();
-        let head = frame.head();
-        let left = (head.count() as usize).checked_sub(pages).filter(|left| *left != 0 && pages != 0 && head.is(kind));
-        let (Some(left), Some(rest)) = (left, region.frame(first + pages)) else { return Err(AllocError::BadPointer) };
-        rest.set_link(frame.link());
-        rest.set_head(Head::new(kind, head.class() as u8, left as u32));
-        frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
-        drop(zone);
+        let block = self.block_to_cut(pfn, kind, pages).ok_or(AllocError::BadPointer)?;
+        let rest = block.region.frame(first + pages).ok_or(AllocError::BadPointer)?;
+        rest.set_link(block.frame.link());
+        rest.set_head(Head::new(kind, block.frame.head().class() as u8, block.rest as u32));
+        block.frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
+        drop(block.zone);
         // As any block, for somebody may wait for it.
         let _ = self.free_block(first, FrameKind::Held, Some(pages));
         Ok(Pfn((first + pages) as u32))

@@ -71,6 +71,23 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         None
     }
 
+    /// True when frame `pfn` (which may be anything) lies in a block of `kind`; cost as of [`find_block`](Self::find_block).
+    #[inline(never)]
+    pub fn is_in_block(&self, pfn: usize, kind: FrameKind) -> bool {
+        let Some((region, mut frame)) = self.frames.find(pfn) else { return false };
+        let mut back = 0;
+        // The first of a region heads a block, or is free.
+        while frame.head().is(FrameKind::Tail) && back < 1 << B::MAX_ORDER {
+            back += 1;
+            match region.frame(pfn.wrapping_sub(back)) {
+                Some(before) => frame = before,
+                None => return false,
+            }
+        }
+        let head = frame.head();
+        head.is(kind) && back < head.count() as usize
+    }
+
     /// What the frame is used for, or the block it lies in, and how many pages of that follow from this one on; `None` for a
     /// frame that is free or no frame of this manager.
     ///

@@ -9,7 +9,7 @@ use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::platform::Platform;
 use crate::wait::{Block, Patience};
-use crate::zone::{Depth, ZoneKind};
+use crate::zone::ZoneKind;
 
 impl<P: Platform, B: Backend> Memory<P, B> {
     /// Takes `pages` contiguous frames (exactly as many), marks the first with `kind` and `link`, and zeroes them when the
@@ -20,7 +20,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     ///
     /// # Errors
     /// `NotReady`, `ZeroSize`, `TooBig`, `NoMemory`, `NoContig`.
-    #[inline]
+    #[cfg_attr(feature = "small", inline(always))]
+    #[cfg_attr(not(feature = "small"), inline)]
     pub fn take_block(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
         self.fault_point(FaultClass::Page)?;
         self.take_block_now(pages, flags, kind, link)
@@ -97,17 +98,8 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         if self.poisons() {
             return PackedFrame::new(self.take_poisoned(pages, flags, head, link).map(|pfn| pfn.0));
         }
-        let (kind, mut depth) = (ZoneKind::of(flags), Depth::Low);
-        loop {
-            let taken = self.zones.take_at(pages, (kind, depth), head, link);
-            if taken.result().is_ok() {
-                return taken;
-            }
-            if depth != Depth::Low {
-                return if self.is_ready() { taken } else { PackedFrame::new(Err(AllocError::NotReady)) };
-            }
-            depth = flags.depth();
-        }
+        let taken = self.zones.take_by(pages, (ZoneKind::of(flags), flags.depth()), head, link);
+        PackedFrame::new(taken.map_err(|error| if self.is_ready() { error } else { AllocError::NotReady }))
     }
 
     /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.

@@ -187,11 +187,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `WrongAllocator`, `NotReady`; nothing was changed.
     #[inline]
     pub fn free_pages(&self, addr: *const u8, order: usize) -> Result<(), FreeError> {
-        if order == 0 {
+        if !cfg!(feature = "small") && order == 0 {
             return self.freed_pages(self.free_page_block(addr.addr(), 1), addr, 1);
         }
         // An order no block can have matches none: the count 0 is no block's.
         let pages = if order > B::MAX_ORDER { 0 } else { 1 << order };
+        if cfg!(feature = "small") {
+            return self.freed_pages(self.free_page_elsewhere(addr.addr(), pages), addr, pages);
+        }
         self.freed_pages(self.free_page_other(addr.addr(), pages), addr, pages)
     }
 
@@ -254,7 +257,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // No block has 0 pages. A count that does not fit the record must not be cut down to one that does.
         let pages = if pages <= 1 << B::MAX_ORDER { pages } else { 0 };
         if cfg!(feature = "small") {
-            return self.free_referenced(pfn, pages);
+            return match self.memory.free_block(pfn, FrameKind::Pages, Some(pages)) {
+                Err(FreeError::WrongCache) => self.free_any_referenced(pfn, pages),
+                result => result.map(drop),
+            };
         }
         let Some((region, frame)) = self.memory.frames.find(pfn) else {
             return Err(self.memory.foreign());

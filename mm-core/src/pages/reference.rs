@@ -88,6 +88,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[doc(alias = "get_page_unless_zero")]
     #[doc(alias = "try_get_page")]
     pub fn get_page(&self, pfn: Pfn) -> Result<(), RefError> {
+        self.use_references();
         self.change(pfn, |_, frame, head| {
             if head.class() >= MOST {
                 return Err(RefError::TooMany);
@@ -160,7 +161,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// or an error.
     #[cold]
     #[inline(never)]
-    pub(super) fn free_referenced(&self, pfn: usize, pages: usize) -> Result<(), FreeError> {
+    pub(crate) fn free_referenced(&self, pfn: usize, pages: usize) -> Result<(), FreeError> {
         let Some((region, frame)) = self.memory.frames.find(pfn) else {
             return Err(self.memory.foreign());
         };

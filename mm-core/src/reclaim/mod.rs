@@ -112,6 +112,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Again::Short if flags.contains(Gfp::WAIT) => {}
             _ => return false,
         }
+        #[cfg(feature = "small")]
+        let worth_it = self.ask_shrinkers(flags, pages, attempt);
+        #[cfg(not(feature = "small"))]
         let worth_it = self.shrinkers.round().is_none_or(|round| round(self, flags, pages, attempt));
         worth_it && P::CAN_WAIT && !flags.contains(Gfp::NORETRY)
     }
@@ -182,6 +185,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// What the first shrinker brings along, so that a program without one has none of it.
+    #[cfg(not(feature = "small"))]
     const ROUND: &'static Round<P, B> = &(Self::ask_shrinkers as Round<P, B>);
 
     /// [`Memory::take_block`](crate::Memory::take_block), and everything the flags allow when it finds nothing.

@@ -8,7 +8,9 @@ use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::slab::Store;
+use crate::vmalloc::AreaOptions;
 use crate::wait::Block;
+use core::panic::Location;
 
 /// What is asked for.
 pub enum Wanted<'a, P: Platform, B: Backend> {
@@ -16,8 +18,8 @@ pub enum Wanted<'a, P: Platform, B: Backend> {
     Object(Store<'a, P, B>),
     /// Frames, which have a kernel address. The caller zeroes them.
     Block(Block),
-    /// What this makes.
-    Other(&'a dyn Fn() -> Packed),
+    /// An area.
+    Area(usize, &'a AreaOptions, &'static Location<'static>),
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -32,11 +34,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Reclaim is for `pages`. The fault point of a block is the caller's.
     #[inline(always)]
     pub(crate) fn obtain(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
-        let mut last = self.attempt(wanted, flags);
-        if last.result().is_err_and(|error| self.is_short(error))
+        self.retry(self.attempt(wanted, flags), wanted, flags, pages)
+    }
+
+    /// [`obtain`](Self::obtain) behind its first attempt.
+    #[inline(always)]
+    pub(crate) fn retry(&self, mut last: Packed, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
+        if last.result().is_err()
             && let Some(again) = self.again()
         {
-            last = again(self, wanted, flags, pages);
+            last = again(self, wanted, flags, last);
         }
         if let Err(error) = last.result() {
             crate::trace::pages_failed(pages, flags, error);
@@ -51,8 +58,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// The rest of [`obtain`](Self::obtain), behind a first attempt that found too little memory.
     #[inline(never)]
-    pub(crate) fn obtain_again(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
-        let mut last = Packed::new(Err(AllocError::NoMemory));
+    pub(crate) fn obtain_again(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, mut last: Packed) -> Packed {
+        if !last.result().is_err_and(|error| self.is_short(error)) {
+            return last;
+        }
+        let pages = match wanted {
+            // A page, and one for its descriptor.
+            Wanted::Object(_) => 2,
+            Wanted::Block(block) => block.pages,
+            Wanted::Area(size, ..) => size.div_ceil(B::PAGE_SIZE),
+        };
         self.reclaim_steps(flags, pages, &mut || {
             last = self.attempt(wanted, flags);
             match last.result() {
@@ -71,7 +86,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Wanted::Object(store) => store.object(flags, None),
             #[cfg(not(feature = "small"))]
             Wanted::Object(slabs) => Packed::new(slabs.object_now(flags)),
-            Wanted::Other(make) => make(),
+            Wanted::Area(size, options, caller) => self.area_now(*size, options, flags, caller),
             Wanted::Block(block) => {
                 let taken = self.memory.take_by_depth(block.pages, block.flags, block.kind, block.link).result();
                 Packed::new(taken.map(|pfn| self.block_ptr(Pfn(pfn))))

@@ -7,6 +7,7 @@ use crate::gfp::Gfp;
 use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::platform::Platform;
+#[cfg(not(feature = "small"))]
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// The most shrinkers a manager can have.
@@ -63,16 +64,26 @@ struct Table {
 pub struct Shrinkers<P: Platform, B: Backend> {
     table: Locked<P::Lock, Table>,
     /// Null before there was one.
+    #[cfg(not(feature = "small"))]
     round: AtomicPtr<Round<P, B>>,
+    #[cfg(feature = "small")]
+    round: core::marker::PhantomData<Round<P, B>>,
 }
 
 impl<P: Platform, B: Backend> Shrinkers<P, B> {
     pub const fn new() -> Self {
         let table = Table { entries: [Entry { shrinker: None, serial: 0 }; MAX_SHRINKERS], running: None };
-        Shrinkers { table: Locked::new(table), round: AtomicPtr::new(core::ptr::null_mut()) }
+        Shrinkers {
+            table: Locked::new(table),
+            #[cfg(not(feature = "small"))]
+            round: AtomicPtr::new(core::ptr::null_mut()),
+            #[cfg(feature = "small")]
+            round: core::marker::PhantomData,
+        }
     }
 
     /// How they are asked, if there may be any.
+    #[cfg(not(feature = "small"))]
     pub(super) fn round(&self) -> Option<&Round<P, B>> {
         // SAFETY: null, or `Mm::ROUND`.
         unsafe { self.round.load(Relaxed).as_ref() }
@@ -126,6 +137,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         entry.serial = entry.serial.wrapping_add(1);
         let serial = entry.serial;
         self.use_reclaim();
+        #[cfg(not(feature = "small"))]
         self.shrinkers.round.store(core::ptr::from_ref(Self::ROUND).cast_mut(), Relaxed);
         Ok(ShrinkerId { slot: slot as u8, serial })
     }

@@ -33,7 +33,30 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `NoAddressSpace` with an MMU, `NoContig` without one, `NotReady`.
     #[track_caller]
     pub fn vmalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
-        self.vmalloc_at(size, &AreaOptions::new(), Location::caller())
+        let caller = Location::caller();
+        if cfg!(feature = "small") {
+            return self.vmalloc_plain(size, caller).result();
+        }
+        self.vmalloc_at(size, &AreaOptions::new(), caller)
+    }
+
+    /// [`vmalloc`](Self::vmalloc) by a call, with nothing of what other options need.
+    #[inline(never)]
+    fn vmalloc_plain(&self, size: usize, caller: &'static Location<'static>) -> Packed {
+        const PLAIN: &AreaOptions = &AreaOptions::new();
+        Packed::new(self.vmalloc_at(size, PLAIN, caller))
+    }
+
+    /// An area, without reclaim.
+    #[inline(always)]
+    pub(crate) fn area_now(
+        &self,
+        size: usize,
+        options: &AreaOptions,
+        flags: Gfp,
+        caller: &'static Location<'static>,
+    ) -> Packed {
+        Packed::new(self.areas.vmalloc(&self.memory, &options.request(size, flags, caller)))
     }
 
     /// [`vmalloc`](Self::vmalloc), which waits until `until` at most, a time of [`Platform::now`].
@@ -170,8 +193,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.use_areas();
         let made = if Self::OBTAINS && !B::HAS_MMU {
             // Among what is reclaimed, what was put off comes first too.
-            let make = || Packed::new(self.areas.vmalloc(&self.memory, &request));
-            self.obtain(&Wanted::Other(&make), flags, size.div_ceil(B::PAGE_SIZE)).result()
+            let first = self.area_now(size, options, flags, caller);
+            self.retry(first, &Wanted::Area(size, options, caller), flags, size.div_ceil(B::PAGE_SIZE)).result()
         } else {
             match self.areas.vmalloc(&self.memory, &request) {
                 Ok(area) => Ok(area),

@@ -235,16 +235,15 @@ impl<L: RawLock> Zones<L> {
         self.entry[kind as usize].load(Relaxed) as usize
     }
 
-    /// The first pass: takes the lowest block of `pages` frames from the highest zone the flags allow that has one and
-    /// stays above its low mark, then from lower ones. Marks its first frame.
+    /// What `take` takes from the highest zone a request for `kind` may use that has it, each locked in turn. `take` is told
+    /// what it must leave in the first pass.
     #[inline(always)]
-    pub fn take(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Option<u32> {
-        let kind = ZoneKind::of(flags);
+    fn first_of(&self, kind: ZoneKind, mut take: impl FnMut(&mut ZoneState, usize) -> Option<u32>) -> Option<u32> {
         let mut index = self.entry(kind);
         while index < MAX_ZONES {
             let mut zone = self.zones[index].lock();
             let limit = zone.limit(kind);
-            if let Some(pfn) = zone.take((pages, align_for(pages, head)), limit, head, link) {
+            if let Some(pfn) = take(&mut zone, limit) {
                 return Some(pfn);
             }
             drop(zone);
@@ -253,22 +252,20 @@ impl<L: RawLock> Zones<L> {
         None
     }
 
+    /// The first pass: takes the lowest block of `pages` frames from the highest zone the flags allow that has one and
+    /// stays above its low mark, then from lower ones. Marks its first frame.
+    #[inline(always)]
+    pub fn take(&self, pages: usize, flags: Gfp, head: Head, link: u32) -> Option<u32> {
+        let align = align_for(pages, head);
+        self.first_of(ZoneKind::of(flags), |zone, limit| zone.take((pages, align), limit, head, link))
+    }
+
     /// As [`take`](Self::take), the highest block, at the high end of the zone: for what is large and stays. Aligned to the
     /// largest power of two that divides its length. There are two pages of it at least.
     #[cold]
     #[inline(never)]
     pub fn take_high(&self, frames: &FrameMap, pages: usize, kind: ZoneKind, head: Head, link: u32) -> Option<u32> {
-        let mut index = self.entry(kind);
-        while index < MAX_ZONES {
-            let mut zone = self.zones[index].lock();
-            let limit = zone.limit(kind);
-            if let Some(pfn) = zone.take_high(frames, pages, limit, head, link) {
-                return Some(pfn);
-            }
-            drop(zone);
-            index = index.wrapping_sub(1);
-        }
-        None
+        self.first_of(kind, |zone, limit| zone.take_high(frames, pages, limit, head, link))
     }
 
     /// As [`take`](Self::take), down to `depth`.
@@ -279,6 +276,40 @@ impl<L: RawLock> Zones<L> {
     #[inline(never)]
     pub fn take_deep(&self, pages: usize, reach: (ZoneKind, Depth), head: Head, link: u32) -> Result<u32, AllocError> {
         self.take_at(pages, reach, head, link).result()
+    }
+
+    /// Both passes, the second down to `last`, by the same code.
+    ///
+    /// # Errors
+    /// As [`take_deep`](Self::take_deep).
+    #[inline(always)]
+    pub fn take_by(
+        &self,
+        pages: usize,
+        (kind, last): (ZoneKind, Depth),
+        head: Head,
+        link: u32,
+    ) -> Result<u32, AllocError> {
+        let mut depth = Depth::Low;
+        loop {
+            let (mut index, mut seen) = (self.entry(kind), 0);
+            while index < MAX_ZONES {
+                let mut zone = self.zones[index].lock();
+                let spare = zone.free.saturating_sub(zone.limit_at(kind, depth));
+                if spare >= pages
+                    && let Some(pfn) = zone.take_from(0, (pages, align_for(pages, head)), head, link)
+                {
+                    return Ok(pfn);
+                }
+                seen += spare;
+                drop(zone);
+                index = index.wrapping_sub(1);
+            }
+            if depth != Depth::Low {
+                return Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory });
+            }
+            depth = last;
+        }
     }
 
     #[inline(always)]

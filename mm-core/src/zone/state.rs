@@ -84,6 +84,10 @@ impl ZoneState {
     /// What a request must leave that does not wait.
     pub(super) fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
         let put_by = if depth as usize >= Depth::Min as usize { self.put_by } else { 0 };
+        if cfg!(feature = "small") {
+            // Three counts of frames of one machine.
+            return self.marks.floor(depth) + self.marks.reserve[kind as usize] + put_by;
+        }
         self.marks.limit(kind, depth).saturating_add(put_by)
     }
 
@@ -149,7 +153,13 @@ impl ZoneState {
     }
 
     #[inline(always)]
-    fn take_from(&mut self, first: usize, (pages, align): (usize, usize), head: Head, link: u32) -> Option<u32> {
+    pub(super) fn take_from(
+        &mut self,
+        first: usize,
+        (pages, align): (usize, usize),
+        head: Head,
+        link: u32,
+    ) -> Option<u32> {
         for i in first..self.count {
             // SAFETY: a region of the zone, of which there are that many.
             let region = unsafe { &*self.regions.wrapping_add(i) };

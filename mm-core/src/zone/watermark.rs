@@ -80,12 +80,17 @@ impl Marks {
 
     /// Free frames a request for `kind` at `depth` must leave.
     pub const fn limit(&self, kind: ZoneKind, depth: Depth) -> usize {
-        let floor = match depth {
+        self.floor(depth).saturating_add(self.reserve[kind as usize])
+    }
+
+    /// Free frames every request at `depth` must leave.
+    #[inline(always)]
+    pub(super) const fn floor(&self, depth: Depth) -> usize {
+        match depth {
             Depth::Low => self.low,
             // By parts, so that no product overflows.
             eighths => self.min / 8 * eighths as usize + self.min % 8 * eighths as usize / 8,
-        };
-        floor.saturating_add(self.reserve[kind as usize])
+        }
     }
 }
 

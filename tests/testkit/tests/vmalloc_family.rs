@@ -715,9 +715,16 @@ fn what_others_map_right_before_the_window_is_no_areas() {
     let area = mm.vmalloc(PAGE).unwrap().as_ptr();
     assert!(mm.vmalloc_to_page(area).is_some());
     assert_eq!(mm.vmalloc_to_page(below.0 as *const u8), None);
-    for elsewhere in
-        [0, 1, PAGE, usize::MAX, usize::MAX - PAGE, 0xffff_0000_0000_0000, WINDOW.end, area.addr() ^ 1 << 47]
-    {
+    for elsewhere in [
+        0,
+        1,
+        PAGE,
+        usize::MAX,
+        usize::MAX - PAGE,
+        0xffff << (usize::BITS - 16),
+        WINDOW.end,
+        area.addr() ^ 1 << (usize::BITS - 17),
+    ] {
         assert_eq!(mm.vmalloc_to_page(elsewhere as *const u8), None, "{elsewhere:#x}");
     }
     mm.vfree(area).unwrap();
