@@ -283,6 +283,22 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Some(unsafe { self.class_of(class, state) })
     }
 
+    /// The smallest class from the power of two above `class` on whose slabs are single pages. Its objects are aligned
+    /// as those of `class`.
+    #[cfg(not(feature = "small"))]
+    pub(crate) fn single_page_class(&self, class: usize) -> Option<Slabs<'_, P, B>> {
+        let table = ClassTable::<B>::TABLE;
+        let mut size = (table.geometry.get(class)?.size as usize).next_power_of_two();
+        while size <= table.largest {
+            let class = *table.of.get(size / 8)? as usize;
+            if table.geometry.get(class)?.pages == 1 {
+                return self.class(class);
+            }
+            size *= 2;
+        }
+        None
+    }
+
     /// The cache of a kmalloc class whose state is at hand.
     ///
     /// # Safety

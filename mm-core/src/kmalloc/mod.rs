@@ -28,9 +28,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// The object is aligned to the largest power of two that divides `size` (a power of two to itself) and to 8
     /// bytes at least. Its contents are undefined unless the flags hold `ZERO`. Sizes up to a page come from slabs of
-    /// their class, larger ones from exactly as many pages. `DMA` and `DMA32` requests are served from slabs of their
-    /// own in whole cache lines, which they share with nothing; `HIGHMEM` is ignored, since the memory must have an
-    /// address.
+    /// their class (of a larger one, when all free memory is in pieces too small for a slab), larger ones from
+    /// exactly as many pages. `DMA` and `DMA32` requests are served from slabs of their own in whole cache lines, which they
+    /// share with nothing; `HIGHMEM` is ignored, since the memory must have an address.
     ///
     /// Context: any; a task when the flags hold `WAIT`. Cost: some ten instructions while the class has a free
     /// object; a new slab adds a block of pages.

@@ -20,6 +20,8 @@ mod short;
 #[cfg(feature = "small")]
 mod small;
 #[cfg(not(feature = "small"))]
+mod spare;
+#[cfg(not(feature = "small"))]
 mod state;
 mod states;
 

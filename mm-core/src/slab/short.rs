@@ -46,11 +46,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     #[cold]
     #[inline(never)]
     pub fn alloc_slab(&self, flags: Gfp, until: Option<Duration>) -> Result<NonNull<u8>, AllocError> {
-        let result = self.grow(flags).or_else(|error| match self.reclaim(flags, error) {
+        let result = self.grow_or_spare(flags).or_else(|error| match self.reclaim(flags, error) {
             Ok(object) => Ok(object),
             Err(failed) if P::CAN_WAIT && failed.waits => {
                 let until = until.unwrap_or_else(|| self.memory.default_deadline());
-                let again = || self.free_object().map_or_else(|| self.grow(flags), Ok);
+                let again = || self.free_object().map_or_else(|| self.grow_or_spare(flags), Ok);
                 self.wait(flags, until, failed.error).or_else(|error| self.mm.at_last(error, again))
             }
             Err(failed) => Err(failed.error),
@@ -64,7 +64,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// An object, of a new slab if there is none; without reclaim.
     pub fn object_now(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
-        self.free_object().map_or_else(|| self.grow(flags), Ok)
+        self.free_object().map_or_else(|| self.grow_or_spare(flags), Ok)
     }
 
     /// An object without making a slab.
@@ -99,7 +99,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     pub fn alloc_now(&self, flags: Gfp) -> Result<NonNull<u8>, crate::reclaim::Failed> {
         match self.free_object() {
             Some(object) => Ok(object),
-            None => self.grow(flags).or_else(|error| self.reclaim(flags, error)),
+            None => self.grow_or_spare(flags).or_else(|error| self.reclaim(flags, error)),
         }
     }
 

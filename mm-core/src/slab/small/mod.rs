@@ -166,6 +166,12 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         self.object(flags, None).result()
     }
 
+    /// [`grow`](Self::grow): slabs are single pages already, and nothing smaller could stand in for one.
+    #[inline(always)]
+    pub(super) fn grow_or_spare(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.grow(flags)
+    }
+
     /// An object of a slab that is made of the caller's block, or, when others gave one back meanwhile, of another. A
     /// descriptor is waited for if the caller has patience. On failure the block goes back.
     pub(super) fn make_slab(
