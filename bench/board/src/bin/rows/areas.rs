@@ -5,6 +5,7 @@
 
 use bench_board::board::{Backend, MM, mmio, say};
 use bench_board::{Chain, Counter, Row, contiguous, room, window};
+use bench_subject::Meter;
 use bench_traces::{VMALLOC_ROWS, VmallocRow};
 use core::hint::black_box;
 use core::ptr::NonNull;
@@ -29,6 +30,23 @@ const MOST: usize = if Backend::PAGE_SIZE < 4096 { 201 } else { 2001 };
 const ROOM: usize = 64 << 20;
 /// Areas that are live in the churn, and its replaces.
 const CHURN: (usize, usize) = (500, 4000);
+
+/// The frame behind an address of an area, 0 when there is none: a single call, measured as those for objects and
+/// pages are.
+///
+/// # Safety
+/// `mm` is valid during the call.
+#[inline(never)]
+unsafe extern "C" fn to_page<P: Platform, B: rtmm::Backend>(
+    mm: *mut Mm<P, B>,
+    addr: usize,
+    _: usize,
+    _: usize,
+) -> usize {
+    // SAFETY: by the caller.
+    let frame = unsafe { &*mm }.vmalloc_to_page(core::ptr::without_provenance(addr));
+    frame.map_or(0, |frame| frame.0 as usize)
+}
 
 /// The vmalloc rows, nommu_vmalloc_1m, ioremap_64k, vmap_256, vm_map_ram_16, vmalloc_to_page.
 pub fn rows(mut counter: Counter) -> Option<()> {
@@ -57,7 +75,12 @@ pub fn rows(mut counter: Counter) -> Option<()> {
             MM.iounmap(area.as_ptr()).ok()
         })?;
         mappings(&mut counter)?;
-        let (_, cost) = counter.cost(|| black_box(MM.vmalloc_to_page(black_box(neighbour.as_ptr()))));
+        // SAFETY: the manager is a static.
+        let (frame, cost) =
+            unsafe { counter.measure(to_page, (&raw const MM).cast_mut(), [neighbour.as_ptr().addr(), 0, 0]) };
+        if frame == 0 {
+            return None;
+        }
         let unit = "instructions";
         Row { id: "vmalloc_to_page", unit, tenths: cost * 10, worst: Some(cost), peer: None }.print();
         let memory = contiguous(ROOM)?;
