@@ -10,6 +10,7 @@ mod defmt;
 mod demos;
 mod elf;
 mod libraries;
+mod machines;
 mod package;
 mod process;
 mod qemu;

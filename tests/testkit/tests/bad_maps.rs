@@ -1,9 +1,10 @@
-//! Device ranges and areas that cannot be: each is refused with a clear error, and changes nothing.
+//! Mappings of device ranges and pages: what cannot be is refused with a clear error and changes nothing, what may be
+//! goes back in any order.
 
 #[macro_use]
 mod common;
 
-use common::{PAGE, TestMm, frames, state, unchanged};
+use common::{PAGE, TestMm, frames, mmu, nommu, state, unchanged};
 use mm_core::*;
 use std::ptr::NonNull;
 
@@ -14,6 +15,8 @@ both! {
     unmapping_twice_and_inside;
     an_ioremap_has_no_frames_of_ours;
     listings_reach_the_end_of_address_space;
+    mappings_of_the_same_pages_go_back_in_any_order;
+    pages_of_an_area_are_mapped_for_a_short_time;
 }
 
 fn ram_is_no_device<B: Backend>(mm: &TestMm<B>) {
@@ -201,4 +204,78 @@ fn address_space_runs_out_and_comes_back() {
         let more = unchanged(mm, || mm.ioremap(PhysAddr(0x1_0000_0000), window - UNIT));
         assert_eq!(more, Err(AllocError::NoAddressSpace.into()));
     });
+}
+
+#[test]
+fn a_page_that_is_given_twice_is_refused_in_whatever_order_the_pages_come() {
+    let rig = mmu();
+    let mm = &rig.mm;
+    let pages: Vec<Pfn> = (0..60).map(|_| mm.alloc_pages(GFP_KERNEL, 0).unwrap()).collect();
+    let split = |runs: usize| -> Vec<Pfn> { pages.rchunks(pages.len() / runs).flatten().copied().collect() };
+    // A run each, a few that follow each other backwards, more than are looked at so, and two that meet.
+    let meeting = pages.iter().step_by(2).chain(pages.iter().skip(1).step_by(2)).copied().collect();
+    for mut order in [pages.clone(), split(2), split(6), split(60), meeting] {
+        for whole in [&order[..], &order[..20], &order[3..]] {
+            let map = mm.vmap(whole, Prot::ReadWrite).unwrap();
+            mm.vunmap(map.as_ptr()).unwrap();
+        }
+        for (from, to) in [(0, 59), (59, 0), (0, 1), (29, 30), (7, 8), (31, 40)] {
+            let (page, was) = (order[from], order[to]);
+            order[to] = page;
+            assert_eq!(mm.vmap(&order, Prot::ReadWrite), Err(MmError::Inval), "{from} {to}");
+            order[to] = was;
+        }
+    }
+    pages.iter().for_each(|page| mm.free_pages_frame(*page, 0).unwrap());
+    mm.check().unwrap_or_else(|damage| panic!("{damage}"));
+}
+
+#[test]
+fn a_free_frame_is_not_mapped() {
+    fn refused<B: Backend>(mm: &TestMm<B>) {
+        let block = mm.alloc_pages(GFP_KERNEL, 3).unwrap();
+        mm.free_pages_frame(block, 3).unwrap();
+        for i in 0..8 {
+            assert_eq!(mm.vmap(&[Pfn(block.0 + i)], Prot::ReadWrite), Err(MmError::Inval));
+        }
+    }
+    refused(&mmu().mm);
+    refused(&nommu().mm);
+}
+
+fn mappings_of_the_same_pages_go_back_in_any_order<B: Backend>(mm: &TestMm<B>) {
+    let block = mm.alloc_pages(GFP_KERNEL, 2).unwrap();
+    let pages: Vec<_> = (0..4).map(|page| Pfn(block.0 + page)).collect();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
+        let made = [
+            mm.vm_map_ram(&pages[..2]).unwrap().as_ptr(),
+            mm.vmap(&pages, Prot::ReadWrite).unwrap().as_ptr(),
+            mm.vm_map_ram(&pages).unwrap().as_ptr(),
+        ];
+        assert_eq!(mm.vm_unmap_ram(made[0], 3), Err(FreeError::WrongOrder));
+        for which in order {
+            match which {
+                0 => mm.vm_unmap_ram(made[0], 2).unwrap(),
+                1 => mm.vunmap(made[1]).unwrap(),
+                _ => mm.vm_unmap_ram(made[2], 4).unwrap(),
+            }
+            mm.check().unwrap();
+        }
+        assert_eq!(mm.vmallocinfo().count(), 0);
+    }
+    mm.free_pages_frame(block, 2).unwrap();
+}
+
+fn pages_of_an_area_are_mapped_for_a_short_time<B: Backend>(mm: &TestMm<B>) {
+    let area = mm.vmalloc(2 * PAGE).unwrap().as_ptr();
+    let pages: Vec<_> = (0..2).map(|page| mm.vmalloc_to_page(area.wrapping_add(page * PAGE)).unwrap()).collect();
+    match mm.vm_map_ram(&pages) {
+        Ok(mapped) => {
+            assert_eq!(mm.vunmap(mapped.as_ptr()), Err(FreeError::WrongAllocator));
+            mm.vm_unmap_ram(mapped.as_ptr(), 2).unwrap();
+        }
+        Err(error) => assert_eq!((error, B::HAS_PROTECT), (MmError::Unsupported, true)),
+    }
+    assert_eq!(mm.vm_unmap_ram(area, 2), Err(FreeError::WrongAllocator));
+    mm.vfree(area).unwrap();
 }

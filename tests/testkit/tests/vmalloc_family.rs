@@ -6,21 +6,14 @@ mod common;
 
 use backend_mmu_x86::{Machine, kernel};
 use common::steps::{Plan, fail_each};
-use common::{PAGE, TestMm, mmu, nommu};
+use common::{PAGE, TestMm, large_rig, mmu, nommu};
 use mm_core::*;
 use rtmm_testkit::rig::{Rig, WINDOW};
-use rtmm_testkit::{Access, MemoryType, SimConfig, SimTables};
+use rtmm_testkit::{Access, MemoryType, SimTables};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const LARGE: usize = 512 * PAGE;
-
-/// RAM for areas of several 2 MiB entries.
-fn large_rig() -> Rig<backend_mmu_x86::X86<rtmm_testkit::SimMachine>> {
-    let mut config = SimConfig::new(&[(0x20_0000, 0x20_0000 + (16 << 20))]);
-    config.cpus = 2;
-    Rig::mmu_on(config)
-}
 
 /// No frame is writable at one address and executable at another.
 fn never_both<M: Machine>(machine: &M) {
@@ -240,53 +233,6 @@ fn a_free_in_an_interrupt_is_put_off_and_never_lost() {
 }
 
 #[test]
-fn what_was_put_off_is_freed_before_a_request_fails() {
-    let rig = mmu();
-    rig.nothing_lost(|mm| {
-        let mut held = Vec::new();
-        while let Ok(area) = mm.vmalloc(64 * PAGE) {
-            held.push(area.as_ptr());
-        }
-        rig.platform.set_context(Context::Atomic);
-        held.drain(..3).for_each(|area| mm.vfree(area).unwrap());
-        rig.platform.set_context(Context::Task);
-        // It is missing memory or addresses; either comes back.
-        let area = mm.vmalloc(64 * PAGE).unwrap();
-        assert_eq!(mm.deferred_areas(), (0, 0));
-        mm.vfree(area.as_ptr()).unwrap();
-        held.into_iter().for_each(|area| mm.vfree(area).unwrap());
-    });
-}
-
-#[test]
-fn exhausted_addresses_are_told_from_exhausted_memory_and_come_back_whole() {
-    let rig = large_rig();
-    rig.nothing_lost(|mm| {
-        let page = mm.alloc_page(GFP_KERNEL).unwrap();
-        let whole = mm.ioremap(PhysAddr(0xc000_0000), (12 << 20) - PAGE).unwrap();
-        mm.iounmap(whole.as_ptr()).unwrap();
-        let mut maps = Vec::new();
-        let error = loop {
-            match mm.vmap(&[page], Prot::ReadWrite) {
-                Ok(map) => maps.push(map.as_ptr()),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error, MmError::Alloc(AllocError::NoAddressSpace));
-        assert_eq!(mm.vmalloc(PAGE), Err(AllocError::NoAddressSpace));
-        // Every second one: still room for small ones, none for large ones.
-        maps.iter().step_by(2).for_each(|map| mm.vunmap(*map).unwrap());
-        assert_eq!(mm.vmalloc(17 * PAGE), Err(AllocError::NoAddressSpace));
-        let small = mm.vmalloc(15 * PAGE).unwrap();
-        mm.vfree(small.as_ptr()).unwrap();
-        maps.iter().skip(1).step_by(2).for_each(|map| mm.vunmap(*map).unwrap());
-        let whole = mm.ioremap(PhysAddr(0xc000_0000), (12 << 20) - PAGE).unwrap();
-        mm.iounmap(whole.as_ptr()).unwrap();
-        mm.free_pages_frame(page, 0).unwrap();
-    });
-}
-
-#[test]
 fn a_batch_holds_back_no_more_than_it_says_and_flushes_once() {
     let rig = large_rig();
     let machine = rig.machine().clone();
@@ -337,35 +283,6 @@ fn a_forgotten_batch_is_told_and_nothing_of_it_is_used_again() {
     assert_ne!(next, area);
     mm.vfree(next).unwrap();
     mm.vfree(keep).unwrap();
-}
-
-#[test]
-fn a_reserved_table_serves_when_no_other_is_to_be_had() {
-    let rig = mmu();
-    rig.nothing_lost(|mm| {
-        let steps = |mm: &TestMm<_>| {
-            mm.drain();
-            mm.faults().fail_from(FaultClass::Table, 1);
-            let result = mm.vmalloc(PAGE);
-            mm.faults().disarm();
-            result
-        };
-        assert_eq!(steps(mm), Err(AllocError::NoMemory));
-        mm.reserve_tables(3).unwrap();
-        let area = steps(mm).unwrap();
-        mm.vfree(area.as_ptr()).unwrap();
-        let area = steps(mm).unwrap();
-        mm.vfree(area.as_ptr()).unwrap();
-        mm.reserve_tables(0).unwrap();
-        assert_eq!(steps(mm), Err(AllocError::NoMemory));
-    });
-    // All or nothing.
-    let mm = &rig.mm;
-    let before = mm.free_page_count();
-    mm.faults().fail_nth(FaultClass::Table, 3);
-    assert_eq!(mm.reserve_tables(5), Err(AllocError::NoMemory));
-    mm.faults().disarm();
-    assert_eq!(mm.free_page_count(), before);
 }
 
 fn every_new_call<B: Backend>(mm: &TestMm<B>) {
@@ -437,45 +354,6 @@ fn mapped<'a, B: Backend>(
 both! {
     every_new_call;
     a_batch_leaves_short_mappings_to_their_own_call;
-    mappings_of_the_same_pages_go_back_in_any_order;
-    pages_of_an_area_are_mapped_for_a_short_time;
-}
-
-fn mappings_of_the_same_pages_go_back_in_any_order<B: Backend>(mm: &TestMm<B>) {
-    let block = mm.alloc_pages(GFP_KERNEL, 2).unwrap();
-    let pages: Vec<_> = (0..4).map(|page| Pfn(block.0 + page)).collect();
-    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
-        let made = [
-            mm.vm_map_ram(&pages[..2]).unwrap().as_ptr(),
-            mm.vmap(&pages, Prot::ReadWrite).unwrap().as_ptr(),
-            mm.vm_map_ram(&pages).unwrap().as_ptr(),
-        ];
-        assert_eq!(mm.vm_unmap_ram(made[0], 3), Err(FreeError::WrongOrder));
-        for which in order {
-            match which {
-                0 => mm.vm_unmap_ram(made[0], 2).unwrap(),
-                1 => mm.vunmap(made[1]).unwrap(),
-                _ => mm.vm_unmap_ram(made[2], 4).unwrap(),
-            }
-            mm.check().unwrap();
-        }
-        assert_eq!(mm.vmallocinfo().count(), 0);
-    }
-    mm.free_pages_frame(block, 2).unwrap();
-}
-
-fn pages_of_an_area_are_mapped_for_a_short_time<B: Backend>(mm: &TestMm<B>) {
-    let area = mm.vmalloc(2 * PAGE).unwrap().as_ptr();
-    let pages: Vec<_> = (0..2).map(|page| mm.vmalloc_to_page(area.wrapping_add(page * PAGE)).unwrap()).collect();
-    match mm.vm_map_ram(&pages) {
-        Ok(mapped) => {
-            assert_eq!(mm.vunmap(mapped.as_ptr()), Err(FreeError::WrongAllocator));
-            mm.vm_unmap_ram(mapped.as_ptr(), 2).unwrap();
-        }
-        Err(error) => assert_eq!((error, B::HAS_PROTECT), (MmError::Unsupported, true)),
-    }
-    assert_eq!(mm.vm_unmap_ram(area, 2), Err(FreeError::WrongAllocator));
-    mm.vfree(area).unwrap();
 }
 
 fn a_batch_leaves_short_mappings_to_their_own_call<B: Backend>(mm: &TestMm<B>) {
@@ -538,19 +416,6 @@ fn the_frames_of_an_area_are_not_mapped_writable_for_it_may_become_executable() 
 }
 
 #[test]
-fn a_free_frame_is_not_mapped() {
-    fn refused<B: Backend>(mm: &TestMm<B>) {
-        let block = mm.alloc_pages(GFP_KERNEL, 3).unwrap();
-        mm.free_pages_frame(block, 3).unwrap();
-        for i in 0..8 {
-            assert_eq!(mm.vmap(&[Pfn(block.0 + i)], Prot::ReadWrite), Err(MmError::Inval));
-        }
-    }
-    refused(&mmu().mm);
-    refused(&nommu().mm);
-}
-
-#[test]
 fn a_page_whose_iounmap_was_put_off_is_mapped_in_another_mode() {
     let rig = mmu();
     rig.nothing_lost(|mm| {
@@ -583,114 +448,6 @@ fn an_area_that_grows_within_its_page_with_zero_shows_no_stale_bytes() {
         assert!(bytes[PAGE + 60..].iter().all(|byte| *byte == 0));
         mm.vfree(area).unwrap();
     });
-}
-
-#[test]
-fn kvmalloc_of_memory_for_devices_says_what_is_short() {
-    let rig = mmu();
-    let mm = &rig.mm;
-    let mut held: Vec<_> = std::iter::from_fn(|| mm.get_free_page(GFP_NOWAIT | Gfp::NOWARN).ok()).collect();
-    assert_ne!(mm.kvmalloc(2 * PAGE, GFP_KERNEL | Gfp::DMA | Gfp::NOWARN), Err(AllocError::BadFlags));
-    held.drain(..).for_each(|page| mm.free_page(page.as_ptr()).unwrap());
-}
-
-/// Pages that a shrinker gives back.
-struct Hoard<B: Backend + 'static> {
-    mm: &'static TestMm<B>,
-    pages: std::sync::Mutex<Vec<usize>>,
-}
-
-impl<B: Backend> Hoard<B> {
-    fn fill(&self) {
-        self.mm.drain();
-        let more = || self.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN).ok();
-        self.pages.lock().unwrap().extend(std::iter::from_fn(more).map(|page| page.addr().get()));
-    }
-
-    fn give(&self, most: usize) -> usize {
-        let mut pages = self.pages.lock().unwrap();
-        let left = pages.len().saturating_sub(most);
-        let given = pages.split_off(left);
-        drop(pages);
-        given.iter().for_each(|at| self.mm.free_page(std::ptr::without_provenance(*at)).unwrap());
-        given.len()
-    }
-}
-
-impl<B: Backend> Shrinker for Hoard<B> {
-    fn count(&self, _: &ShrinkRequest) -> usize {
-        self.pages.lock().unwrap().len()
-    }
-
-    fn scan(&self, request: &ShrinkRequest) -> usize {
-        self.give(request.scan.max(64))
-    }
-}
-
-/// With all memory hoarded: `make` goes on until it needed the shrinker, which it never sees fail.
-fn until_shrunk<B: Backend>(hoard: &Hoard<B>, what: &str, mut make: impl FnMut() -> Result<(), MmError>) {
-    hoard.fill();
-    let before = hoard.pages.lock().unwrap().len();
-    for _ in 0..2000 {
-        assert_eq!(make(), Ok(()), "{what}");
-        if hoard.pages.lock().unwrap().len() < before {
-            return;
-        }
-    }
-    panic!("{what}: no memory was ever short");
-}
-
-#[test]
-fn mappings_and_changes_of_them_reclaim_before_they_fail() {
-    let rig: &'static Rig<_> = Box::leak(Box::new(large_rig()));
-    let mm = &rig.mm;
-    let own = mm.alloc_pages(GFP_KERNEL, 2).unwrap();
-    let area = mm.vmalloc(2 * LARGE).unwrap().as_ptr();
-    let hoard: &'static Hoard<_> = Box::leak(Box::new(Hoard { mm, pages: Default::default() }));
-    mm.register_shrinker(hoard).unwrap();
-    let mut maps = Vec::new();
-    until_shrunk(hoard, "vmap", || mm.vmap(&[own], Prot::ReadWrite).map(|at| maps.push(at.as_ptr())));
-    maps.drain(..).for_each(|map| mm.vunmap(map).unwrap());
-    let mut devices = Vec::new();
-    until_shrunk(hoard, "ioremap", || mm.ioremap(PhysAddr(0xfe00_0000), PAGE).map(|at| devices.push(at.as_ptr())));
-    devices.drain(..).for_each(|device| mm.iounmap(device).unwrap());
-    until_shrunk(hoard, "a vmap that is sorted", || {
-        let map = mm.vmap(&[0, 2, 1, 3].map(|page| Pfn(own.0 + page)), Prot::Read)?;
-        mm.vunmap(map.as_ptr()).map_err(|_| MmError::Inval)
-    });
-    let mut page = area;
-    until_shrunk(hoard, "set_memory", || {
-        page = page.wrapping_add(PAGE);
-        mm.set_memory(page, 1, Prot::Read)
-    });
-    until_shrunk(hoard, "reserve_tables", || Ok(mm.reserve_tables(4)?));
-    hoard.give(usize::MAX);
-    mm.vfree(area).unwrap();
-    mm.check().unwrap_or_else(|damage| panic!("{damage}"));
-}
-
-#[test]
-fn a_page_that_is_given_twice_is_refused_in_whatever_order_the_pages_come() {
-    let rig = mmu();
-    let mm = &rig.mm;
-    let pages: Vec<Pfn> = (0..60).map(|_| mm.alloc_pages(GFP_KERNEL, 0).unwrap()).collect();
-    let split = |runs: usize| -> Vec<Pfn> { pages.rchunks(pages.len() / runs).flatten().copied().collect() };
-    // A run each, a few that follow each other backwards, more than are looked at so, and two that meet.
-    let meeting = pages.iter().step_by(2).chain(pages.iter().skip(1).step_by(2)).copied().collect();
-    for mut order in [pages.clone(), split(2), split(6), split(60), meeting] {
-        for whole in [&order[..], &order[..20], &order[3..]] {
-            let map = mm.vmap(whole, Prot::ReadWrite).unwrap();
-            mm.vunmap(map.as_ptr()).unwrap();
-        }
-        for (from, to) in [(0, 59), (59, 0), (0, 1), (29, 30), (7, 8), (31, 40)] {
-            let (page, was) = (order[from], order[to]);
-            order[to] = page;
-            assert_eq!(mm.vmap(&order, Prot::ReadWrite), Err(MmError::Inval), "{from} {to}");
-            order[to] = was;
-        }
-    }
-    pages.iter().for_each(|page| mm.free_pages_frame(*page, 0).unwrap());
-    mm.check().unwrap_or_else(|damage| panic!("{damage}"));
 }
 
 #[test]

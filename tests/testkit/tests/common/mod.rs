@@ -37,6 +37,13 @@ pub fn mmu() -> Rig<X86<SimMachine>> {
     Rig::mmu(&[(0x1000, LOW), (MIB, MIB + RAM)])
 }
 
+/// RAM for areas of several 2 MiB entries.
+pub fn large_rig() -> Rig<backend_mmu_x86::X86<rtmm_testkit::SimMachine>> {
+    let mut config = SimConfig::new(&[(0x20_0000, 0x20_0000 + (16 << 20))]);
+    config.cpus = 2;
+    Rig::mmu_on(config)
+}
+
 /// Two CPUs, and most memory without a kernel address.
 pub fn highmem() -> Rig<X86<SimMachine>> {
     let mut config = SimConfig::new(&[(0x1000, LOW), (MIB, MIB + RAM / 2), (1 << 32, (1 << 32) + RAM / 2)]);

@@ -1,0 +1,169 @@
+//! Areas and mappings when memory, tables or addresses are short.
+
+mod common;
+
+use common::{PAGE, TestMm, large_rig, mmu};
+use mm_core::*;
+use rtmm_testkit::rig::Rig;
+
+const LARGE: usize = 512 * PAGE;
+
+#[test]
+fn exhausted_addresses_are_told_from_exhausted_memory_and_come_back_whole() {
+    let rig = large_rig();
+    rig.nothing_lost(|mm| {
+        let page = mm.alloc_page(GFP_KERNEL).unwrap();
+        let whole = mm.ioremap(PhysAddr(0xc000_0000), (12 << 20) - PAGE).unwrap();
+        mm.iounmap(whole.as_ptr()).unwrap();
+        let mut maps = Vec::new();
+        let error = loop {
+            match mm.vmap(&[page], Prot::ReadWrite) {
+                Ok(map) => maps.push(map.as_ptr()),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, MmError::Alloc(AllocError::NoAddressSpace));
+        assert_eq!(mm.vmalloc(PAGE), Err(AllocError::NoAddressSpace));
+        // Every second one: still room for small ones, none for large ones.
+        maps.iter().step_by(2).for_each(|map| mm.vunmap(*map).unwrap());
+        assert_eq!(mm.vmalloc(17 * PAGE), Err(AllocError::NoAddressSpace));
+        let small = mm.vmalloc(15 * PAGE).unwrap();
+        mm.vfree(small.as_ptr()).unwrap();
+        maps.iter().skip(1).step_by(2).for_each(|map| mm.vunmap(*map).unwrap());
+        let whole = mm.ioremap(PhysAddr(0xc000_0000), (12 << 20) - PAGE).unwrap();
+        mm.iounmap(whole.as_ptr()).unwrap();
+        mm.free_pages_frame(page, 0).unwrap();
+    });
+}
+
+#[test]
+fn what_was_put_off_is_freed_before_a_request_fails() {
+    let rig = mmu();
+    rig.nothing_lost(|mm| {
+        let mut held = Vec::new();
+        while let Ok(area) = mm.vmalloc(64 * PAGE) {
+            held.push(area.as_ptr());
+        }
+        rig.platform.set_context(Context::Atomic);
+        held.drain(..3).for_each(|area| mm.vfree(area).unwrap());
+        rig.platform.set_context(Context::Task);
+        // It is missing memory or addresses; either comes back.
+        let area = mm.vmalloc(64 * PAGE).unwrap();
+        assert_eq!(mm.deferred_areas(), (0, 0));
+        mm.vfree(area.as_ptr()).unwrap();
+        held.into_iter().for_each(|area| mm.vfree(area).unwrap());
+    });
+}
+
+#[test]
+fn a_reserved_table_serves_when_no_other_is_to_be_had() {
+    let rig = mmu();
+    rig.nothing_lost(|mm| {
+        let steps = |mm: &TestMm<_>| {
+            mm.drain();
+            mm.faults().fail_from(FaultClass::Table, 1);
+            let result = mm.vmalloc(PAGE);
+            mm.faults().disarm();
+            result
+        };
+        assert_eq!(steps(mm), Err(AllocError::NoMemory));
+        mm.reserve_tables(3).unwrap();
+        let area = steps(mm).unwrap();
+        mm.vfree(area.as_ptr()).unwrap();
+        let area = steps(mm).unwrap();
+        mm.vfree(area.as_ptr()).unwrap();
+        mm.reserve_tables(0).unwrap();
+        assert_eq!(steps(mm), Err(AllocError::NoMemory));
+    });
+    // All or nothing.
+    let mm = &rig.mm;
+    let before = mm.free_page_count();
+    mm.faults().fail_nth(FaultClass::Table, 3);
+    assert_eq!(mm.reserve_tables(5), Err(AllocError::NoMemory));
+    mm.faults().disarm();
+    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
+fn kvmalloc_of_memory_for_devices_says_what_is_short() {
+    let rig = mmu();
+    let mm = &rig.mm;
+    let mut held: Vec<_> = std::iter::from_fn(|| mm.get_free_page(GFP_NOWAIT | Gfp::NOWARN).ok()).collect();
+    assert_ne!(mm.kvmalloc(2 * PAGE, GFP_KERNEL | Gfp::DMA | Gfp::NOWARN), Err(AllocError::BadFlags));
+    held.drain(..).for_each(|page| mm.free_page(page.as_ptr()).unwrap());
+}
+
+/// Pages that a shrinker gives back.
+struct Hoard<B: Backend + 'static> {
+    mm: &'static TestMm<B>,
+    pages: std::sync::Mutex<Vec<usize>>,
+}
+
+impl<B: Backend> Hoard<B> {
+    fn fill(&self) {
+        self.mm.drain();
+        let more = || self.mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN).ok();
+        self.pages.lock().unwrap().extend(std::iter::from_fn(more).map(|page| page.addr().get()));
+    }
+
+    fn give(&self, most: usize) -> usize {
+        let mut pages = self.pages.lock().unwrap();
+        let left = pages.len().saturating_sub(most);
+        let given = pages.split_off(left);
+        drop(pages);
+        given.iter().for_each(|at| self.mm.free_page(std::ptr::without_provenance(*at)).unwrap());
+        given.len()
+    }
+}
+
+impl<B: Backend> Shrinker for Hoard<B> {
+    fn count(&self, _: &ShrinkRequest) -> usize {
+        self.pages.lock().unwrap().len()
+    }
+
+    fn scan(&self, request: &ShrinkRequest) -> usize {
+        self.give(request.scan.max(64))
+    }
+}
+
+/// With all memory hoarded: `make` goes on until it needed the shrinker, which it never sees fail.
+fn until_shrunk<B: Backend>(hoard: &Hoard<B>, what: &str, mut make: impl FnMut() -> Result<(), MmError>) {
+    hoard.fill();
+    let before = hoard.pages.lock().unwrap().len();
+    for _ in 0..2000 {
+        assert_eq!(make(), Ok(()), "{what}");
+        if hoard.pages.lock().unwrap().len() < before {
+            return;
+        }
+    }
+    panic!("{what}: no memory was ever short");
+}
+
+#[test]
+fn mappings_and_changes_of_them_reclaim_before_they_fail() {
+    let rig: &'static Rig<_> = Box::leak(Box::new(large_rig()));
+    let mm = &rig.mm;
+    let own = mm.alloc_pages(GFP_KERNEL, 2).unwrap();
+    let area = mm.vmalloc(2 * LARGE).unwrap().as_ptr();
+    let hoard: &'static Hoard<_> = Box::leak(Box::new(Hoard { mm, pages: Default::default() }));
+    mm.register_shrinker(hoard).unwrap();
+    let mut maps = Vec::new();
+    until_shrunk(hoard, "vmap", || mm.vmap(&[own], Prot::ReadWrite).map(|at| maps.push(at.as_ptr())));
+    maps.drain(..).for_each(|map| mm.vunmap(map).unwrap());
+    let mut devices = Vec::new();
+    until_shrunk(hoard, "ioremap", || mm.ioremap(PhysAddr(0xfe00_0000), PAGE).map(|at| devices.push(at.as_ptr())));
+    devices.drain(..).for_each(|device| mm.iounmap(device).unwrap());
+    until_shrunk(hoard, "a vmap that is sorted", || {
+        let map = mm.vmap(&[0, 2, 1, 3].map(|page| Pfn(own.0 + page)), Prot::Read)?;
+        mm.vunmap(map.as_ptr()).map_err(|_| MmError::Inval)
+    });
+    let mut page = area;
+    until_shrunk(hoard, "set_memory", || {
+        page = page.wrapping_add(PAGE);
+        mm.set_memory(page, 1, Prot::Read)
+    });
+    until_shrunk(hoard, "reserve_tables", || Ok(mm.reserve_tables(4)?));
+    hoard.give(usize::MAX);
+    mm.vfree(area).unwrap();
+    mm.check().unwrap_or_else(|damage| panic!("{damage}"));
+}
