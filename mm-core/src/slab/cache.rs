@@ -24,7 +24,6 @@ use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::slab::Geometry;
 use crate::wait::Patience;
-use core::panic::Location;
 use core::ptr::NonNull;
 
 /// A cache together with what its operations need.
@@ -58,36 +57,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         hooks: &'a Hooks,
     ) -> Self {
         Slabs { mm, memory: &mm.memory, geometry, state, kind, owner, hooks }
-    }
-
-    /// Bytes of an object that are its owner's.
-    #[inline(always)]
-    pub fn object_size(&self) -> usize {
-        #[cfg(feature = "slab-debug")]
-        if let Some(guarded) = &self.hooks.guarded {
-            return guarded.object;
-        }
-        self.geometry.size as usize
-    }
-
-    /// An object of kmalloc's that was just taken; where objects are watched it, or another in its place.
-    ///
-    /// # Errors
-    /// As [`alloc_slab`](Self::alloc_slab), when it was spoilt and there is no other.
-    #[inline(always)]
-    pub fn checked(
-        &self,
-        object: NonNull<u8>,
-        flags: Gfp,
-        caller: &'static Location<'static>,
-    ) -> Result<NonNull<u8>, AllocError> {
-        #[cfg(feature = "kmalloc-debug")]
-        return self.sound(super::KMALLOC, object, flags, caller);
-        #[cfg(not(feature = "kmalloc-debug"))]
-        {
-            let _ = (flags, caller);
-            Ok(object)
-        }
     }
 
     #[inline(always)]

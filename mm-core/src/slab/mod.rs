@@ -14,6 +14,7 @@ mod give;
 #[cfg(feature = "slab-debug")]
 mod guard;
 mod hooks;
+mod object;
 #[cfg(not(feature = "small"))]
 mod scan;
 mod short;

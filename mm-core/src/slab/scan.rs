@@ -4,7 +4,7 @@ use super::{CacheState, NOWHERE, Slab, SlabCounts, Slabs};
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word};
-use crate::frame::{FrameKind, Head};
+use crate::frame::FrameKind;
 use crate::meta::NIL;
 use crate::platform::Platform;
 
@@ -160,15 +160,6 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
                 return Err(("a slab's summary is wrong about a word", id as usize));
             }
         }
-        for i in 0..u32::from(self.geometry.marked) {
-            let named =
-                self.memory.frames.find(pfn as usize + i as usize).is_some_and(|(_, frame)| {
-                    frame.link() == id && frame.head() == Head::new(self.kind, self.owner, i)
-                });
-            if !named {
-                return Err(("a slab's frame does not name it", pfn as usize));
-            }
-        }
-        Ok(())
+        self.check_frames(id, pfn)
     }
 }

@@ -29,7 +29,6 @@ use crate::meta::{META_REACH, NIL};
 use crate::platform::{Platform, RawLock};
 use crate::wait::Patience;
 use core::ops::Deref;
-use core::panic::Location;
 use core::ptr::NonNull;
 
 /// A cache together with what its operations need.
@@ -87,36 +86,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         hooks: &'a Hooks,
     ) -> Self {
         Slabs { mm, store: Store { memory: &mm.memory, state }, geometry, kind, owner, hooks }
-    }
-
-    /// Bytes of an object that are its owner's.
-    #[inline(always)]
-    pub fn object_size(&self) -> usize {
-        #[cfg(feature = "slab-debug")]
-        if let Some(guarded) = &self.hooks.guarded {
-            return guarded.object;
-        }
-        self.geometry.size as usize
-    }
-
-    /// An object of kmalloc's that was just taken; where objects are watched it, or another in its place.
-    ///
-    /// # Errors
-    /// As [`alloc_slab`](Self::alloc_slab), when it was spoilt and there is no other.
-    #[inline(always)]
-    pub fn checked(
-        &self,
-        object: NonNull<u8>,
-        flags: Gfp,
-        caller: &'static Location<'static>,
-    ) -> Result<NonNull<u8>, AllocError> {
-        #[cfg(feature = "kmalloc-debug")]
-        return self.sound(super::KMALLOC, object, flags, caller);
-        #[cfg(not(feature = "kmalloc-debug"))]
-        {
-            let _ = (flags, caller);
-            Ok(object)
-        }
     }
 
     /// True when `addr` is the start of an object in a caller's hands; ``frame`` is the record of its

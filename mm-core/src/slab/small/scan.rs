@@ -4,7 +4,6 @@ use super::super::{Slab, SlabCounts};
 use super::Slabs;
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::frame::Head;
 use crate::platform::Platform;
 
 impl<P: Platform, B: Backend> Slabs<'_, P, B> {
@@ -74,15 +73,6 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         if counted != free.into() {
             return Err(("a slab is wrong about its free slots", id as usize));
         }
-        for i in 0..u32::from(self.geometry.marked) {
-            let named =
-                self.memory.frames.find(pfn as usize + i as usize).is_some_and(|(_, frame)| {
-                    frame.link() == id && frame.head() == Head::new(self.kind, self.owner, i)
-                });
-            if !named {
-                return Err(("a slab's frame does not name it", pfn as usize));
-            }
-        }
-        Ok(())
+        self.check_frames(id, pfn)
     }
 }
