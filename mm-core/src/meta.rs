@@ -31,7 +31,7 @@ pub const MARK: u32 = if cfg!(feature = "small") { 0 } else { 1 };
 /// The sizes of descriptors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum MetaSize {
-    /// 32 bytes: slabs of up to 128 objects.
+    /// 32 bytes: slabs of up to 64 objects, 96 where addresses have 32 bits; with feature `small` fewer, or none.
     Small = 0,
     /// 96 bytes: slabs of up to 512 objects, areas.
     Large = 1,

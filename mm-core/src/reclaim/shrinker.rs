@@ -119,10 +119,10 @@ const LEAST: usize = 32;
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// Registers a shrinker: from now on it is asked when memory is short.
     ///
-    /// Context: any. Cost: constant; there are at most eight.
+    /// Context: any. Cost: constant; there are at most eight (four with feature `small`).
     ///
     /// # Errors
-    /// `Alloc(NoMemory)` when there are eight, `Exists` when this one is registered.
+    /// `Alloc(NoMemory)` when there are as many, `Exists` when this one is registered.
     pub fn register_shrinker(&self, shrinker: &'static dyn Shrinker) -> Result<ShrinkerId, MmError> {
         let mut table = self.shrinkers.table.lock();
         let same = |entry: &Entry| {

@@ -113,7 +113,7 @@ impl Geometry {
 
     /// The best cut for objects of `size` bytes aligned to `align`, for a cache of its own.
     ///
-    /// Up to four pages, whichever wastes least; one object per slab when it is larger. `size` is a multiple of
+    /// Up to four pages (one with feature `small`), whichever wastes least; one object per slab when it is larger. `size` is a multiple of
     /// `align`, `align` a power of two of at least 8.
     pub const fn for_cache(size: usize, align: usize, page_size: usize) -> Geometry {
         let (pages, slots) = best(size, page_size, &OF_CACHE, if size < 64 { MAX_SLOTS } else { 64 });

@@ -105,12 +105,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 
     /// The pages of a slab, as they are waited for.
     fn slab_block(&self, flags: Gfp) -> Block {
-        Block {
-            pages: self.geometry.pages as usize,
-            flags: flags.difference(Gfp::ZERO),
-            kind: FrameKind::Held,
-            link: NIL,
-        }
+        Block { pages: self.waited_pages(), flags: flags.difference(Gfp::ZERO), kind: FrameKind::Held, link: NIL }
     }
 
     /// A place in the queue for an object of this cache, or for a slab's pages.
@@ -133,14 +128,14 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
             Grant::Block(pfn) => {
                 let block = self.slab_block(flags);
                 let pfn: Pfn = self.memory.accept(self.memory.sound_grant(pfn, &block)?, &block);
-                self.make_slab(pfn, flags, patience)
+                self.make_waited(pfn, flags, patience)
             }
         }
     }
 
     /// Waits for an object or a slab's pages.
     fn wait(&self, flags: Gfp, until: Duration, error: AllocError) -> Result<NonNull<u8>, AllocError> {
-        if !self.memory.could_serve(self.geometry.pages as usize, flags) {
+        if !self.memory.could_serve(self.waited_pages(), flags) {
             return Err(error);
         }
         let place = pin!(self.place(flags));

@@ -126,7 +126,7 @@ impl<'a, P: Platform, B: Backend> ObjectFuture<'a, P, B> {
         let first = self.stage.get() == Stage::New;
         match self.stage.replace(Stage::Done) {
             Stage::New => {
-                let (mm, pages) = (self.slabs.mm, self.slabs.geometry.pages as usize);
+                let (mm, pages) = (self.slabs.mm, self.slabs.waited_pages());
                 match self.slabs.alloc_now(here(mm, self.flags)) {
                     Ok(object) => return Poll::Ready(Ok(object)),
                     Err(failed) if !queues(mm, pages, self.flags, failed.short) => {

@@ -18,13 +18,14 @@ impl<L: RawLock> Zones<L> {
         let mut index = self.entry(kind);
         let mut largest = None;
         while index < MAX_ZONES {
-            let zone = self.zone(index).lock();
+            let mut zone = self.zone(index).lock();
             let spare = zone.free.saturating_sub(zone.limit_at(kind, flags.depth()));
             if spare != 0 {
                 for region in zone.regions(frames) {
                     // SAFETY: the zone's lock is held, and this is the only reference.
                     let order = unsafe { region.buddy() }.largest();
                     largest = largest.max(order.map(|order| order.min(spare.ilog2() as usize)));
+                    zone.pause();
                 }
             }
             drop(zone);
@@ -40,7 +41,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// It counts what the watermarks leave to such requests, without reclaim. Out of date when it returns, unless
     /// nobody else allocates.
     ///
-    /// Context: any. Cost: one zone lock at a time, O(orders) for each run of RAM.
+    /// Context: any. Cost: O(orders) for each run of RAM, under the lock of its zone.
     pub fn largest_block(&self, flags: Gfp) -> Option<usize> {
         self.memory.zones.largest_block(&self.memory.frames, flags)
     }

@@ -2,8 +2,11 @@
 
 mod common;
 
+use common::waiting::*;
 use common::{PAGE, fragment};
 use mm_core::*;
+use std::sync::Arc;
+use std::task::Poll;
 
 #[test]
 fn kmalloc_of_every_size_makes_do_with_single_pages() {
@@ -60,4 +63,37 @@ fn the_last_free_page_serves_a_small_object() {
         }
         pages.into_iter().for_each(|page| mm.free_page(page.as_ptr()).unwrap());
     });
+}
+
+#[test]
+fn who_waits_for_a_small_object_is_served_by_a_single_page() {
+    if cfg!(feature = "debug") {
+        return;
+    }
+    for size in [16, 64, 1920, 3584] {
+        let rig = rig();
+        let mm = &rig.mm;
+        mm.drain();
+        let before = mm.free_page_count();
+        let taken = use_up(mm);
+        // Highest first, so that every second is far from each that is free.
+        taken.lock().unwrap().sort_unstable();
+        let bell = Arc::new(Bell::default());
+        let mut waiting = Box::pin(mm.kmalloc_async(size, GFP_KERNEL));
+        assert!(poll(waiting.as_mut(), &bell).is_pending());
+        let mut held = Vec::new();
+        let object = loop {
+            free_one(mm, &taken).expect("served by then");
+            held.extend(taken.lock().unwrap().pop());
+            if let Poll::Ready(object) = poll(waiting.as_mut(), &bell) {
+                break object.unwrap();
+            }
+            assert!(held.len() < 4, "{size}: {} single pages are free", held.len());
+        };
+        assert!(bell.rung() != 0);
+        mm.kfree(object.as_ptr()).unwrap();
+        drop(waiting);
+        taken.lock().unwrap().extend(held);
+        end(rig, &taken, before);
+    }
 }

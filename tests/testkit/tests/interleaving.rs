@@ -193,9 +193,13 @@ fn nommu() -> &'static Mm<Preemptible, Arena> {
 }
 
 fn mmu() -> &'static Mm<Preemptible, X86<SimMachine>> {
-    let machine = SimMachine::<false>::new(SimConfig::new(&[(0x10_0000, 0x10_0000 + 4 * MIB)]));
+    paged(0x10_0000, 4 * MIB)
+}
+
+fn paged(start: u64, len: u64) -> &'static Mm<Preemptible, X86<SimMachine>> {
+    let machine = SimMachine::<false>::new(SimConfig::new(&[(start, start + len)]));
     let mut map: BootMap = BootMap::new();
-    map.add_ram(0x10_0000, 4 * MIB).expect("one range");
+    map.add_ram(start, len).expect("one range");
     let mut usable = map.finish(12, 46).expect("usable RAM");
     machine.boot(WINDOW, &mut || Some(Pfn((usable.alloc_top(4096, 4096, u64::MAX)?.start >> 12) as u32)));
     let mm: &'static Mm<Preemptible, X86<SimMachine>> = Box::leak(Box::new(Mm::new(Preemptible, X86::new(machine))));
@@ -355,4 +359,34 @@ fn another_context_while_memory_is_put_by_for_a_waiter() {
         assert!(most > 100, "{most}");
         (1..most).step_by(step).for_each(|at| _ = pass_over(at, act));
     }
+}
+
+/// A split that is undone frees its table while others look up what is behind it; none of them keeps the table.
+#[test]
+fn another_context_while_the_split_of_a_large_entry_is_undone() {
+    const PAGE: usize = 4096;
+    let mm = paged(0x20_0000, 32 * MIB);
+    let area = mm.vmalloc(4 << 20).expect("an area of two large entries").as_ptr();
+    let page = move |k: usize| area.wrapping_add(k * PAGE);
+    let frames: Vec<_> = (0..1024).map(|k| mm.vmalloc_to_page(page(k)).expect("mapped")).collect();
+    OTHER.set(Some(Box::new(move || assert!(mm.vmalloc_to_page(page(3)).is_some()))));
+    // The second of the two entries that a change of two pages splits finds no table.
+    mm.faults().fail_nth(FaultClass::Table, 2);
+    let changed = mm.set_memory(page(511), 2, Prot::Read);
+    OTHER.set(None);
+    mm.faults().disarm();
+    assert_eq!(changed, Err(MmError::Alloc(AllocError::NoMemory)));
+    // The table becomes somebody's page, who writes what looks like entries.
+    mm.drain();
+    let mut pages = Vec::new();
+    while let Ok(page) = mm.get_free_page(GFP_ATOMIC | Gfp::NOWARN) {
+        // SAFETY: ours, and a page long.
+        unsafe { page.cast::<[u64; 512]>().write([0x20_1003; 512]) };
+        pages.push(page);
+    }
+    assert!((0..1024).all(|k| mm.vmalloc_to_page(page(k)) == Some(frames[k])));
+    pages.into_iter().for_each(|page| mm.free_page(page.as_ptr()).expect("live"));
+    mm.vfree(area).expect("live");
+    mm.drain();
+    mm.check().expect("clean");
 }

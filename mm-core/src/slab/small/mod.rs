@@ -88,6 +88,11 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         Slabs { mm, store: Store { memory: &mm.memory, state }, geometry, kind, owner, hooks }
     }
 
+    /// How many pages whoever waits for memory waits for.
+    pub fn waited_pages(&self) -> usize {
+        self.geometry.pages.into()
+    }
+
     /// True when `addr` is the start of an object in a caller's hands; ``frame`` is the record of its
     /// frame, and `seen` the head it was found with.
     ///
@@ -139,6 +144,16 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     #[inline(always)]
     pub(super) fn grow_or_spare(&self, flags: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.grow(flags)
+    }
+
+    /// [`make_slab`](Self::make_slab), which needs no other way for pages that were waited for.
+    pub(super) fn make_waited(
+        &self,
+        pfn: Pfn,
+        flags: Gfp,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        self.make_slab(pfn, flags, patience)
     }
 
     /// An object of a slab that is made of the caller's block, or, when others gave one back meanwhile, of another. A

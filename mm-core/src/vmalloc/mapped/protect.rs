@@ -16,6 +16,9 @@ use crate::smp::Reach;
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
 use crate::vmalloc::unflushed::Tables;
 
+/// How often the entries of a table are looked at from the first on, when others change some meanwhile.
+const MOST_STARTS: u32 = 1000;
+
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn protect_pages(
         &self,
@@ -238,19 +241,29 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// Looks at a table batch by batch; a change of any alias meanwhile ends it, for who made it comes here too.
+    /// Looks at a table batch by batch, and from its start again when any alias was changed meanwhile.
     fn join(&self, memory: &Memory<P, B>, at: usize) {
         let root = memory.backend.kernel_root();
         let mut tables = Tables::new(memory, self);
-        let changes = *self.alias_changes.lock();
-        let mut from = 0;
+        let mut changes = *self.alias_changes.lock();
+        let (mut from, mut starts) = (0, 0);
         loop {
-            let held = self.tables.lock();
-            if *self.alias_changes.lock() != changes {
-                return;
+            let mut held = self.tables.lock();
+            let now = *self.alias_changes.lock();
+            if now != changes {
+                // Each time is a whole call of somebody else's that changes what may be done with pages.
+                starts += 1;
+                if starts == MOST_STARTS {
+                    return;
+                }
+                (changes, from) = (now, 0);
             }
             // SAFETY: the lock of the tables is held; aliases are changed by this file only.
             let joined = unsafe { memory.backend.join(root, VirtAddr(at), from, &mut tables) };
+            if let Join::Joined(_) = joined {
+                // Whoever looked a page up meanwhile may have left the table's name there.
+                held.forget();
+            }
             drop(held);
             match joined {
                 Join::Differs => return,
