@@ -12,10 +12,10 @@ use super::state::{CacheState, OPEN};
 use super::{Detached, Hooks, NOWHERE, Slab, meta_size};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::{USED_UP, WORD_MASK, WORD_SHIFT, Word, lowest};
+use crate::bits::{USED_UP, Word, lowest};
 use crate::error::AllocError;
 use crate::fault::FaultClass;
-use crate::frame::{Frame, FrameKind, Head};
+use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
 use crate::manager::Mm;
@@ -257,24 +257,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 state.head = next;
             }
         }
-    }
-
-    /// True when `addr` is the start of an object in a caller's hands; ``frame` is the record of its
-    /// frame, and `seen` the head it was found with.
-    ///
-    /// Context: any. Cost: constant.
-    pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
-        let _state = self.state.lock();
-        if frame.head() != seen {
-            return false;
-        }
-        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
-        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
-            let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
-            // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
-            // slot is one of the slab's.
-            unsafe { *word & 1 << (slot & WORD_MASK) == 0 }
-        })
     }
 
     /// True when another word may take the current one's place. Not while a slab that was listed for a waiter, who

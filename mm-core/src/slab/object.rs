@@ -1,9 +1,10 @@
 //! What is asked of a cache however its slabs are kept.
 
-use super::Slabs;
+use super::{Slab, Slabs};
 use crate::backend::Backend;
+use crate::bits::{WORD_MASK, WORD_SHIFT};
 use crate::error::AllocError;
-use crate::frame::Head;
+use crate::frame::{Frame, Head};
 use crate::gfp::Gfp;
 use crate::platform::Platform;
 use core::panic::Location;
@@ -38,6 +39,24 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             let _ = (flags, caller);
             Ok(object)
         }
+    }
+
+    /// True when `addr` is the start of an object in a caller's hands; `frame` is the record of its frame, and
+    /// `seen` the head it was found with.
+    ///
+    /// Context: any. Cost: constant.
+    pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
+        let _state = self.state.lock();
+        if frame.head() != seen {
+            return false;
+        }
+        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
+        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
+            let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
+            // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
+            // slot is one of the slab's.
+            unsafe { *word & 1 << (slot & WORD_MASK) == 0 }
+        })
     }
 
     /// Looks whether the frames of a slab that begins at `pfn` name its descriptor.

@@ -16,7 +16,7 @@ use state::Cut;
 use super::{ClassHooks, Detached, Geometry, Given, Hooks, Slab, give};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
+use crate::bits::Word;
 use crate::cache::Control;
 use crate::error::{AllocError, Packed, PackedFree};
 use crate::fault::FaultClass;
@@ -91,24 +91,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     /// How many pages whoever waits for memory waits for.
     pub fn waited_pages(&self) -> usize {
         self.geometry.pages.into()
-    }
-
-    /// True when `addr` is the start of an object in a caller's hands; ``frame`` is the record of its
-    /// frame, and `seen` the head it was found with.
-    ///
-    /// Context: any. Cost: constant.
-    pub fn is_live(&self, frame: &Frame, seen: Head, addr: usize) -> bool {
-        let _state = self.state.lock();
-        if frame.head() != seen {
-            return false;
-        }
-        let offset = addr & (B::PAGE_SIZE - 1) | (seen.count() as usize) << B::PAGE_SHIFT;
-        self.geometry.slot(offset).filter(|slot| *slot < self.geometry.slots as usize).is_some_and(|slot| {
-            let word = Slab::words(self.slab(frame.link())).wrapping_add(slot >> WORD_SHIFT);
-            // SAFETY: the frame names a live descriptor for as long as its head says so, the lock is held, and the
-            // slot is one of the slab's.
-            unsafe { *word & 1 << (slot & WORD_MASK) == 0 }
-        })
     }
 
     /// The first frame of a live slab, whose cache is locked.
