@@ -122,6 +122,9 @@ const DEBUGGED: &[&str] = &["bad_input", "debug", "faults", "kmalloc", "pages", 
 const SMALL: &[&str] =
     &["bad_input", "failure_injection", "faults", "kmalloc", "pages", "vmalloc", "vmalloc_family", "waiting", "zones"];
 
+/// The suites that are run with feature `small` where there is a timer to interrupt it.
+const SMALL_ON_BOARD: &[&str] = &["kmalloc", "pages", "storm", "sweep", "vmalloc", "waiting"];
+
 /// The suites that take blocks of the largest order.
 const OF_LARGE_BLOCKS: &[&str] = &["bad_input", "far_frames", "kmalloc", "pages", "storm", "zones"];
 
@@ -238,6 +241,13 @@ pub const BOARDS: &[Board] = &[
         extra: &["debug"],
         suites: DEBUGGED,
         about: "mps2-an385 with the debugging features",
+        ..MPS2_AN385
+    },
+    Board {
+        name: "mps2-an385-small",
+        extra: &["small"],
+        suites: SMALL_ON_BOARD,
+        about: "mps2-an385 with less code rather than fewer instructions",
         ..MPS2_AN385
     },
     Board {
