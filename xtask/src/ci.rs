@@ -10,7 +10,7 @@ use crate::cargo::{self, cargo as cargo_command};
 use crate::suite::Options;
 use crate::totals::Totals;
 use crate::workspace::{DEMO_PACKAGES, EXAMPLES_C, EXAMPLES_CRATES, Workspace};
-use crate::{bench, c, demos, elf, libraries, package, process, run, size, suite, tools};
+use crate::{bench, c, demos, elf, fuzz, libraries, package, process, run, size, suite, tools};
 
 /// The two backends; a program holds the code of one.
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
@@ -72,6 +72,7 @@ pub fn ci(long: bool) -> Result<Totals> {
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
         round.command("long tests", cargo_command().args(long_tests));
         round.part("libraries on 32 bits", "cargo xtask ci --long", libraries::on_32_bits);
+        round.part("fuzzers", "cargo xtask fuzz", || fuzz::fuzz(None, fuzz::SECONDS));
         miri(&mut round);
     }
     Ok(round.totals)

@@ -9,6 +9,7 @@ mod ci;
 mod defmt;
 mod demos;
 mod elf;
+mod fuzz;
 mod libraries;
 mod machines;
 mod package;
@@ -87,6 +88,14 @@ enum Do {
     },
     /// What a publication must pass: packages, lowest versions with the oldest Rust, licences
     Package,
+    /// Run lists of operations out of random bytes under libFuzzer and AddressSanitizer (nightly, cargo-fuzz)
+    Fuzz {
+        /// Only this fuzzer
+        target: Option<String>,
+        /// How long each is run
+        #[arg(long, default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+    },
     /// Everything a change must pass: format, clippy, documentation, tests, demos
     Ci {
         /// Add the slow checks: defmt and other machines for all suites, bench, Miri
@@ -223,6 +232,9 @@ fn act(command: Do) -> Result<ExitCode> {
         Do::C(C::Test) => return Ok(close(&c::programs::test().unwrap_or_else(nothing_done))),
         Do::Api { check } => api::api(check)?,
         Do::Package => return Ok(close(&package::package().unwrap_or_else(nothing_done))),
+        Do::Fuzz { target, seconds } => {
+            return Ok(close(&fuzz::fuzz(target.as_deref(), seconds).unwrap_or_else(nothing_done)));
+        }
         Do::Ci { long } => return Ok(close(&ci::ci(long).unwrap_or_else(nothing_done))),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,4 @@
+//! `rtmm_fuzz::life_pae` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rtmm_fuzz::life_pae(bytes));
