@@ -3,7 +3,7 @@
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::MmError;
-use crate::frame::{FrameKind, Head};
+use crate::frame::FrameKind;
 use crate::gfp::GFP_KERNEL;
 use crate::manager::Mm;
 use crate::memory::Memory;
@@ -26,7 +26,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// `Inval` for any other; `Alloc` when there is no memory for a sort.
     #[inline(always)]
     pub(super) fn check_pages(&self, pages: &[Pfn]) -> Result<Given, MmError> {
-        if are_single(&self.memory, pages) { Ok(Given::Plain) } else { self.check_blocks(pages) }
+        if are_heads(&self.memory, pages) { Ok(Given::Plain) } else { self.check_blocks(pages) }
     }
 
     /// [`check_pages`](Self::check_pages) of any pages: one look at each block, or frame of a slab.
@@ -125,19 +125,19 @@ fn are_apart(pages: &[Pfn]) -> bool {
     pages.chunk_by(|one, next| one < next).all(|run| reaches.add(run))
 }
 
-/// True for what nearly all callers bring: single pages in a few ascending runs, none of them referenced.
+/// True for what nearly all callers bring: first pages of blocks that a caller has, in a few ascending runs.
 #[inline(always)]
-fn are_single<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> bool {
-    let singles = leading_singles(memory, pages);
-    singles == pages.len() || are_single_runs(memory, pages, singles)
+fn are_heads<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> bool {
+    let heads = leading_heads(memory, pages);
+    heads == pages.len() || are_heads_in_runs(memory, pages, heads)
 }
 
 /// Goes on where the first run ended.
 #[cold]
 #[inline(never)]
-fn are_single_runs<P: Platform, B: Backend>(memory: &Memory<P, B>, mut pages: &[Pfn], mut singles: usize) -> bool {
+fn are_heads_in_runs<P: Platform, B: Backend>(memory: &Memory<P, B>, mut pages: &[Pfn], mut heads: usize) -> bool {
     let mut reaches = Reaches::new();
-    while let Some((run, rest)) = pages.split_at_checked(singles) {
+    while let Some((run, rest)) = pages.split_at_checked(heads) {
         if run.is_empty() {
             return pages.is_empty();
         }
@@ -145,42 +145,43 @@ fn are_single_runs<P: Platform, B: Backend>(memory: &Memory<P, B>, mut pages: &[
             return false;
         }
         pages = rest;
-        singles = leading_singles(memory, pages);
+        heads = leading_heads(memory, pages);
     }
     false
 }
 
-/// How many pages from the first on ascend, are of one region, and single.
+/// How many pages from the first on ascend and are of one region; 0 unless a caller has each of them.
 #[inline(always)]
-fn leading_singles<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> usize {
+fn leading_heads<P: Platform, B: Backend>(memory: &Memory<P, B>, pages: &[Pfn]) -> usize {
     let Some(first) = pages.first() else { return 0 };
-    let Some((region, _)) = memory.frames.find(first.0 as usize) else { return 0 };
+    let Some((region, frame)) = memory.frames.find(first.0 as usize) else { return 0 };
     let (records, last) = (region.records(), region.end() - 1);
-    // Frame 0, before which there is none, takes the long way.
-    let mut before = first.0.wrapping_sub(1);
-    let single = |pfn: &Pfn| {
+    // What all heads have in common is looked at once, at the end.
+    let mut common = frame.head();
+    let mut look = |pfn: u32| {
         // SAFETY: from the first on the frames ascend up to here, and here they are not past the last: all lie between two
         // frames of the region.
-        unsafe { records.frame_unchecked(pfn.0) }.head() == Head::new(FrameKind::Pages, 0, 1)
+        common = common.both(unsafe { records.frame_unchecked(pfn) }.head());
     };
-    let mut done = 0;
-    for row in pages.as_chunks::<ROW>().0 {
+    // Frame 0, before which there is none, takes the long way.
+    let mut before = first.0.wrapping_sub(1);
+    let mut rest = pages;
+    while let Some((row, behind)) = rest.split_first_chunk::<ROW>() {
         let mut at = before;
-        let ascend = row.iter().all(|pfn| core::mem::replace(&mut at, pfn.0) < pfn.0) && at <= last;
-        if !ascend || !row.iter().all(single) {
+        if !row.iter().all(|pfn| core::mem::replace(&mut at, pfn.0) < pfn.0) || at > last {
             break;
         }
-        before = at;
-        done += ROW;
+        row.iter().for_each(|pfn| look(pfn.0));
+        (before, rest) = (at, behind);
     }
-    for pfn in &pages[done..] {
-        if before >= pfn.0 || pfn.0 > last || !single(pfn) {
-            break;
-        }
-        before = pfn.0;
-        done += 1;
+    while let [pfn, behind @ ..] = rest
+        && before < pfn.0
+        && pfn.0 <= last
+    {
+        look(pfn.0);
+        (before, rest) = (pfn.0, behind);
     }
-    done
+    if common.is_callers() { pages.len() - rest.len() } else { 0 }
 }
 
 #[cfg(test)]
