@@ -182,14 +182,15 @@ impl<'m, M: Machine> Table<'m, M> {
             }
             return;
         }
-        let (rows, rest) = frames.as_chunks::<LANES>();
-        for (row, frames) in rows.iter().enumerate() {
-            for (lane, &pfn) in frames.iter().enumerate() {
-                put(row * LANES + lane, pfn);
+        let (mut at, mut rest) = (0, frames);
+        while let Some((row, behind)) = rest.split_first_chunk::<LANES>() {
+            for (lane, &pfn) in row.iter().enumerate() {
+                put(at + lane, pfn);
             }
+            (at, rest) = (at + LANES, behind);
         }
         for (lane, &pfn) in rest.iter().enumerate() {
-            put(rows.len() * LANES + lane, pfn);
+            put(at + lane, pfn);
         }
     }
 

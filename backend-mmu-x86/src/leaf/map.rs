@@ -81,8 +81,7 @@ pub(crate) unsafe fn map<M: Machine>(
                 let first = Entry(first.wrapping_add(done as u64 * Entry::NEXT_PAGE));
                 spot.table.fill(at, part, first, Entry::NEXT_PAGE);
             }),
-            MapFrames::Each(frames) if count <= BATCH => map_each(&spot, frames, first, tables),
-            MapFrames::Each(frames) => map_each_many(&spot, frames, first, tables, pause),
+            MapFrames::Each(frames) => map_each(&spot, frames, first, tables, pause),
         }
     }
 }
@@ -108,13 +107,15 @@ impl<M: Machine> Spot<'_, M> {
 /// As for [`map`]; the entries and the guard's are in the table.
 #[inline(never)]
 unsafe fn map_run<M: Machine>(table: &Table<'_, M>, start: usize, guard: Entry, count: usize, first: u64) -> u32 {
-    let guards = usize::from(!guard.is_absent());
     // SAFETY: the caller holds the lock and owns the range; leaves and guards over absent entries are valid.
     unsafe {
-        if !table.all_absent(start - guards, count + guards) {
+        if !table.all_absent(start, count) {
             return 0;
         }
-        if guards != 0 {
+        if !guard.is_absent() {
+            if !table.load(start - 1).is_absent() {
+                return 0;
+            }
             table.store(start - 1, guard);
         }
         table.fill(start, count, Entry(first), Entry::NEXT_PAGE);
@@ -122,35 +123,12 @@ unsafe fn map_run<M: Machine>(table: &Table<'_, M>, start: usize, guard: Entry, 
     count as u32
 }
 
-/// Maps a batch of frames.
+/// [`map`] of frames from anywhere, a batch at a time.
 ///
 /// # Safety
 /// As for [`map`]; the entries and the guard's are in the table.
 #[inline(always)]
-unsafe fn map_each<M: Machine>(spot: &Spot<'_, M>, frames: &[Pfn], like: u64, tables: &mut impl TableFrames) -> u32 {
-    let (table, start, guards) = (&spot.table, spot.start, spot.guards());
-    // SAFETY: as in `map_run`.
-    unsafe {
-        if !table.all_absent(start - guards, frames.len() + guards) {
-            return 0;
-        }
-        if guards != 0 {
-            table.store(start - 1, spot.guard);
-        }
-        table.fill_each(start, frames, like);
-    }
-    if spot.counted {
-        tables.add_entries(table.pfn, (frames.len() + guards) as u32);
-    }
-    frames.len() as u32
-}
-
-/// [`map_each`] of more frames than a batch, with a pause between two.
-///
-/// # Safety
-/// As for [`map`]; the entries and the guard's are in the table.
-#[inline(never)]
-unsafe fn map_each_many<M: Machine>(
+unsafe fn map_each<M: Machine>(
     spot: &Spot<'_, M>,
     frames: &[Pfn],
     like: u64,
@@ -158,39 +136,52 @@ unsafe fn map_each_many<M: Machine>(
     pause: &mut impl FnMut(),
 ) -> u32 {
     let (table, guards) = (&spot.table, spot.guards());
-    // SAFETY: the caller holds the lock; the entry is in the table, as was checked.
-    if guards != 0 && !unsafe { table.all_absent(spot.start - 1, 1) } {
-        return 0;
+    if guards != 0 {
+        // SAFETY: the caller holds the lock and owns the guard's place, which is in the table, as was checked; a guard over
+        // an absent entry is valid.
+        unsafe {
+            if !table.load(spot.start - 1).is_absent() {
+                return 0;
+            }
+            table.store(spot.start - 1, spot.guard);
+        }
     }
-    let mut at = spot.start;
-    for batch in frames.chunks(BATCH) {
-        let first = at == spot.start;
-        if !first {
-            pause();
-        }
-        // SAFETY: as above.
-        if !unsafe { table.all_absent(at, batch.len()) } {
-            break;
-        }
-        if first {
-            if guards != 0 {
-                // SAFETY: the caller owns the guard's place; a guard over an absent entry is valid.
-                unsafe { table.store(at - 1, spot.guard) };
-            }
-            if spot.counted {
-                // All of them, so that the table stays while the lock is open.
-                tables.add_entries(table.pfn, (frames.len() + guards) as u32);
-            }
-        }
+    if spot.counted {
+        // All of them, so that the table stays while the lock is open.
+        tables.add_entries(table.pfn, (frames.len() + guards) as u32);
+    }
+    let (mut at, mut rest) = (spot.start, frames);
+    while let Some((batch, behind)) = rest.split_first_chunk::<BATCH>() {
         // SAFETY: the caller holds the lock and owns the range; leaves over absent entries are valid.
-        unsafe { table.fill_each(at, batch, like) };
-        at += batch.len();
+        unsafe {
+            if !table.all_absent(at, BATCH) {
+                break;
+            }
+            table.fill_each(at, batch, like);
+        }
+        (at, rest) = (at + BATCH, behind);
+        if rest.is_empty() {
+            return frames.len() as u32;
+        }
+        pause();
     }
-    let done = at - spot.start;
-    if done != 0 && done != frames.len() && spot.counted {
-        tables.sub_entries(table.pfn, (frames.len() - done) as u32);
+    // SAFETY: as above.
+    unsafe {
+        if rest.len() < BATCH && table.all_absent(at, rest.len()) {
+            table.fill_each(at, rest, like);
+            return frames.len() as u32;
+        }
     }
-    done as u32
+    // What is left is not counted, and without any page there is no guard.
+    let guards = if rest.len() == frames.len() { guards } else { 0 };
+    if guards != 0 {
+        // SAFETY: the caller holds the lock; the guard was written just now.
+        unsafe { table.store(spot.start - 1, Entry::ABSENT) };
+    }
+    if spot.counted {
+        tables.sub_entries(table.pfn, (rest.len() + guards) as u32);
+    }
+    (frames.len() - rest.len()) as u32
 }
 
 /// [`map`] of `count` entries, more than a batch; `fill` writes as many from the first on as its last two numbers say are
