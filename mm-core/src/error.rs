@@ -48,6 +48,59 @@ impl Packed {
     }
 }
 
+/// Where something was mapped, or why not, in one register: [`Packed`] with the other errors that a mapping can meet.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct PackedMap(*mut u8);
+
+impl PackedMap {
+    /// From here on come the errors that are not of an allocation.
+    const OTHERS: usize = 128;
+    /// Those.
+    const ERRORS: [MmError; 6] = [
+        MmError::AlreadyMapped,
+        MmError::Unsupported,
+        MmError::BadRange,
+        MmError::AliasConflict,
+        MmError::NotMapped,
+        MmError::Inval,
+    ];
+
+    #[inline(always)]
+    pub(crate) fn new(result: Result<NonNull<u8>, MmError>) -> PackedMap {
+        match result {
+            Ok(ptr) => PackedMap(ptr.as_ptr()),
+            Err(error) => PackedMap(core::ptr::without_provenance_mut(Self::number(error))),
+        }
+    }
+
+    #[cold]
+    fn number(error: MmError) -> usize {
+        match error {
+            MmError::Alloc(error) => error as usize,
+            // No mapping meets another one than those.
+            error => Self::OTHERS + Self::ERRORS.iter().position(|&one| one == error).unwrap_or(Self::ERRORS.len() - 1),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn result(self) -> Result<NonNull<u8>, MmError> {
+        if self.0.addr() < Packed::FIRST_ADDRESS {
+            return Err(Self::error(self.0.addr()));
+        }
+        // SAFETY: just compared with more than 0.
+        Ok(unsafe { NonNull::new_unchecked(self.0) })
+    }
+
+    #[cold]
+    fn error(number: usize) -> MmError {
+        match AllocError::numbered(number) {
+            Some(error) => MmError::Alloc(error),
+            None => Self::ERRORS.get(number.wrapping_sub(Self::OTHERS)).copied().unwrap_or(MmError::Inval),
+        }
+    }
+}
+
 /// The frames of a block that was freed, or why it was not, in one register.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedFree(usize);
@@ -298,6 +351,17 @@ impl From<FreeError> for MmError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packed_map_says_what_it_was_made_of() {
+        let mut byte = 0u8;
+        let ptr = NonNull::from(&mut byte);
+        assert_eq!(PackedMap::new(Ok(ptr)).result(), Ok(ptr));
+        let of_allocations = (0..).map_while(AllocError::numbered).map(MmError::Alloc);
+        for error in of_allocations.chain(PackedMap::ERRORS) {
+            assert_eq!(PackedMap::new(Err(error)).result(), Err(error));
+        }
+    }
 
     /// A frame that passed as an error would be lost, and so would its caller.
     #[test]

@@ -7,7 +7,7 @@ use super::teardown::Teardown;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr, VirtRange};
 use crate::backend::{MapFrames, PageTable};
-use crate::error::{AllocError, FreeError, MmError};
+use crate::error::{AllocError, FreeError, MmError, PackedMap};
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
@@ -20,6 +20,18 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// An area of the caller's frames.
     #[inline(never)]
     pub(super) fn build_map(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        prot: Prot,
+        uses: AreaUses,
+        caller: &'static Location<'static>,
+    ) -> PackedMap {
+        PackedMap::new(self.try_build_map(memory, frames, prot, uses, caller))
+    }
+
+    #[inline(always)]
+    fn try_build_map(
         &self,
         memory: &Memory<P, B>,
         frames: &[Pfn],
@@ -50,6 +62,18 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// An area of a device's addresses.
     #[inline(never)]
     pub(super) fn build_ioremap(
+        &self,
+        memory: &Memory<P, B>,
+        phys: PhysAddr,
+        size: usize,
+        cache: CacheMode,
+        caller: &'static Location<'static>,
+    ) -> PackedMap {
+        PackedMap::new(self.try_build_ioremap(memory, phys, size, cache, caller))
+    }
+
+    #[inline(always)]
+    fn try_build_ioremap(
         &self,
         memory: &Memory<P, B>,
         phys: PhysAddr,
@@ -119,7 +143,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// Maps an area whose record is filled, with its guard, in the table of its first page, and publishes it; returns how
     /// many pages were mapped. When these are not all it is as hidden as before, and the guard is there if any page is.
-    #[inline(never)]
+    #[inline(always)]
     fn place(
         &self,
         memory: &Memory<P, B>,

@@ -29,7 +29,7 @@ use super::{AreaFamily, AreaRequest, AreaTally, CopyWay, Withdrawn};
 use crate::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
 use crate::backend::{MapError, PageTable, Walk};
 use crate::boot::RamMap;
-use crate::error::{AllocError, FreeError, MmError};
+use crate::error::{AllocError, FreeError, MmError, PackedMap};
 use crate::lock::Locked;
 use crate::manager::boot_alloc;
 use crate::memory::Memory;
@@ -70,9 +70,9 @@ pub struct Mapped<P: Platform, B: PageTable> {
     /// Guarded by the lock of the tables.
     ram: ram::RamNames,
     pub(super) reserve: Locked<P::Lock, TableReserve>,
-    /// How many live areas had an executable page, and how often aliases of frames were changed; the lock of the tables is
-    /// held for the latter to be compared.
-    executed: Locked<P::Lock, usize>,
+    /// How many live areas had an executable page; changed under the lock of the tables.
+    executed: AtomicUsize,
+    /// How often aliases of frames were changed; the lock of the tables is held for it to be compared.
     alias_changes: Locked<P::Lock, usize>,
     /// Guards the page tables of the window of `kmap`, too.
     kmaps: Locked<P::Lock, kmap::KmapSlots>,
@@ -127,7 +127,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         kept: KeptRecords::new(),
         ram: ram::RamNames::new(),
         reserve: Locked::new(TableReserve::new()),
-        executed: Locked::new(0),
+        executed: AtomicUsize::new(0),
         alias_changes: Locked::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),
         late: Late::new(),
@@ -185,7 +185,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         cache: CacheMode,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        let area = self.build_ioremap(memory, phys, size, cache, caller)?;
+        let area = self.build_ioremap(memory, phys, size, cache, caller).result()?;
         Ok(self.settled(memory, area, AreaKind::Ioremap)?)
     }
 
@@ -198,7 +198,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         uses: AreaUses,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        let area = self.build_map(memory, frames, prot, uses, caller)?;
+        let area = self.build_map(memory, frames, prot, uses, caller).result()?;
         Ok(self.settled(memory, area, AreaKind::Map)?)
     }
 
@@ -209,7 +209,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         frames: &[Pfn],
         caller: &'static Location<'static>,
     ) -> Result<Option<NonNull<u8>>, MmError> {
-        self.map_slots(memory, frames, caller)
+        self.map_slots(memory, frames, caller).map(PackedMap::result).transpose()
     }
 
     #[inline]

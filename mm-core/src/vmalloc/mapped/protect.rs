@@ -15,6 +15,7 @@ use crate::prot::Prot;
 use crate::smp::Reach;
 use crate::vmalloc::area::{Area, AreaKind, AreaUses};
 use crate::vmalloc::unflushed::Tables;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// How often the entries of a table are looked at from the first on, when others change some meanwhile.
 const MOST_STARTS: u32 = 1000;
@@ -42,7 +43,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             let before = area.uses.contains(AreaUses::EXECUTED);
             if prot.executable() && !before {
                 area.uses |= AreaUses::EXECUTED;
-                *self.executed.lock() += 1;
+                self.executed.store(self.executed.load(Relaxed) + 1, Relaxed);
             }
             before
         };
@@ -212,7 +213,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// An area that was executed is gone.
     pub(in crate::vmalloc) fn forget_executed(&self) {
-        *self.executed.lock() -= 1;
+        let _held = self.tables.lock();
+        self.executed.store(self.executed.load(Relaxed) - 1, Relaxed);
     }
 
     fn unseal_run(&self, memory: &Memory<P, B>, run: PageRange, tables: &mut Tables<'_, P, B>) {
@@ -287,6 +289,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             Some(Walk::Mapped(mapping)) => !mapping.prot.writable(),
             _ => false,
         };
-        *self.executed.lock() != 0 && frames.iter().any(sealed)
+        self.executed.load(Relaxed) != 0 && frames.iter().any(sealed)
     }
 }

@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::{BATCH, Mapped};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::backend::{MapFrames, PageTable, Walk};
-use crate::error::{AllocError, FreeError, MmError};
+use crate::error::{AllocError, FreeError, MmError, PackedMap};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::memory::Memory;
@@ -144,6 +144,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Maps the caller's frames in a block; `None` when they are too many for one, or all blocks are used up.
     #[inline(never)]
     pub(super) fn map_slots(
+        &self,
+        memory: &Memory<P, B>,
+        frames: &[Pfn],
+        caller: &'static Location<'static>,
+    ) -> Option<PackedMap> {
+        self.try_map_slots(memory, frames, caller).transpose().map(PackedMap::new)
+    }
+
+    #[inline(always)]
+    fn try_map_slots(
         &self,
         memory: &Memory<P, B>,
         frames: &[Pfn],
