@@ -29,6 +29,18 @@ unsafe impl<P: Platform, B: Backend> Nodes for Memory<P, B> {
     }
 }
 
+/// The physical addresses of an ioremap, and how it is cached.
+///
+/// # Safety
+/// The record is live.
+#[inline(always)]
+unsafe fn range_of<P: Platform, B: Backend>(memory: &Memory<P, B>, id: u32) -> (PhysRange, CacheMode) {
+    let area = memory.area(id);
+    // SAFETY: by the caller.
+    let (start, size, cache) = unsafe { ((*area).phys, (*area).size, (*area).cache) };
+    (PhysRange { start, end: start + size as u64 }, cache)
+}
+
 impl Default for Ioremaps {
     fn default() -> Self {
         Self::new()
@@ -41,6 +53,23 @@ impl Ioremaps {
         Ioremaps { trees: [IntervalTree::EMPTY; MODES.len()] }
     }
 
+    /// Adds a record that is not in it where it is the only one; false where there are others, with which it may conflict.
+    ///
+    /// # Safety
+    /// As for [`add`](Self::add).
+    #[inline(always)]
+    pub(super) unsafe fn add_only<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) -> bool {
+        if cfg!(feature = "small") || !self.trees.iter().all(IntervalTree::is_empty) {
+            return false;
+        }
+        // SAFETY: the record is live, by the caller's word, and in no tree; its range is not empty.
+        unsafe {
+            let (range, cache) = range_of(memory, id);
+            self.trees[cache as usize].insert_first(memory, id, range);
+        }
+        true
+    }
+
     /// Adds a record that is not in it. Cost: logarithmic.
     ///
     /// # Errors
@@ -48,33 +77,9 @@ impl Ioremaps {
     ///
     /// # Safety
     /// `id` is a record that was taken, and it is removed before it is given back.
-    #[inline(always)]
     pub unsafe fn add<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) -> Result<(), MmError> {
         // SAFETY: the record is live, by the caller's word.
-        let (phys, size, cache) =
-            unsafe { ((*memory.area(id)).phys, (*memory.area(id)).size, (*memory.area(id)).cache) };
-        let range = PhysRange { start: phys, end: phys + size as u64 };
-        if !cfg!(feature = "small") && self.trees.iter().all(IntervalTree::is_empty) {
-            // SAFETY: the caller's word; the range is not empty.
-            unsafe { self.trees[cache as usize].insert_first(memory, id, range) };
-            return Ok(());
-        }
-        // SAFETY: the caller's word.
-        unsafe { self.add_among(memory, id, range, cache) }
-    }
-
-    /// [`add`](Self::add) where there are others.
-    ///
-    /// # Safety
-    /// As for `add`.
-    #[inline(never)]
-    unsafe fn add_among<P: Platform, B: Backend>(
-        &mut self,
-        memory: &Memory<P, B>,
-        id: u32,
-        range: PhysRange,
-        cache: CacheMode,
-    ) -> Result<(), MmError> {
+        let (range, cache) = unsafe { range_of(memory, id) };
         let mask = B::PAGE_SIZE as u64 - 1;
         let pages = PhysRange { start: range.start & !mask, end: (range.end + mask) & !mask };
         for mode in MODES {

@@ -204,8 +204,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ) -> Result<T, MmError> {
         self.use_areas();
         match attempt() {
-            Err(error @ (MmError::Alloc(_) | MmError::AliasConflict)) => self.reclaim_for(pages, error, attempt),
-            result => result,
+            Ok(made) => Ok(made),
+            Err(error) => self.reclaim_for(pages, error, attempt),
         }
     }
 
@@ -220,7 +220,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ) -> Result<T, MmError> {
         let lacks = match error {
             MmError::Alloc(error) => error,
-            _ => AllocError::NoMemory,
+            MmError::AliasConflict => AllocError::NoMemory,
+            error => return Err(error),
         };
         let error = if self.free_put_off(lacks) { attempt() } else { Err(error) };
         match error {

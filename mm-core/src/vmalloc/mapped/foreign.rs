@@ -2,12 +2,13 @@
 
 use super::build::Build;
 use super::layout::{Layout, pages_left};
-use super::lowest::look_first;
+use super::lowest::{Tabled, look_first};
 use super::teardown::Teardown;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, PhysAddr, VirtAddr, VirtRange};
 use crate::backend::{MapFrames, PageTable};
 use crate::error::{AllocError, FreeError, MmError, PackedMap};
+use crate::lock::Guard;
 use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
@@ -50,7 +51,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let mut area = Area::new(addr, pages << B::PAGE_SHIFT, pages as u32, AreaKind::Map, caller);
         area.uses = uses;
         Self::fill_record(memory, record, area);
-        let mapped = self.place(memory, addr, record, MapFrames::Each(frames), prot, CacheMode::WriteBack);
+        let (held, frames_of) = (self.tables.lock(), MapFrames::Each(frames));
+        let mapped = Self::place(memory, held, addr, record, frames_of, prot, CacheMode::WriteBack);
         if mapped as usize == pages {
             return Ok(area_pointer(addr));
         }
@@ -103,11 +105,17 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
         let (addr, record) = self.take_room(memory, pages, Layout::Packed)?;
         Self::fill_record(memory, record, device.area(addr));
-        if let Err(error) = self.list(memory, record) {
-            self.give_room(memory, record);
-            return Err(error);
+        let mut held = self.tables.lock();
+        // SAFETY: the record is live, and is removed before it is given back.
+        if !unsafe { held.ioremaps.add_only(memory, record) } {
+            drop(held);
+            if let Err(error) = self.list(memory, record) {
+                self.give_room(memory, record);
+                return Err(error);
+            }
+            held = self.tables.lock();
         }
-        let mapped = self.place(memory, addr, record, MapFrames::Run(run), Prot::ReadWrite, cache);
+        let mapped = Self::place(memory, held, addr, record, MapFrames::Run(run), Prot::ReadWrite, cache);
         if mapped == run.count {
             return Ok(at(area_pointer(addr)));
         }
@@ -135,7 +143,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// Puts an ioremap into the list of them, before anything of it is mapped: not even for a moment has a page two cache
     /// modes.
-    #[inline(always)]
+    #[inline(never)]
     fn list(&self, memory: &Memory<P, B>, record: u32) -> Result<(), MmError> {
         // SAFETY: the record is live, and is removed before it is given back.
         unsafe { self.tables.lock().ioremaps.add(memory, record) }
@@ -145,8 +153,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// many pages were mapped. When these are not all it is as hidden as before, and the guard is there if any page is.
     #[inline(always)]
     fn place(
-        &self,
         memory: &Memory<P, B>,
+        mut held: Guard<'_, P::Lock, Tabled<B>>,
         addr: usize,
         record: u32,
         frames: MapFrames<'_>,
@@ -158,7 +166,6 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if pages > pages_left::<B>(addr) {
             return 0;
         }
-        let mut held = self.tables.lock();
         if !held.is_known(addr) {
             look_first(memory, &mut held, addr);
         }
