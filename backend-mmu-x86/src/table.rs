@@ -194,6 +194,33 @@ impl<'m, M: Machine> Table<'m, M> {
         }
     }
 
+    /// [`fill_each`](Self::fill_each) as far as the entries are absent, a few at a time; returns how many it wrote.
+    ///
+    /// # Safety
+    /// As there, but for what the entries are.
+    #[inline(always)]
+    pub(crate) unsafe fn fill_absent(&self, index: usize, frames: &[Pfn], like: u64) -> usize {
+        let (mut at, mut rest) = (index, frames);
+        // SAFETY: by the caller, who holds the lock; leaves over absent entries are valid.
+        unsafe {
+            while let Some((row, behind)) = rest.split_first_chunk::<LANES>() {
+                if !self.all_absent(at, LANES) {
+                    return at - index;
+                }
+                self.fill_each(at, row, like);
+                (at, rest) = (at + LANES, behind);
+            }
+            for pfn in rest {
+                if !self.load(at).is_absent() {
+                    break;
+                }
+                self.store(at, Entry(u64::from(pfn.0) << 12 | like));
+                at += 1;
+            }
+        }
+        at - index
+    }
+
     /// True when the `count` entries from `index` on are absent; `index + count` is at most 512.
     ///
     /// # Safety

@@ -219,6 +219,56 @@ fn in_a_leaf<const PAE: bool>(halves: usize) {
     }
 }
 
+/// Comes upon an entry in use: what was mapped before it stays and is counted, and without any page there is no guard.
+fn up_to_another<const PAE: bool>() {
+    const COUNT: u32 = 100;
+    let mut rig = Rig::<PAE>::new(1);
+    let at = rig.window.start + LARGE + 40 * PAGE;
+    let scattered: Vec<Pfn> = (0..COUNT).map(|i| Pfn(HIGH + 7 + 3 * i)).collect();
+    for other in [0, 1, 5, 8, 31, 32, 40, 63, 70, 96, 99] {
+        for count in [other + 1, COUNT] {
+            assert_eq!(
+                rig.map(at + other as usize * PAGE, PageRange { start: Pfn(HIGH), count: 1 }, Prot::Read, WB),
+                Ok(1)
+            );
+            // SAFETY: one thread, and the table stays.
+            let leaf = unsafe { rig.backend.leaf(rig.root, VirtAddr(at)) }.unwrap();
+            let table = rig.backend.leaf_frame(leaf).unwrap();
+            let run = PageRange { start: Pfn(HIGH + 0x100), count };
+            for frames in [MapFrames::Run(run), MapFrames::Each(&scattered[..count as usize])] {
+                // SAFETY: as above, and nothing but the simulated CPU uses these addresses.
+                let done = unsafe {
+                    let (tables, pause) = (&mut rig.tables, &mut || ());
+                    rig.backend.leaf_map(leaf, VirtAddr(at), Some(7), frames, Prot::ReadWrite, WB, tables, pause)
+                };
+                assert!(done <= other && done / 32 == other / 32, "{done} pages before page {other} of {count}");
+                let guards = u32::from(done != 0);
+                assert_eq!(rig.tables.live()[&table.0], 1 + guards + done);
+                // SAFETY: as above.
+                let guard = unsafe { rig.backend.leaf_walk(leaf, VirtAddr(at - PAGE)) };
+                assert_eq!(guard, if done != 0 { Walk::Guard(7) } else { Walk::Absent });
+                for page in done..other {
+                    let here = VirtAddr(at + page as usize * PAGE);
+                    // SAFETY: as above.
+                    let walk = unsafe { rig.backend.leaf_walk(leaf, here) };
+                    assert_eq!(walk, Walk::Absent);
+                }
+                // SAFETY: as above.
+                unsafe { rig.backend.leaf_clear(leaf, VirtAddr(at - PAGE), 1 + done) };
+                assert_eq!(rig.tables.sub_entries(table, guards + done), 1);
+                rig.check();
+            }
+            assert_eq!(rig.unmap(at + other as usize * PAGE, 1, 1), 1);
+        }
+    }
+}
+
+#[test]
+fn a_run_ends_where_something_is_mapped() {
+    up_to_another::<false>();
+    up_to_another::<true>();
+}
+
 #[test]
 fn every_store_in_a_lowest_table_leaves_valid_tables() {
     in_a_leaf::<false>(1);

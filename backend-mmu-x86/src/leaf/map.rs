@@ -165,12 +165,13 @@ unsafe fn map_each<M: Machine>(
         }
         pause();
     }
-    // SAFETY: as above.
-    unsafe {
-        if rest.len() < BATCH && table.all_absent(at, rest.len()) {
-            table.fill_each(at, rest, like);
+    if rest.len() < BATCH {
+        // SAFETY: as above.
+        let done = unsafe { table.fill_absent(at, rest, like) };
+        if done == rest.len() {
             return frames.len() as u32;
         }
+        rest = &rest[done..];
     }
     // What is left is not counted, and without any page there is no guard.
     let guards = if rest.len() == frames.len() { guards } else { 0 };

@@ -188,12 +188,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                         &mut || (),
                     )
                 };
+                let slots = ones(count + 1) << slot;
+                block.free &= !slots;
                 if mapped as usize != count {
+                    let leaf = block.leaf;
+                    // SAFETY: the lock is held; these were written just now, and wait for a flush.
+                    unsafe { memory.backend.leaf_clear(leaf, VirtAddr(at), mapped) };
                     drop(held);
-                    memory.platform.bug(&Bug::Damage { what: "a free slot of vm_map_ram is mapped", at });
+                    self.give_back_slots(memory, number, slots, at);
                     return Err(MmError::AlreadyMapped);
                 }
-                block.free &= !(ones(count + 1) << slot);
                 self.ram.callers[number][slot].store(core::ptr::from_ref(caller).cast_mut(), Relaxed);
                 self.ram.pages[number][slot].store(count as u8, Relaxed);
                 return Ok(Some(super::area_pointer(at)));
@@ -203,6 +207,15 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 return Ok(None);
             }
         }
+    }
+
+    /// Flushes slots of which one was mapped already.
+    #[cold]
+    #[inline(never)]
+    fn give_back_slots(&self, memory: &Memory<P, B>, block: usize, slots: u64, at: usize) {
+        memory.platform.bug(&Bug::Damage { what: "a free slot of vm_map_ram is mapped", at });
+        let range = VirtRange { start: at, end: at + ((slots.count_ones() as usize - 1) << B::PAGE_SHIFT) };
+        UnflushedSlots { memory, family: self, block, slots, range }.flush();
     }
 
     /// Takes back a mapping of `count` pages; `None` for an address outside all blocks.
