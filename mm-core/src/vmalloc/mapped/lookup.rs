@@ -9,6 +9,9 @@ use crate::memory::Memory;
 use crate::platform::Platform;
 use crate::vmalloc::area::{Area, AreaKind};
 
+/// A number that no frame of RAM has: the boot map keeps the last ones out.
+const NO_FRAME: Pfn = Pfn(u32::MAX);
+
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Runs `f` on the record of the live area that begins at `addr`, under the lock of the tables.
     #[inline(always)]
@@ -28,11 +31,18 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// The frame of RAM that is mapped at `addr`, which may be anything.
     #[inline(always)]
     pub(super) fn frame_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
+        let pfn = self.frame_or_none(memory, addr);
+        (pfn != NO_FRAME).then_some(pfn)
+    }
+
+    /// [`frame_at`](Self::frame_at), or [`NO_FRAME`]: in one register.
+    #[inline(always)]
+    fn frame_or_none(&self, memory: &Memory<P, B>, addr: usize) -> Pfn {
         let held = self.tables.lock();
         // Nothing but the frame is carried over the end of the lock.
         if let Some(pfn) = held.known_frame(memory, addr) {
             if memory.frames.is_hot(pfn) {
-                return Some(pfn);
+                return pfn;
             }
             drop(held);
             return Self::frame_elsewhere(memory, pfn);
@@ -44,16 +54,17 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// A frame that a page is mapped to, if it is one of RAM.
     #[cold]
     #[inline(never)]
-    fn frame_elsewhere(memory: &Memory<P, B>, pfn: Pfn) -> Option<Pfn> {
-        memory.frames.regions().iter().any(|region| region.holds(pfn.0 as usize)).then_some(pfn)
+    fn frame_elsewhere(memory: &Memory<P, B>, pfn: Pfn) -> Pfn {
+        let is_ram = memory.frames.regions().iter().any(|region| region.holds(pfn.0 as usize));
+        if is_ram { pfn } else { NO_FRAME }
     }
 
     /// [`frame_at`](Self::frame_at) of an address in any table or large entry.
     #[cold]
     #[inline(never)]
-    fn look_for_frame(&self, memory: &Memory<P, B>, addr: usize) -> Option<Pfn> {
+    fn look_for_frame(&self, memory: &Memory<P, B>, addr: usize) -> Pfn {
         if !self.holds(addr) {
-            return None;
+            return NO_FRAME;
         }
         let mut held = self.tables.lock();
         // The next look is for a neighbour, mostly.
@@ -61,8 +72,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let walk = memory.backend.walk_kernel(VirtAddr(addr));
         drop(held);
         match walk {
-            Walk::Mapped(Mapping { pfn, .. }) => memory.frames.frame(pfn).map(|_| pfn),
-            _ => None,
+            Walk::Mapped(Mapping { pfn, .. }) if memory.frames.frame(pfn).is_some() => pfn,
+            _ => NO_FRAME,
         }
     }
 
