@@ -187,6 +187,12 @@ impl Area {
         self.state == AreaState::Live
     }
 
+    /// True when it is of `kind`, and goes back as others of that do.
+    #[inline(always)]
+    pub(super) fn is_freed_as(&self, kind: AreaKind) -> bool {
+        self.kind == kind && !self.uses.contains(AreaUses::RAM)
+    }
+
     /// True while it is among the ioremaps.
     pub(super) fn is_listed(&self) -> bool {
         self.kind == AreaKind::Ioremap && self.node.is_listed()

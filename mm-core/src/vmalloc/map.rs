@@ -125,7 +125,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// A mapping of [`vm_map_ram`](Self::vm_map_ram) goes back by its own call.
+    #[inline(always)]
     pub(super) fn refuse_ram(&self, addr: usize) -> Result<(), FreeError> {
+        if B::Areas::<P>::TELLS_RAM {
+            return Ok(());
+        }
         match self.areas.area_at(&self.memory, addr) {
             Some((_, uses)) if uses.contains(AreaUses::RAM) => Err(FreeError::WrongAllocator),
             _ => Ok(()),
@@ -162,12 +166,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if let Some(unmapped) = self.areas.unmap_ram(&self.memory, addr.addr(), count) {
             return unmapped.inspect_err(|&error| crate::trace::free_refused("vm_unmap_ram", addr.addr(), error));
         }
-        match self.areas.area_at(&self.memory, addr.addr()) {
-            Some((_, uses)) if !uses.contains(AreaUses::RAM) => Err(FreeError::WrongAllocator),
-            Some((area, _)) if area.pages as usize != count => Err(FreeError::WrongOrder),
-            // Of nothing there, the free says why.
-            _ => self.free_area("vm_unmap_ram", addr.addr(), AreaKind::Map),
-        }
+        self.areas.release_ram(&self.memory, addr.addr(), count)?;
+        // Of nothing there, the free says why.
+        self.free_area("vm_unmap_ram", addr.addr(), AreaKind::Map)
     }
 
     /// What [`vmap`](Self::vmap) refuses.

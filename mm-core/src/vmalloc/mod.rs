@@ -127,6 +127,9 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     /// True when frees flush nothing and are bounded: then those of interrupts are not put off.
     const FREES_ANYWHERE: bool = false;
 
+    /// True when `vfree` and `withdraw` refuse by themselves what is [`Mm::vm_unmap_ram`]'s to free.
+    const TELLS_RAM: bool = false;
+
     /// False when a guard that was set stays so until reset: an area that has guards cannot be freed then, and none can
     /// be protected.
     fn clears_guards(&self, _memory: &Memory<P, B>) -> bool {
@@ -193,6 +196,19 @@ pub unsafe trait AreaFamily<P: Platform, B: Backend>: Send + Sync {
     fn unmap_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Option<Result<(), FreeError>> {
         let _ = (memory, addr, count);
         None
+    }
+
+    /// What [`Mm::vm_unmap_ram`] refuses of an area of [`vmap`](AreaFamily::vmap), of which it is told that it is to be
+    /// unmapped: before, only this family may know that `vfree` is not to free it.
+    ///
+    /// # Errors
+    /// `WrongAllocator` for any that was not made for it, `WrongOrder` for another count; none where no area is.
+    fn release_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Result<(), FreeError> {
+        match self.area_at(memory, addr) {
+            Some((_, uses)) if !uses.contains(AreaUses::RAM) => Err(FreeError::WrongAllocator),
+            Some((area, _)) if area.pages as usize != count => Err(FreeError::WrongOrder),
+            _ => Ok(()),
+        }
     }
 
     /// Hides the live area of `kind` at `addr`, for [`release`](AreaFamily::release): its record, which the caller may

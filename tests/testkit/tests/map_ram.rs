@@ -103,6 +103,37 @@ fn wrong_counts_places_and_frees_are_refused() {
     on_both(refuses_bad_frees, refuses_bad_frees);
 }
 
+/// More pages than a block is for are an area, which no other call takes back either.
+fn areas_refuse_bad_frees<const PAE: bool>(mm: &PagedMm<PAE>) {
+    let given = frames(mm, 40);
+    let at = mm.vm_map_ram(&given).unwrap().as_ptr();
+    let long = mm.vmap(&given, Prot::ReadWrite).unwrap().as_ptr();
+    unchanged(mm, || {
+        for free in [Mm::vfree, Mm::vunmap, Mm::iounmap] {
+            assert_eq!(free(mm, at), Err(FreeError::WrongAllocator));
+        }
+        assert_eq!(mm.free_batch().vunmap(at), Err(FreeError::WrongAllocator));
+        mm.platform().set_context(Context::Atomic);
+        assert_eq!(mm.vunmap(at), Err(FreeError::WrongAllocator));
+        mm.platform().set_context(Context::Task);
+        for wrong in [0, 39, 41] {
+            assert_eq!(mm.vm_unmap_ram(at, wrong), Err(FreeError::WrongOrder));
+        }
+        assert_eq!(mm.vm_unmap_ram(at.wrapping_add(PAGE), 40), Err(FreeError::Interior));
+        assert_eq!(mm.vm_unmap_ram(long, 40), Err(FreeError::WrongAllocator));
+        assert_eq!(mm.vunmap(at), Err(FreeError::WrongAllocator), "also after all that");
+    });
+    mm.vm_unmap_ram(at, 40).unwrap();
+    assert_eq!(mm.vm_unmap_ram(at, 40), Err(FreeError::DoubleFree));
+    mm.vunmap(long).unwrap();
+    free(mm, given);
+}
+
+#[test]
+fn areas_of_it_are_refused_by_other_frees() {
+    on_both(areas_refuse_bad_frees, areas_refuse_bad_frees);
+}
+
 fn fills_up<const PAE: bool>(mm: &PagedMm<PAE>) {
     let given = frames(mm, 32);
     let start = drained(mm);

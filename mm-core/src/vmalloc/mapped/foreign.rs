@@ -196,7 +196,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         };
         // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
         let area = unsafe { &mut *memory.area(id) };
-        if !area.is_live() || area.addr != addr || area.kind != kind {
+        if !area.is_live() || area.addr != addr || !area.is_freed_as(kind) {
             drop(held);
             return Err(self.refusal(memory, addr, kind));
         }

@@ -15,7 +15,12 @@ const NO_FRAME: Pfn = Pfn(u32::MAX);
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// Runs `f` on the record of the live area that begins at `addr`, under the lock of the tables.
     #[inline(always)]
-    pub(super) fn with_live<R>(&self, memory: &Memory<P, B>, addr: usize, f: impl FnOnce(&mut Area) -> R) -> Option<R> {
+    pub(in crate::vmalloc) fn with_live<R>(
+        &self,
+        memory: &Memory<P, B>,
+        addr: usize,
+        f: impl FnOnce(&mut Area) -> R,
+    ) -> Option<R> {
         let guard = addr.wrapping_sub(B::PAGE_SIZE);
         // Before the first page of the window there is no guard.
         if !self.holds(guard) || addr & (B::PAGE_SIZE - 1) != 0 {
@@ -124,7 +129,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         };
         // SAFETY: a guard entry names a live record for as long as the lock of the tables is held.
         let area = unsafe { &*memory.area(id) };
-        if area.is_live() && area.addr & !(B::PAGE_SIZE - 1) == addr && area.kind != kind {
+        if area.is_live() && area.addr & !(B::PAGE_SIZE - 1) == addr && !area.is_freed_as(kind) {
             FreeError::WrongAllocator
         } else {
             FreeError::DoubleFree

@@ -22,7 +22,7 @@ mod ram;
 mod singles;
 mod teardown;
 
-use super::area::{AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
+use super::area::{Area, AreaHit, AreaInfo, AreaKind, AreaUses, KeptRecords};
 use super::interval::Cursor;
 use super::space::AddressSpace;
 use super::{AreaFamily, AreaRequest, AreaTally, CopyWay, Withdrawn};
@@ -215,6 +215,21 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
     #[inline]
     fn unmap_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Option<Result<(), FreeError>> {
         self.unmap_slots(memory, addr, count)
+    }
+
+    const TELLS_RAM: bool = true;
+
+    fn release_ram(&self, memory: &Memory<P, B>, addr: usize, count: usize) -> Result<(), FreeError> {
+        // As one of `vmap` it can be freed, and none but its owner does.
+        let release = |area: &mut Area| match area.uses.contains(AreaUses::RAM) {
+            false => Err(FreeError::WrongAllocator),
+            true if area.pages as usize != count => Err(FreeError::WrongOrder),
+            true => {
+                area.uses.remove(AreaUses::RAM);
+                Ok(())
+            }
+        };
+        self.with_live(memory, addr, release).unwrap_or(Ok(()))
     }
 
     fn withdraw(&self, memory: &Memory<P, B>, addr: usize, kind: AreaKind) -> Result<Withdrawn, FreeError> {

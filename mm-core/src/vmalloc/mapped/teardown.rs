@@ -121,7 +121,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         kind: AreaKind,
     ) -> Result<Withdrawn, FreeError> {
         let withdraw = |area: &mut Area| {
-            (area.kind == kind).then(|| {
+            area.is_freed_as(kind).then(|| {
                 area.withdraw();
                 area.pages
             })

@@ -14,7 +14,7 @@ use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::smp::Reach;
 use crate::vmalloc::mapped::Mapped;
-use crate::vmalloc::{AreaFamily, AreaKind};
+use crate::vmalloc::{AreaFamily, AreaKind, AreaUses};
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering::SeqCst, fence};
 
@@ -155,6 +155,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         if self.settle_way(memory, start) {
             return Ok(area);
         }
+        // No caller has it yet, that of vm_map_ram neither.
+        let _ = self.with_live(memory, start, |area| area.uses.remove(AreaUses::RAM));
         let _ = self.vfree(memory, start, kind);
         Err(AllocError::NoMemory)
     }
