@@ -17,6 +17,9 @@ use crate::vmalloc::unflushed::{Chain, Retired, Tables, Unflushed};
 use core::panic::Location;
 use core::ptr::NonNull;
 
+/// Entries cleared in one hold of the lock, which is a store or two for each.
+const CLEARED: u32 = 2 * BATCH;
+
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// An area of the caller's frames.
     #[inline(never)]
@@ -212,11 +215,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
         let mut left = pages;
         // From the end; all stay counted meanwhile, and the table there.
-        while left >= BATCH {
-            left -= BATCH;
+        while left >= CLEARED {
+            left -= CLEARED;
             let at = VirtAddr(addr + ((left as usize) << B::PAGE_SHIFT));
             // SAFETY: the lock is held, the entries are this area's, and what was mapped waits for a flush.
-            unsafe { memory.backend.leaf_clear(leaf, at, BATCH) };
+            unsafe { memory.backend.leaf_clear(leaf, at, CLEARED) };
             held.pause();
         }
         let keeps = frame.is_none_or(|table| table.head().count() > pages + 1);
