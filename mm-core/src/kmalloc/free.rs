@@ -98,8 +98,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if Store::<P, B>::OPENS && state.try_open(slab, w, addr) {
             return Ok(());
         }
-        self.kfree_listed(slab, w, state.suspend());
+        match Store::<P, B>::OPENS && state.is_full() {
+            true => self.kfree_shown(slab, w, state.suspend()),
+            false => self.kfree_listed(slab, w, state.suspend()),
+        }
         Ok(())
+    }
+
+    /// As many words are open as there is room for.
+    #[inline(never)]
+    fn kfree_shown(&self, slab: *mut Slab, w: usize, token: <P::Lock as RawLock>::Token) {
+        // SAFETY: as in `kfree_first`.
+        let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
+        // SAFETY: as above.
+        let mut state = unsafe { slabs.state.resume(token) };
+        slabs.show_first(&mut state, slab, w);
     }
 
     /// The rest of [`Slabs::settle`].

@@ -10,12 +10,13 @@ use crate::error::{AllocError, FreeError, Packed};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
+use crate::lock::Locked;
 use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
 use crate::reclaim::Wanted;
-use crate::slab::{ClassStates, ClassTable, MAX_CLASSES, Slabs};
+use crate::slab::{CacheState, ClassStates, ClassTable, MAX_CLASSES, OpenWord, Slabs, Store};
 use crate::wait::Block;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -80,30 +81,55 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             rarely();
             return Err(self.memory.admit(flags, caller).err().unwrap_or(AllocError::NotReady));
         };
-        let mut state = state.lock();
-        let Some(object) = state.take() else {
+        let mut held = state.lock();
+        let Some(object) = held.take() else {
             rarely();
-            return self.kmalloc_slow(class, state.suspend(), flags, caller).result();
+            let token = held.suspend();
+            return match Store::<P, B>::OPENS {
+                true => self.kmalloc_open(token, state, flags, class, caller).result(),
+                false => self.kmalloc_next(token, state, flags, class, caller).result(),
+            };
         };
-        let masked = state.was_masked();
-        drop(state);
+        let masked = held.was_masked();
+        drop(held);
         Ok(self.memory.told(object, flags, masked, caller))
     }
 
     /// The current word of a class is used up.
     #[inline(never)]
-    fn kmalloc_slow(
+    fn kmalloc_open(
         &self,
-        class: usize,
         token: <P::Lock as RawLock>::Token,
+        held: &Locked<P::Lock, CacheState>,
         flags: Gfp,
+        class: usize,
         caller: &'static Location<'static>,
     ) -> Packed {
         // SAFETY: `kmalloc_class` locked the state of this class, and left its section to this function.
-        let mut state = unsafe { self.locked_class(class).state.resume(token) };
-        let Some(object) = state.take_open() else {
-            return self.kmalloc_next(class, state.suspend(), flags, caller);
+        let mut state = unsafe { held.resume(token) };
+        let object = match state.take_open() {
+            Ok(object) => object,
+            Err(Some(word)) => return self.kmalloc_word(state.suspend(), held, flags, word, caller),
+            Err(None) => return self.kmalloc_next(state.suspend(), held, flags, class, caller),
         };
+        let masked = state.was_masked();
+        drop(state);
+        Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
+    }
+
+    /// The word that was opened last has several free slots.
+    #[inline(never)]
+    fn kmalloc_word(
+        &self,
+        token: <P::Lock as RawLock>::Token,
+        state: &Locked<P::Lock, CacheState>,
+        flags: Gfp,
+        word: OpenWord,
+        caller: &'static Location<'static>,
+    ) -> Packed {
+        // SAFETY: `kmalloc_open` left the section of this state to this function.
+        let mut state = unsafe { state.resume(token) };
+        let object = state.take_first(word);
         let masked = state.was_masked();
         drop(state);
         Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
@@ -113,16 +139,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[inline(never)]
     fn kmalloc_next(
         &self,
-        class: usize,
         token: <P::Lock as RawLock>::Token,
+        held: &Locked<P::Lock, CacheState>,
         flags: Gfp,
+        class: usize,
         caller: &'static Location<'static>,
     ) -> Packed {
-        // SAFETY: the class of a state that was locked.
-        let slabs = unsafe { self.locked_class(class) };
-        // SAFETY: `kmalloc_slow` left its section to this function.
+        // SAFETY: the caller locked the state of this class.
+        let slabs = unsafe { self.class_of(class, held) };
+        // SAFETY: it left its section to this function.
         let mut state = unsafe { slabs.state.resume(token) };
-        let Some(object) = slabs.advance(&mut state) else {
+        let Some(object) = slabs.next_word(&mut state) else {
             drop(state);
             return self.kmalloc_grow(class, flags, caller);
         };

@@ -72,11 +72,19 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     /// of the first listed slab. `None` when the cache has no free slot; [`grow`](Self::grow) makes some.
     #[inline(always)]
     pub fn advance(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
-        if Self::OPENS
-            && let Some(object) = state.take_open()
-        {
-            return Some(object);
+        if Self::OPENS {
+            match state.take_open() {
+                Ok(object) => return Some(object),
+                Err(Some(word)) => return Some(state.take_first(word)),
+                Err(None) => {}
+            }
         }
+        self.next_word(state)
+    }
+
+    /// [`advance`](Self::advance) when no word is open.
+    #[inline(always)]
+    pub fn next_word(&self, state: &mut CacheState) -> Option<NonNull<u8>> {
         if state.head == NIL {
             self.point_nowhere(state);
             return None;
@@ -92,9 +100,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                     (*self.slab(state.head)).prev = NIL;
                 }
             }
-            self.point(state, slab, lowest(summary.into()));
+            let w = lowest(summary.into());
+            Some(state.point_and_take(slab, Slab::words(slab).wrapping_add(w), w))
         }
-        state.take()
     }
 
     /// Makes word `w` of a live slab, which its summary does not show, the current one. The one before is used up.
@@ -182,7 +190,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
         crate::trace::slab(true, g.size, g.pages, pfn.0);
         let mut state = self.state.lock();
         state.slabs += 1;
-        state.size = g.size as usize;
+        state.cut(g);
         // Under the lock: from here on a free can find the slab.
         let mut head = Head::new(self.kind, self.owner, 0);
         for frame in self.memory.frames.block(pfn, g.marked as usize) {
@@ -302,13 +310,31 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
                 self.point(state, slab, w);
                 return false;
             }
-            // SAFETY: as above.
-            unsafe { (*slab).summary = summary | 1 << w };
-            if summary == 0 {
-                self.list(state, slab, self.memory.meta_id_at(slab.addr()));
-            }
+            self.show_word(state, slab, w);
         }
         full || state.waited
+    }
+
+    /// [`show`](Self::show) of a word that could be opened if there were room.
+    #[inline(always)]
+    pub fn show_first(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
+        if self.is_used_up(state) {
+            self.point(state, slab, w);
+        } else {
+            self.show_word(state, slab, w);
+        }
+    }
+
+    /// Sets the bit of a word in its slab's summary, and lists the slab if it is the first.
+    #[inline(always)]
+    fn show_word(&self, state: &mut CacheState, slab: *mut Slab, w: usize) {
+        // SAFETY: the slab is live, and the lock is held.
+        let summary = unsafe { (*slab).summary };
+        // SAFETY: as above.
+        unsafe { (*slab).summary = summary | 1 << w };
+        if summary == 0 {
+            self.list(state, slab, self.memory.meta_id_at(slab.addr()));
+        }
     }
 
     /// What [`show`](Self::show) left: somebody waits for an object, or the slab may be wholly free.

@@ -39,9 +39,9 @@ pub use guard::KMALLOC;
 pub use guard::{Guarded, Poison, Spoilt, ZONE, Zones};
 pub use hooks::{ClassHooks, Hooks};
 #[cfg(feature = "small")]
-pub use small::{CacheState, Slabs, Store};
+pub use small::{CacheState, OpenWord, Slabs, Store};
 #[cfg(not(feature = "small"))]
-pub use state::CacheState;
+pub use state::{CacheState, OpenWord};
 pub use states::{ClassStates, InManager, SetAside};
 
 use crate::bits::Word;

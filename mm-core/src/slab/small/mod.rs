@@ -10,8 +10,8 @@
 mod scan;
 mod state;
 
-pub use state::CacheState;
 use state::Cut;
+pub use state::{CacheState, OpenWord};
 
 use super::{ClassHooks, Detached, Geometry, Given, Hooks, Slab, give};
 use crate::addr::Pfn;
@@ -106,6 +106,12 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     /// An object of a slab that is there already: [`CacheState::take`] has looked at all of them.
     #[inline(always)]
     pub fn advance(&self, _state: &mut CacheState) -> Option<NonNull<u8>> {
+        None
+    }
+
+    /// See [`advance`](Self::advance).
+    #[inline(always)]
+    pub fn next_word(&self, _state: &mut CacheState) -> Option<NonNull<u8>> {
         None
     }
 
@@ -311,6 +317,10 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     pub fn show_listed(&self, _state: &mut CacheState, _slab: *mut Slab, _w: usize) -> bool {
         true
     }
+
+    /// No word could be opened.
+    #[inline(always)]
+    pub fn show_first(&self, _state: &mut CacheState, _slab: *mut Slab, _w: usize) {}
 
     /// See [`show_listed`](Self::show_listed).
     #[inline(always)]

@@ -21,6 +21,9 @@ impl Cut {
     }
 }
 
+/// A word that was open: there is none.
+pub enum OpenWord {}
+
 /// The part of a cache that its lock guards.
 pub struct CacheState {
     /// The first slab that has a free slot.
@@ -107,8 +110,20 @@ impl CacheState {
 
     /// No word is open.
     #[inline(always)]
-    pub fn take_open(&mut self) -> Option<NonNull<u8>> {
-        None
+    pub fn take_open(&mut self) -> Result<NonNull<u8>, Option<OpenWord>> {
+        Err(None)
+    }
+
+    /// See [`take_open`](Self::take_open).
+    #[inline(always)]
+    pub fn take_first(&mut self, word: OpenWord) -> NonNull<u8> {
+        match word {}
+    }
+
+    /// There is no room for open words.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        false
     }
 
     /// No word is opened.
