@@ -149,6 +149,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let _zone = self.memory.zones.zone(region.zone()).lock();
         // SAFETY: the zone's lock is held, and this is the only reference.
         let buddy = unsafe { region.buddy() };
+        if buddy.is_watched() && !self.memory.waiting.is_placed() {
+            return Err(Damage { what: "frees look for waiters where nobody waits", at: region.start() as usize });
+        }
         let mut left = buddy.check()?;
         tally.free += left;
         let mut pfn = region.start();

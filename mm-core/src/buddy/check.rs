@@ -64,6 +64,9 @@ impl Buddy {
         if open != NO_WORD && (open >= self.word_count || self.open_first != self.base + (open << B) as u32) {
             return Err(("the open word is not where it is said to be", open));
         }
+        if !self.quiet_word.is_null() && self.quiet_word != self.open_word {
+            return Err(("a word is quiet that is not the open one", open));
+        }
         Ok(free)
     }
 

@@ -27,6 +27,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watch;
 
 #[cfg(not(feature = "small"))]
 pub use self::Buddy as RegionBuddy;
@@ -60,6 +61,8 @@ pub struct Buddy {
     /// The word single frames come from, hidden from the tree, or one without a frame; and the frame of its bit 0.
     open_word: *mut Word,
     open_first: u32,
+    /// The open word, but none while the buddy is watched.
+    quiet_word: *mut Word,
     /// No word below this one has a free frame in sight of the tree.
     floor: *mut Word,
     max_order: usize,
@@ -120,6 +123,7 @@ impl Buddy {
                 root_count: l.roots,
                 open_word: (&raw const USED_UP).cast_mut(),
                 open_first: 0,
+                quiet_word: (&raw const USED_UP).cast_mut(),
                 floor: words,
                 max_order,
                 top: [0; MAX_ORDER_LIMIT + 1],
@@ -153,9 +157,9 @@ impl Buddy {
     #[inline(always)]
     fn set_open(&mut self, i: usize) {
         if i == NO_WORD {
-            self.open_word = (&raw const USED_UP).cast_mut();
+            self.set_open_word((&raw const USED_UP).cast_mut());
         } else {
-            self.open_word = self.words.wrapping_add(i);
+            self.set_open_word(self.words.wrapping_add(i));
             self.open_first = self.base + (i << B) as u32;
         }
     }
@@ -181,7 +185,7 @@ impl Buddy {
         (self.words.wrapping_add(i), self.base + (i << B) as u32)
     }
 
-    /// One bit was set in a word, which is not the open one: true when the tree need not be [told](Self::retell).
+    /// One bit was set in a word, which is not quiet: true when the tree need not be [told](Self::retell).
     ///
     /// That is so when the word had others and still has single ones only. And when it had none, the open one is used up,
     /// and no word from this one on down has another: then it would be the next to be opened, for which the tree takes
@@ -202,7 +206,7 @@ impl Buddy {
         if unsafe { *self.open_word } != 0 || word >= self.floor {
             return false;
         }
-        self.open_word = word;
+        self.set_open_word(word);
         // SAFETY: both are pointers into the words.
         let i = unsafe { word.offset_from_unsigned(self.words) };
         self.open_first = self.base + (i << B) as u32;

@@ -134,7 +134,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
             return false;
         }
         let edge = |token, region: &Region, word| self.page_edge(token, region, word);
-        self.zones.give_single(single, head, &self.waiting, edge)
+        self.zones.give_single(single, head, edge)
     }
 
     /// [`give`](Self::give) of a block that is found already, if its record is `head`: one of `pages` frames.

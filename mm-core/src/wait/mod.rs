@@ -11,6 +11,7 @@
 mod deadline;
 mod future;
 pub mod queue;
+mod watch;
 
 pub use future::{AllocPages, GetFreePages, Kmalloc};
 
@@ -346,6 +347,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     pub(crate) fn look(&self, flags: Gfp) {
         let mut index = self.zones.entry(ZoneKind::of(flags));
         while index < MAX_ZONES {
+            self.watch(index);
             self.serve(index, self.zones.zone(index).lock());
             index = index.wrapping_sub(1);
         }
@@ -423,8 +425,12 @@ impl<'a, P: Platform, B: Backend, O: Objects> Place<'a, P, B, O> {
 
     /// Leaves the queue, with what was handed over.
     pub fn leave(&self) -> Option<Grant> {
-        let (grant, wake) = self.memory.waiting.change(|queue| queue.leave(&self.waiter));
+        let leave = |queue: &mut Queue| (queue.leave(&self.waiter), queue.depart(&self.waiter));
+        let ((grant, wake), last) = self.memory.waiting.change(leave);
         drop(wake);
+        if last {
+            self.memory.unwatch();
+        }
         if self.memory.waiting.put_by.load(Relaxed) != 0 {
             self.memory.put_by();
         }

@@ -50,10 +50,12 @@ pub enum Wake {
     Future(Waker),
 }
 
-struct Inner {
+pub(super) struct Inner {
     prev: *const Waiter,
     next: *const Waiter,
     listed: bool,
+    /// Counted among the places.
+    pub(super) placed: bool,
     /// `None` for the mark of a search.
     want: Option<Want>,
     wake: Wake,
@@ -81,6 +83,7 @@ impl Waiter {
             prev: ptr::null(),
             next: ptr::null(),
             listed: false,
+            placed: false,
             want,
             wake: Wake::None,
             grant: None,
@@ -97,6 +100,8 @@ pub struct Queue {
     tail: *const Waiter,
     /// How many wait, marks left out.
     len: usize,
+    /// Places that queued up at least once and are not gone.
+    pub(super) places: usize,
     /// Frames that were handed to waiters who have not come for them yet.
     granted: usize,
     /// Grants to nodes further back than a search sees at once: each may have passed over any node before.
@@ -111,7 +116,7 @@ unsafe impl Send for Queue {}
 impl Queue {
     /// Nobody waits.
     pub const fn new() -> Self {
-        Queue { head: ptr::null(), tail: ptr::null(), len: 0, granted: 0, far: 0, seen: [0; MAX_ZONES] }
+        Queue { head: ptr::null(), tail: ptr::null(), len: 0, places: 0, granted: 0, far: 0, seen: [0; MAX_ZONES] }
     }
 
     /// How many wait.
@@ -129,7 +134,7 @@ impl Queue {
     /// # Safety
     /// `node` is live, and no other reference to its inside is.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn inner(&mut self, node: *const Waiter) -> &mut Inner {
+    pub(super) unsafe fn inner(&mut self, node: *const Waiter) -> &mut Inner {
         // SAFETY: the queue's lock is held, since `self` is borrowed exclusively; the rest is the caller's word.
         unsafe { &mut *(*node).inner.get() }
     }
@@ -176,7 +181,7 @@ impl Queue {
     /// woke before, to be dropped outside the lock.
     ///
     /// # Safety
-    /// [`leave`](Self::leave) is called for the node before it goes.
+    /// [`leave`](Self::leave) and [`depart`](Self::depart) are called for the node before it goes.
     #[must_use]
     pub unsafe fn join(&mut self, node: Pin<&Waiter>, wake: Wake) -> Wake {
         let (node, tail, far) = (ptr::from_ref(node.get_ref()), self.tail, self.far);
@@ -184,11 +189,13 @@ impl Queue {
         unsafe {
             let inner = self.inner(node);
             let before = core::mem::replace(&mut inner.wake, wake);
+            let came = !core::mem::replace(&mut inner.placed, true);
             if !inner.listed && inner.grant.is_none() {
                 (inner.passed, inner.far) = (0, far);
                 self.link(node, tail);
                 self.len += 1;
             }
+            self.places += usize::from(came);
             before
         }
     }
@@ -457,5 +464,9 @@ mod tests {
             drop(queue.leave(node.get_ref()));
         }
         assert_eq!(queue.len(), 0);
+        assert_eq!(
+            [first.as_ref(), second.as_ref(), second.as_ref()].map(|node| queue.depart(node.get_ref())),
+            [false, true, false]
+        );
     }
 }

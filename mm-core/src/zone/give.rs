@@ -8,15 +8,10 @@ use crate::wait::Waiting;
 
 impl<L: RawLock> Zones<L> {
     /// Gives a single frame back if its record is `head`; false when it is not. When its word is not the open one, or
-    /// somebody waits, `edge` goes on with the zone still locked: by [`retell`](Self::retell) and serving him.
+    /// somebody waits, for whose sake no word is quiet, `edge` goes on with the zone still locked: by
+    /// [`retell`](Self::retell) and serving him.
     #[inline(always)]
-    pub fn give_single(
-        &self,
-        single: Single<'_>,
-        head: Head,
-        waiting: &Waiting<L>,
-        edge: impl FnOnce(L::Token, &Region, *mut Word),
-    ) -> bool {
+    pub fn give_single(&self, single: Single<'_>, head: Head, edge: impl FnOnce(L::Token, &Region, *mut Word)) -> bool {
         // SAFETY: the offset of the frame's zone.
         let mut zone = unsafe { self.zone_at(single.zone()) }.lock();
         let frame = single.frame();
@@ -29,7 +24,7 @@ impl<L: RawLock> Zones<L> {
         // SAFETY: a word of the region's buddy, whose zone's lock is held.
         unsafe { *word |= 1 << single.bit() };
         // SAFETY: as above, and this is the only reference.
-        if !unsafe { region.buddy() }.is_open(word) || waiting.is_any() {
+        if !unsafe { region.buddy() }.is_quiet(word) {
             edge(zone.suspend(), region, word);
         }
         true

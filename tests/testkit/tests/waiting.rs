@@ -47,6 +47,38 @@ fn what_was_handed_over_cannot_be_taken_by_others() {
 }
 
 #[test]
+fn what_goes_back_to_where_single_pages_come_from_is_handed_over_too() {
+    let rig = rig();
+    rig.mm.drain();
+    let before = rig.mm.free_page_count();
+    let taken = use_up(&rig.mm);
+    let bells: [Arc<Bell>; 2] = Default::default();
+    let mut waiters: Vec<_> = (0..2).map(|_| Box::pin(rig.mm.get_free_pages_async(GFP_KERNEL, 1))).collect();
+    for (waiter, bell) in waiters.iter_mut().zip(&bells) {
+        assert!(poll(waiter.as_mut(), bell).is_pending());
+    }
+    // Single pages are taken lowest first: the last ones stand where the next would come from.
+    taken.lock().unwrap().sort_unstable();
+    let rung = || [bells[0].rung(), bells[1].rung()];
+    free_one(&rig.mm, &taken).unwrap();
+    assert_eq!(rung(), [0, 0]);
+    free_one(&rig.mm, &taken).unwrap();
+    assert_eq!(rung(), [1, 0], "the oldest got both");
+    let Poll::Ready(Ok(block)) = poll(waiters[0].as_mut(), &bells[0]) else { panic!("handed over") };
+    // One is gone, the other waits on.
+    drop(waiters.remove(0));
+    free_one(&rig.mm, &taken).unwrap();
+    free_one(&rig.mm, &taken).unwrap();
+    assert_eq!(rung(), [1, 1]);
+    let Poll::Ready(Ok(next)) = poll(waiters[0].as_mut(), &bells[1]) else { panic!("handed over") };
+    drop(waiters);
+    for block in [block, next] {
+        rig.mm.free_pages(block.as_ptr(), 1).unwrap();
+    }
+    end(rig, &taken, before);
+}
+
+#[test]
 fn a_deadline_that_passes_is_an_error_and_changes_nothing() {
     let rig = rig();
     rig.mm.drain();

@@ -115,3 +115,31 @@ fn a_page_freed_below_all_others_is_the_next_without_a_word_to_the_tree() {
     }
     pair.check();
 }
+
+#[test]
+fn while_it_is_watched_no_word_is_quiet_however_the_open_one_changes() {
+    let mut pair = Pair::all_free(0, 4 * BITS as u32, 5);
+    let quiet = |pair: &mut Pair| {
+        let buddy = &pair.buddy.buddy;
+        (0..4).filter(|i| buddy.is_quiet(buddy.word_of((i * BITS) as u32).0)).collect::<Vec<_>>()
+    };
+    assert_eq!(quiet(&mut pair), []);
+    pair.take(1);
+    assert_eq!(quiet(&mut pair), [0]);
+    pair.buddy.buddy.watch();
+    // The word is used up and the next is opened; then one below is opened in place.
+    for _ in 0..BITS {
+        assert_eq!(quiet(&mut pair), []);
+        pair.take(1);
+    }
+    for _ in 1..BITS {
+        pair.take(1);
+    }
+    pair.give_page(7);
+    assert_eq!((pair.buddy.buddy.open(), quiet(&mut pair)), (0, std::vec![]));
+    pair.check();
+    pair.buddy.buddy.unwatch();
+    assert_eq!(quiet(&mut pair), [0]);
+    pair.give(0, 7);
+    pair.check();
+}

@@ -224,7 +224,9 @@ impl Pair {
         unsafe { *word |= 1 << (pfn - first) };
         // SAFETY: as above.
         unsafe {
-            if !buddy.is_open(word) && !buddy.settle(word) {
+            // Who serves waiters does not ask whether the word is settled.
+            let settled = |buddy: &mut Buddy| !(buddy.is_watched() && pfn.is_multiple_of(2)) && buddy.settle(word);
+            if !buddy.is_quiet(word) && !settled(buddy) && !buddy.is_open(word) {
                 buddy.retell(word);
             }
         }

@@ -33,6 +33,11 @@ fn random_life(pair: &mut Pair, dice: &mut Dice, steps: usize, most: usize, chec
                 _ => pair.give(pfn, pages),
             }
         }
+        match dice.below(16) {
+            0 => pair.buddy.buddy.watch(),
+            1 => pair.buddy.buddy.unwatch(),
+            _ => {}
+        }
         if step % check_each == 0 {
             pair.check();
         }
