@@ -15,7 +15,7 @@ use crate::bits::{Word, class_of_many, class_up_to};
 pub struct Node<const SETS: usize, const WHOLE: usize> {
     /// `has[k]`: children with a free block of order `k`.
     pub has: [Word; SETS],
-    /// The node's class, at most `MAX_ORDER_LIMIT + 1`.
+    /// The node's class, at most `MAX_ORDER_LIMIT + 1`; kept where there is a node above.
     pub class: usize,
 }
 

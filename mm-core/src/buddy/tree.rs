@@ -79,9 +79,17 @@ impl Buddy {
     #[inline(never)]
     fn root_rises(&mut self, g: usize, was: usize, now: usize) {
         let r = g >> B;
+        let (single, bit) = (self.root_count == 1, 1 << (g & WORD_MASK));
+        let root = self.root(r);
+        if single {
+            // Nobody asks what class it is of.
+            // SAFETY: classes of a group, the second not below the first.
+            unsafe { add(&mut root.has, bit, was, now) };
+            return;
+        }
         // SAFETY: a class of a group.
-        let (was, now) = unsafe { self.root(r).rise(1 << (g & WORD_MASK), was, now) };
-        if was != now && self.root_count != 1 {
+        let (was, now) = unsafe { root.rise(bit, was, now) };
+        if was != now {
             // SAFETY: no class is more than the top has sets.
             unsafe { add(&mut self.top, 1 << r, was, now) };
         }
@@ -98,9 +106,17 @@ impl Buddy {
     #[inline(never)]
     fn root_falls(&mut self, g: usize, was: usize, now: usize) {
         let r = g >> B;
+        let (single, bit) = (self.root_count == 1, 1 << (g & WORD_MASK));
+        let root = self.root(r);
+        if single {
+            // As in `root_rises`.
+            // SAFETY: classes of a group, the second not above the first.
+            unsafe { remove(&mut root.has, bit, was, now) };
+            return;
+        }
         // SAFETY: a class of a group.
-        let (was, now) = unsafe { self.root(r).fall(1 << (g & WORD_MASK), was, now) };
-        if was != now && self.root_count != 1 {
+        let (was, now) = unsafe { root.fall(bit, was, now) };
+        if was != now {
             // SAFETY: no class is more than the top has sets.
             unsafe { remove(&mut self.top, 1 << r, was, now) };
         }
