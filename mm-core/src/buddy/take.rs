@@ -2,7 +2,7 @@
 
 use super::{B, Buddy, NO_WORD};
 use crate::bits::{
-    WORD_MASK, Word, aligned, class, class_of_many, highest, lowest, lowest_run, order_for, rarely, run, runs,
+    WORD_MASK, Word, aligned, class, class_of_many, has_run, highest, lowest, lowest_run, order_for, rarely, run, runs,
 };
 
 impl Buddy {
@@ -64,7 +64,10 @@ impl Buddy {
         }
         let i = match self.lowest(order) {
             Some(i) => i,
-            None => self.lowest_closed(order)?,
+            None if pages < Word::BITS as usize => {
+                return self.take_of_open(pages, align).inspect(|first| mark(*first));
+            }
+            None => self.lowest_with_open(order)?,
         };
         let mut first = self.base + (i << B) as u32;
         let change = if pages < Word::BITS as usize {
@@ -97,7 +100,8 @@ impl Buddy {
         }
         let i = match self.lowest(order) {
             Some(i) => i,
-            None => self.lowest_closed(order)?,
+            None if order < B => return self.take_of_open(1 << order, order).inspect(|first| mark(*first)),
+            None => self.lowest_with_open(order)?,
         };
         let mut first = self.base + (i << B) as u32;
         let change = if order < B {
@@ -123,14 +127,39 @@ impl Buddy {
         Some(first)
     }
 
-    /// [`lowest`](Self::lowest) with the open word in view.
+    /// [`take_block`](Self::take_block) of less than a word, of which the tree has none: of the open word, which it does not
+    /// see and is not told of.
     #[cold]
-    fn lowest_closed(&mut self, order: usize) -> Option<usize> {
-        if self.open() == NO_WORD {
+    #[inline(never)]
+    fn take_of_open(&mut self, pages: usize, align: usize) -> Option<u32> {
+        // SAFETY: as in `take_open`.
+        let word = unsafe { *self.open_word };
+        if !has_run(word, order_for(pages)) {
             return None;
         }
-        self.close();
-        self.lowest(order)
+        let bit = lowest(aligned(runs(word, pages), align));
+        // SAFETY: not `USED_UP`, since it has bits.
+        unsafe { *self.open_word = word & !run(bit, pages) };
+        Some(self.open_first + bit as u32)
+    }
+
+    /// [`lowest`](Self::lowest) of at least a word, of which the tree has none: with the open word, if all of that is free.
+    #[cold]
+    #[inline(never)]
+    fn lowest_with_open(&mut self, order: usize) -> Option<usize> {
+        // SAFETY: as in `take_open`.
+        if unsafe { *self.open_word } != Word::MAX {
+            return None;
+        }
+        if order > 2 * B {
+            self.close();
+            return self.lowest(order);
+        }
+        let (i, words) = (self.open(), 1 << (order - B));
+        let first = i & !(words - 1);
+        let others = run(first & WORD_MASK, words) & !(1 << (i & WORD_MASK));
+        // The open word stays open: the tree says nothing of it, before and after.
+        (self.group(i >> B).has[B] & others == others).then_some(first)
     }
 
     /// Takes `pages` frames, some words of them and perhaps the beginning of one more, from word `i` on: wholly free, and

@@ -40,7 +40,7 @@ impl Clone for Owned {
 }
 
 /// From which end of memory a block is taken.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Low,
     High,
@@ -125,6 +125,14 @@ impl Model {
             };
             let block = match find(self, self.open) {
                 Some(at) => at,
+                // What the open word has a part in is taken without closing it, but for blocks that no group holds.
+                None if end == End::Low => {
+                    let whole = |word: usize| self.free[word * BITS..(word + 1) * BITS].iter().all(|free| *free);
+                    if 1 << order > BITS * BITS && self.open.is_some_and(whole) {
+                        self.open = None;
+                    }
+                    find(self, None)?
+                }
                 None => {
                     self.open = None;
                     find(self, None)?
