@@ -9,10 +9,10 @@
 //! three pages stand side by side, not each in a block of four.
 //!
 //! Single frames come from one *open* word whose changes the tree does not see until the word is used up. A larger request
-//! for which the tree has nothing looks at that word itself. When the open word is used up, a frame that is given back below all others opens its word in place,
-//! so that a page freed and taken again costs the same in any amount of memory. Cost: a few instructions for a single
-//! frame, O(levels) for a block of any length, and one word at a time for lengths above a word (at most
-//! `2^13 / Word::BITS`).
+//! for which the tree has nothing looks at that word itself. When the open word is used up, a frame that is given back
+//! below all others opens its word in place, so that a page freed and taken again costs the same in any amount of memory.
+//! Cost: a few instructions for a single frame, O(levels) for a block of any length, and one word at a time for lengths
+//! above a word (at most `2^13 / Word::BITS`).
 
 // With that feature regions have the other one.
 #![cfg_attr(feature = "small", allow(dead_code))]
