@@ -62,13 +62,19 @@ impl Buddy {
             self.set_open(NO_WORD);
         }
         self.store(i, whole, Word::MAX);
-        let words = run(i & WORD_MASK, whole);
+        let mut words = run(i & WORD_MASK, whole);
         let (mut last, mut new) = (0, 0);
         if part != 0 {
             let word = *self.word(i + whole) | run(0, part);
             *self.word(i + whole) = word;
             if !self.is_open(first.wrapping_add(whole)) {
-                (last, new) = (1 << ((i + whole) & WORD_MASK), class_of_many(word));
+                let bit = 1 << ((i + whole) & WORD_MASK);
+                // Often the rest of the word was free: then it is one more of those.
+                if word == Word::MAX {
+                    words |= bit;
+                } else {
+                    (last, new) = (bit, class_of_many(word));
+                }
             }
         }
         self.floor = self.words;

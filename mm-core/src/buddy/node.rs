@@ -96,7 +96,7 @@ impl<const SETS: usize, const WHOLE: usize> Node<SETS, WHOLE> {
         (was, self.class)
     }
 
-    /// The children `whole` were wholly taken and are wholly free; the child `part`, if it is one, is of class `new`,
+    /// The children `whole` are wholly free; the child `part`, if it is one, is of class `new`,
     /// which is not below the one it had. Returns the node's class before and after.
     ///
     /// # Safety
