@@ -39,6 +39,24 @@ impl<L: RawLock, T> Locked<L, T> {
         Guard { owner: self, token, here: PhantomData }
     }
 
+    /// Where the value is, by a pointer that is good for the lock around it too.
+    #[cfg(feature = "small")]
+    #[inline(always)]
+    pub(crate) fn value(&self) -> *const T {
+        core::ptr::from_ref(self).cast::<u8>().wrapping_add(core::mem::offset_of!(Self, value)).cast()
+    }
+
+    /// The lock around a value.
+    ///
+    /// # Safety
+    /// The pointer comes from [`value`](Self::value), and the lock is there for as long as the reference.
+    #[cfg(feature = "small")]
+    #[inline(always)]
+    pub(crate) unsafe fn around<'a>(value: *const T) -> &'a Self {
+        // SAFETY: by the caller's word.
+        unsafe { &*value.cast::<u8>().wrapping_sub(core::mem::offset_of!(Self, value)).cast() }
+    }
+
     /// Takes the lock if nobody has it; see [`RawLock::try_acquire`].
     #[cold]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, L, T>> {
@@ -74,13 +92,6 @@ impl<'a, L: RawLock, T> Guard<'a, L, T> {
         // outlives a later one.
         unsafe { self.owner.lock.release(self.token) };
         self.token = self.owner.lock.acquire();
-    }
-
-    /// The lock.
-    #[inline(always)]
-    #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
-    pub(crate) fn owner(&self) -> &'a Locked<L, T> {
-        self.owner
     }
 
     /// Leaves the section open and hands out its token, for [`Locked::resume`] in another function: a guard is passed

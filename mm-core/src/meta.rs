@@ -31,9 +31,10 @@ pub const MARK: u32 = if cfg!(feature = "small") { 0 } else { 1 };
 /// The sizes of descriptors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum MetaSize {
-    /// 32 bytes: slabs of up to 64 objects, 96 where addresses have 32 bits; with feature `small` fewer, or none.
+    /// 32 bytes: slabs of up to 64 objects, 96 where addresses have 32 bits. With feature `small` 64 bytes where addresses
+    /// have 64, for slabs of up to 192.
     Small = 0,
-    /// 96 bytes: slabs of up to 512 objects, areas.
+    /// 96 bytes: slabs of up to 512 objects, areas. With feature `small` 128 where addresses have 64 bits.
     Large = 1,
     /// The control blocks of caches: 192 bytes, and 320 where their addresses are of 64 bits.
     Control = 2,
@@ -45,8 +46,12 @@ impl MetaSize {
 
     /// Bytes of one descriptor.
     pub const fn bytes(self) -> usize {
+        // There the descriptor of a slab is of pointers.
+        let wide = cfg!(feature = "small") && usize::BITS == 64;
         match self {
+            MetaSize::Small if wide => 2 * UNIT,
             MetaSize::Small => UNIT,
+            MetaSize::Large if wide => 4 * UNIT,
             MetaSize::Large => 3 * UNIT,
             MetaSize::Control if usize::BITS == 64 => 10 * UNIT,
             MetaSize::Control => 6 * UNIT,

@@ -1,13 +1,18 @@
 //! kfree: what an address names is found and checked before anything changes.
 
-use super::STRAIGHT;
 use crate::backend::Backend;
 use crate::error::FreeError;
+#[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
+use crate::error::PackedFree;
 use crate::frame::{Frame, FrameKind, Head};
 use crate::lock::Guard;
 use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{self, CacheState, ClassStates, Given, Slab, Store};
+#[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
+use crate::slab::Store;
+use crate::slab::{CacheState, ClassStates};
+#[cfg(any(not(feature = "small"), feature = "kmalloc-debug"))]
+use crate::slab::{Given, give};
 #[cfg(feature = "kmalloc-debug")]
 use core::panic::Location;
 
@@ -30,14 +35,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if Self::KEEPS {
             return if self.give_own(addr) { Ok(()) } else { self.kfree_other(addr) };
         }
-        if !STRAIGHT
-            && !cfg!(feature = "kmalloc-debug")
+        #[cfg(not(feature = "small"))]
+        if !cfg!(feature = "kmalloc-debug")
             && let Some(frame) = self.memory.frames.frame_at(addr, B::PAGE_SHIFT)
             && let Some((state, _)) = self.open_class(frame)
         {
             // SAFETY: the frame names a live slab of this class, whose lock is held, for as long as its head says so;
             // a class has no room for a slot behind its last.
-            match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
+            match unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) } {
                 Given::Inside => return Ok(()),
                 Given::First(slab, w) => return self.kfree_first(addr, slab, w, state.suspend()),
                 Given::Edge(slab, w) => {
@@ -52,6 +57,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     }
 
     /// Locks the class of the slab that `frame` is of, if it is of one.
+    #[cfg_attr(all(feature = "small", feature = "kmalloc-debug"), allow(dead_code))]
     #[inline(always)]
     fn open_class(&self, frame: &Frame) -> Option<(Guard<'_, P::Lock, CacheState>, Head)> {
         if P::Lock::EXCLUDES_ALL {
@@ -82,64 +88,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         (frame.head() == seen).then_some((state, seen))
     }
 
-    /// A word that had no free slot got its first.
-    #[inline(never)]
-    fn kfree_first(
-        &self,
-        addr: usize,
-        slab: *mut Slab,
-        w: usize,
-        token: <P::Lock as RawLock>::Token,
-    ) -> Result<(), FreeError> {
-        // SAFETY: the slab is live, and the lock of its class is held.
-        let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
-        // SAFETY: the caller locked this state, and left its section to this function.
-        let mut state = unsafe { slabs.state.resume(token) };
-        if Store::<P, B>::OPENS && state.try_open(slab, w, addr) {
-            return Ok(());
-        }
-        match Store::<P, B>::OPENS && state.is_full() {
-            true => self.kfree_shown(slab, w, state.suspend()),
-            false => self.kfree_listed(slab, w, state.suspend()),
-        }
-        Ok(())
-    }
-
-    /// As many words are open as there is room for.
-    #[inline(never)]
-    fn kfree_shown(&self, slab: *mut Slab, w: usize, token: <P::Lock as RawLock>::Token) {
-        // SAFETY: as in `kfree_first`.
-        let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
-        // SAFETY: as above.
-        let mut state = unsafe { slabs.state.resume(token) };
-        slabs.show_first(&mut state, slab, w);
-    }
-
-    /// The rest of [`Slabs::settle`].
-    #[inline(never)]
-    fn kfree_listed(&self, slab: *mut Slab, w: usize, token: <P::Lock as RawLock>::Token) {
-        // SAFETY: as in `kfree_first`.
-        let slabs = unsafe { self.locked_class(Slab::owner(slab)) };
-        // SAFETY: as above.
-        let mut state = unsafe { slabs.state.resume(token) };
-        if slabs.show_listed(&mut state, slab, w) {
-            self.kfree_last(state.suspend(), slab);
-        }
-    }
-
-    /// A slab of a class may be wholly free, or somebody waits for an object.
-    #[inline(never)]
-    fn kfree_last(&self, token: <P::Lock as RawLock>::Token, slab: *mut Slab) {
-        // SAFETY: as in `kfree_listed`, which left its section to this function.
-        unsafe {
-            let slabs = self.locked_class(Slab::owner(slab));
-            slabs.settle_rest(slabs.state.resume(token), slab);
-        }
-    }
-
     /// Null, whole pages, objects outside the largest region, and everything wrong.
-    #[cold]
-    #[inline(never)]
+    #[cfg_attr(not(feature = "small"), cold, inline(never))]
+    #[cfg_attr(feature = "small", inline)]
     #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_other(&self, addr: usize) -> Result<(), FreeError> {
         self.kfree_any(addr).inspect_err(|&error| crate::trace::free_refused("kfree", addr, error))
@@ -148,16 +99,41 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[cfg_attr(feature = "kmalloc-debug", track_caller)]
     fn kfree_any(&self, addr: usize) -> Result<(), FreeError> {
         #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
-        if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr))
-            && let Some((state, _)) = self.open_class(frame)
-        {
-            let store = Store { memory: &self.memory, state: state.owner() };
-            store.take_back(state.suspend(), self.memory.meta_ptr(frame.link()), addr).result().map(|_| ())
-        } else {
-            self.kfree_block(addr)
-        }
+        return self.kfree_packed(addr).result().map(drop);
         #[cfg(not(all(feature = "small", not(feature = "kmalloc-debug"))))]
         self.kfree_found(addr)
+    }
+
+    /// Every kfree where code is to be small: what it comes to stays as the functions it calls return it.
+    #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
+    #[inline(never)]
+    fn kfree_packed(&self, addr: usize) -> PackedFree {
+        if let Some((_, frame)) = self.memory.frames.find(self.memory.backend.direct_frame(addr))
+            && let Some(token) = self.lock_slab(frame)
+        {
+            let slab = self.memory.meta_ptr(frame.link());
+            // SAFETY: the frame names a live slab of a class, whose lock is held, for as long as its head says so.
+            return unsafe { Store::take_back(&self.memory, token, slab, addr) };
+        }
+        PackedFree::new(self.kfree_block(addr).map(|()| 0))
+    }
+
+    /// Locks the class of the slab that `frame` is of, if it is of one.
+    #[cfg(all(feature = "small", not(feature = "kmalloc-debug")))]
+    #[inline(always)]
+    fn lock_slab(&self, frame: &Frame) -> Option<<P::Lock as RawLock>::Token> {
+        if !P::Lock::EXCLUDES_ALL {
+            return self.open_class(frame).map(|(state, _)| state.suspend());
+        }
+        // Any lock will do, and which class it is the slab says.
+        let lock = P::Lock::NEW;
+        let token = lock.acquire();
+        if frame.head().is(FrameKind::Slab) {
+            return Some(token);
+        }
+        // SAFETY: of the section opened above.
+        unsafe { lock.release(token) };
+        None
     }
 
     #[cfg(not(all(feature = "small", not(feature = "kmalloc-debug"))))]
@@ -170,7 +146,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let seen = frame.head();
         let slabs = match seen.kind() {
             FrameKind::Slab => self.class(seen.class()),
-            FrameKind::DmaSlab if !STRAIGHT => self.dma_class(seen.class()),
+            FrameKind::DmaSlab if !cfg!(feature = "small") => self.dma_class(seen.class()),
             _ => return self.kfree_block(addr),
         };
         let Some(slabs) = slabs else { return Err(FreeError::Reserved) };
@@ -179,7 +155,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             return match slabs.give_guarded(guarded, addr) {
                 Ok(None) => Ok(()),
                 Ok(Some(spoilt)) => {
-                    slabs.report(slab::KMALLOC, spoilt, Location::caller());
+                    slabs.report(crate::slab::KMALLOC, spoilt, Location::caller());
                     Ok(())
                 }
                 // It went back meanwhile.
@@ -200,7 +176,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         // SAFETY: the frame names a live slab of this cache, whose lock is held, for as long as its head says so; a
         // class has no room for a slot behind its last.
-        match unsafe { slab::give(self.memory.meta_ptr(frame.link()), addr, None) } {
+        match unsafe { give(self.memory.meta_ptr(frame.link()), addr, None) } {
             Given::Inside => Ok(()),
             Given::First(slab, w) | Given::Edge(slab, w) => {
                 slabs.settle(state, slab, w, addr);

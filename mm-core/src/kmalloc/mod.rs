@@ -1,5 +1,7 @@
 //! kmalloc: objects of any size, from slabs by class or whole pages.
 
+#[cfg(not(feature = "small"))]
+mod edge;
 mod free;
 
 use crate::addr::Pfn;

@@ -4,7 +4,7 @@
 use super::{MetaSize, UNIT, UNIT_SHIFT};
 use crate::addr::Pfn;
 use crate::backend::Backend;
-use crate::error::{AllocError, Packed};
+use crate::error::{AllocError, Packed, PackedFree};
 use crate::fault::FaultClass;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
@@ -99,10 +99,16 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// Gives a live descriptor back; its page goes back too when it is empty.
     pub(crate) fn meta_give(&self, id: u32, size: MetaSize) {
-        let page = self.frame_ptr(Pfn(id >> (B::PAGE_SHIFT - UNIT_SHIFT)));
-        let store = self.meta_store(size);
-        let token = store.state.lock().suspend();
-        let _ = store.take_back(token, page.cast(), self.meta_ptr::<u8>(id).addr());
+        let _ = self.meta_give_at(self.meta_ptr(id), size);
+    }
+
+    /// [`meta_give`](Self::meta_give), by where it is. Returns what it did as [`Store::take_back`] does.
+    #[inline(always)]
+    pub(crate) fn meta_give_at(&self, at: *mut u8, size: MetaSize) -> PackedFree {
+        let page = at.map_addr(|addr| addr & !(B::PAGE_SIZE - 1));
+        let token = self.meta_store(size).state.lock().suspend();
+        // SAFETY: the descriptor is live, and so is the slab of its page, whose cache was just locked.
+        unsafe { Store::take_back(self, token, page.cast(), at.addr()) }
     }
 
     /// Nothing is kept.
@@ -114,6 +120,6 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let _lock = store.state.lock();
         let slab = self.frame_ptr(Pfn(pfn)).cast::<Slab>();
         // SAFETY: the caller found the page marked as one of descriptors; the lock is held.
-        usize::from(Self::CUTS[size as usize].slots - unsafe { Slab::free(slab) })
+        usize::from(Self::CUTS[size as usize].slots) - unsafe { Slab::free(slab) } as usize
     }
 }

@@ -25,7 +25,7 @@ pub enum Given {
 #[inline(always)]
 pub unsafe fn give(slab: *mut Slab, addr: usize, slots: Option<u16>) -> Given {
     // SAFETY: live, by the caller's word.
-    let recip = unsafe { (*slab).recip };
+    let recip = unsafe { Slab::recip(slab) };
     // As in `Geometry::slot`, which has the reasons.
     // SAFETY: as above.
     let product = (unsafe { (*slab).origin } as u32).wrapping_add(addr as u32) as u64 * recip as u64;

@@ -18,10 +18,12 @@ struct Row {
     size: usize,
     count: usize,
 }
-/// How a constructor is called for all of a row. What it made is destroyed again when it unwinds.
-type Call = unsafe fn(Row, Erased, Option<Destroy>);
-/// How a row is destroyed, last to first.
-type Destroy = unsafe fn(Row);
+/// How a constructor is called for all objects of a slab, of which the first stands there. What it made is destroyed again
+/// when it unwinds.
+type Call = unsafe fn(&Hooks, &Geometry, *mut u8);
+/// How so many objects of so many bytes are destroyed, last to first: in registers, since a slab on its way back has little
+/// else to keep in memory.
+type Destroy = unsafe fn(*mut u8, usize, usize);
 
 /// Constructor and destructor of a cache's objects. They run outside every lock and may allocate and free.
 #[derive(Clone, Copy)]
@@ -46,10 +48,11 @@ impl Hooks {
     pub fn of_bytes(constructor: fn(NonNull<u8>)) -> Hooks {
         // SAFETY: between function pointers; it is called as what it is.
         let erased = unsafe { core::mem::transmute::<fn(NonNull<u8>), Erased>(constructor) };
-        unsafe fn call(row: Row, erased: Erased, destroy: Option<Destroy>) {
+        unsafe fn call(hooks: &Hooks, geometry: &Geometry, first: *mut u8) {
+            let Some((_, erased)) = hooks.construct else { return };
             // SAFETY: put there by `of_bytes`.
             let constructor = unsafe { core::mem::transmute::<Erased, fn(NonNull<u8>)>(erased) };
-            row.construct(destroy, constructor);
+            Row::of(geometry, first).construct(hooks.destroy, constructor);
         }
         let mut hooks = Hooks::NONE;
         hooks.construct = Some((call, erased));
@@ -60,11 +63,13 @@ impl Hooks {
     pub fn of_c(constructor: unsafe extern "C" fn(*mut c_void)) -> Hooks {
         // SAFETY: as above.
         let erased = unsafe { core::mem::transmute::<unsafe extern "C" fn(*mut c_void), Erased>(constructor) };
-        unsafe fn call(row: Row, erased: Erased, destroy: Option<Destroy>) {
+        unsafe fn call(hooks: &Hooks, geometry: &Geometry, first: *mut u8) {
+            let Some((_, erased)) = hooks.construct else { return };
             // SAFETY: put there by `of_c`.
             let constructor = unsafe { core::mem::transmute::<Erased, unsafe extern "C" fn(*mut c_void)>(erased) };
             // SAFETY: who gave the constructor vouches for it; the object is nobody else's.
-            row.construct(destroy, |object| unsafe { constructor(object.as_ptr().cast()) });
+            let construct = |object: NonNull<u8>| unsafe { constructor(object.as_ptr().cast()) };
+            Row::of(geometry, first).construct(hooks.destroy, construct);
         }
         let mut hooks = Hooks::NONE;
         hooks.construct = Some((call, erased));
@@ -75,16 +80,18 @@ impl Hooks {
     pub fn of_values<T>(constructor: fn() -> T) -> Hooks {
         // SAFETY: as above.
         let erased = unsafe { core::mem::transmute::<fn() -> T, Erased>(constructor) };
-        unsafe fn call<T>(row: Row, erased: Erased, destroy: Option<Destroy>) {
+        unsafe fn call<T>(hooks: &Hooks, geometry: &Geometry, first: *mut u8) {
+            let Some((_, erased)) = hooks.construct else { return };
             // SAFETY: put there by `of_values` of the same type.
             let constructor = unsafe { core::mem::transmute::<Erased, fn() -> T>(erased) };
-            row.construct(destroy, |object| {
+            Row::of(geometry, first).construct(hooks.destroy, |object| {
                 let value = constructor();
                 // SAFETY: the object is one of this type's size and alignment, and nobody else's.
                 unsafe { object.cast::<T>().write(value) };
             });
         }
-        unsafe fn destroy<T>(mut row: Row) {
+        unsafe fn destroy<T>(first: *mut u8, size: usize, count: usize) {
+            let mut row = Row { first, size, count };
             while let Some(count) = row.count.checked_sub(1) {
                 row.count = count;
                 // SAFETY: constructed, and counted no more.
@@ -132,10 +139,9 @@ impl Hooks {
             // SAFETY: by the caller's word; a guarded cache is cut with room for the zones.
             unsafe { guarded.fill(first, geometry.size as usize, geometry.slots as usize) };
         }
-        let Some((call, constructor)) = self.construct else { return };
-        let row = Row { first, size: geometry.size as usize, count: geometry.slots as usize };
+        let Some((call, _)) = self.construct else { return };
         // SAFETY: each slot is an object, aligned for what the cache was made for.
-        unsafe { call(row, constructor, self.destroy) };
+        unsafe { call(self, geometry, first) };
     }
 
     /// Undoes [`construct_all`](Self::construct_all).
@@ -146,7 +152,7 @@ impl Hooks {
     pub unsafe fn destroy_all(&self, first: *mut u8, size: usize, count: usize) {
         if let Some(destroy) = self.destroy {
             // SAFETY: by the caller's word.
-            unsafe { destroy(Row { first, size, count }) };
+            unsafe { destroy(first, size, count) };
         }
     }
 }
@@ -184,6 +190,11 @@ impl<B: Backend> ClassHooks<B> {
 }
 
 impl Row {
+    /// The objects of a slab.
+    fn of(geometry: &Geometry, first: *mut u8) -> Row {
+        Row { first, size: geometry.size as usize, count: geometry.slots as usize }
+    }
+
     /// The object behind those that are counted.
     fn next(&self) -> NonNull<u8> {
         // SAFETY: in the slab's pages, which have a kernel address.
@@ -212,7 +223,7 @@ impl Drop for Made {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy {
             // SAFETY: constructed, and nobody has one.
-            unsafe { destroy(self.row) };
+            unsafe { destroy(self.row.first, self.row.size, self.row.count) };
         }
     }
 }

@@ -74,15 +74,13 @@ pub struct Slab {
 pub struct Slab {
     /// Minus the address of slot 0: what a free adds to find its slot.
     origin: usize,
-    /// Next and previous listed slab of the cache.
+    /// The next listed slab of the cache, and the previous one of all but the first.
     next: *mut Slab,
     prev: *mut Slab,
-    /// The cache's [`Geometry::recip`].
-    recip: u32,
+    /// The cache it belongs to.
+    state: *const CacheState,
     /// How many slots are free.
-    free: u16,
-    /// The class or the number of the cache it belongs to.
-    owner: u8,
+    free: u32,
 }
 
 /// [`Slab::place`] of a slab that does not have the current word.
@@ -94,10 +92,26 @@ impl Slab {
     ///
     /// # Safety
     /// The slab is live.
+    #[cfg(not(feature = "small"))]
     #[inline(always)]
     pub unsafe fn owner(this: *mut Slab) -> usize {
         // SAFETY: live, by the caller's word.
         usize::from(unsafe { (*this).owner })
+    }
+
+    /// The cache's [`Geometry::recip`].
+    ///
+    /// # Safety
+    /// The slab is live.
+    #[inline(always)]
+    unsafe fn recip(this: *mut Slab) -> u32 {
+        // SAFETY: live, by the caller's word, as is its cache.
+        unsafe {
+            #[cfg(feature = "small")]
+            return CacheState::recip((*this).state);
+            #[cfg(not(feature = "small"))]
+            (*this).recip
+        }
     }
 
     /// The number of the slot that begins at `addr`.
@@ -107,7 +121,7 @@ impl Slab {
     #[cfg(feature = "page-owner")]
     pub unsafe fn slot_of(this: *mut Slab, addr: usize) -> usize {
         // SAFETY: live, by the caller's word.
-        let (origin, recip) = unsafe { ((*this).origin, (*this).recip) };
+        let (origin, recip) = unsafe { ((*this).origin, Self::recip(this)) };
         ((origin.wrapping_add(addr) as u32 as u64 * recip as u64) >> 32) as usize
     }
 
@@ -116,7 +130,7 @@ impl Slab {
     /// # Safety
     /// The slab is live, and the lock of its cache is held.
     #[cfg(feature = "small")]
-    pub unsafe fn free(this: *mut Slab) -> u16 {
+    pub unsafe fn free(this: *mut Slab) -> u32 {
         // SAFETY: live, by the caller's word.
         unsafe { (*this).free }
     }

@@ -8,7 +8,7 @@ use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::lock::Guard;
 use crate::meta::NIL;
-use crate::platform::Platform;
+use crate::platform::{Platform, RawLock};
 use crate::wait::queue::{Grant, Step, Wake};
 use crate::wait::{Block, Ended, Objects, Patience, Place};
 use core::pin::{Pin, pin};
@@ -116,7 +116,7 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
     /// Serves the queue from this cache and from the zones. Called behind joining it.
     pub fn look(&self, flags: Gfp) {
         let mut state = self.state.lock();
-        state.waited = true;
+        state.set_waited(true);
         self.serve(state);
         self.memory.look(self.slab_block(flags).flags);
     }
@@ -161,17 +161,28 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     }
 
     /// [`serve`](Self::serve) if somebody waits.
+    #[cfg(not(feature = "small"))]
     #[cold]
     #[inline(never)]
     pub(super) fn hand_over(&self, mut state: State<'a, P>) {
         match self.memory.servants() {
-            Some(servants) => (servants.cache)(self, state),
+            // SAFETY: the section is left to it.
+            Some(servants) => unsafe { (servants.cache)(*self, state.suspend()) },
             // Whoever queues up for this cache from now on says so behind it.
             None => {
-                state.waited = false;
+                state.set_waited(false);
                 self.served(state);
             }
         }
+    }
+
+    /// [`serve`](Self::serve) by a pointer to it: in a section that is left to it.
+    ///
+    /// # Safety
+    /// The caller locked the cache, and ended no section since.
+    pub(crate) unsafe fn serve_in(self, token: <P::Lock as RawLock>::Token) {
+        // SAFETY: the caller's word.
+        self.serve(unsafe { self.state.resume(token) });
     }
 
     /// Hands free objects to those who wait for one of this cache, oldest first, one a lock hold, and wakes them.
@@ -193,7 +204,7 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
             }
             match step {
                 Step::End(_) => {
-                    state.waited = false;
+                    state.set_waited(false);
                     self.served(state);
                     return;
                 }

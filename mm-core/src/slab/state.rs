@@ -77,6 +77,12 @@ impl CacheState {
         }
     }
 
+    /// Somebody may be waiting for an object from now on, or nobody any more.
+    #[inline(always)]
+    pub(super) fn set_waited(&mut self, waited: bool) {
+        self.waited = waited;
+    }
+
     /// The open words.
     #[allow(clippy::unnecessary_min_or_max, reason = "where `OPEN` is 0")]
     pub(super) fn open(&self) -> &[Open] {

@@ -21,11 +21,11 @@ use crate::bits::order_for;
 use crate::error::AllocError;
 use crate::frame::{FrameKind, Head};
 use crate::gfp::Gfp;
-use crate::lock::{Guard, Locked};
+use crate::lock::Locked;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{CacheState, Store};
+use crate::slab::Store;
 use crate::zone::{MAX_ZONES, ZoneGuard, ZoneKind};
 use core::pin::{Pin, pin};
 use core::ptr::{self, NonNull};
@@ -86,8 +86,8 @@ impl<L: RawLock> Waiting<L> {
 
 /// See [`Memory::serve`].
 type ServeZone<P, B> = for<'z> fn(&'z Memory<P, B>, usize, ZoneGuard<'z, <P as Platform>::Lock>);
-/// See [`Store::serve`].
-type ServeCache<P, B> = for<'z> fn(&Store<'z, P, B>, Guard<'z, <P as Platform>::Lock, CacheState>);
+/// See [`Store::serve_in`].
+type ServeCache<P, B> = for<'z> unsafe fn(Store<'z, P, B>, <<P as Platform>::Lock as RawLock>::Token);
 
 /// Why a zone's queue is served.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,8 +145,12 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         self.platform.now().saturating_add(most)
     }
 
-    const SERVANTS: &'static Servants<P, B> =
-        &Servants { zone: Self::serve_freed, cache: |slabs, state| slabs.serve(state), rouse: Self::rouse };
+    const SERVANTS: &'static Servants<P, B> = &Servants {
+        zone: Self::serve_freed,
+        // SAFETY: as of the function that it stands for.
+        cache: |store, token| unsafe { store.serve_in(token) },
+        rouse: Self::rouse,
+    };
 
     /// Who serves the queue, while somebody is in it.
     pub(crate) fn servants(&self) -> Option<&'static Servants<P, B>> {

@@ -100,9 +100,6 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 }
 
 impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
-    /// Words are never opened.
-    pub const OPENS: bool = false;
-
     /// An object of a slab that is there already: [`CacheState::take`] has looked at all of them.
     #[inline(always)]
     pub fn advance(&self, _state: &mut CacheState) -> Option<NonNull<u8>> {
@@ -178,11 +175,12 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
             let cut = state.cut();
             drop(state);
             let pages = cut.geometry().pages as usize;
-            if cut.kind != FrameKind::Meta {
+            let is_meta = cut.head.is(FrameKind::Meta);
+            if !is_meta {
                 self.memory.fault_point(FaultClass::Slab).map_err(failed)?;
                 self.memory.fault_point(FaultClass::Page).map_err(failed)?;
             }
-            let pfn = match P::CAN_WAIT && cut.kind == FrameKind::Meta {
+            let pfn = match P::CAN_WAIT && is_meta {
                 true => self.memory.take_block_until(pages, flags, FrameKind::Held, NIL, patience).map_err(failed)?,
                 false => self.memory.take_by_depth(pages, flags, FrameKind::Held, NIL).or_failed()?,
             };
@@ -191,16 +189,16 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         Ok(Packed::new(Ok(self.first(state, slab))))
     }
 
-    /// The first object of a listed slab.
+    /// The first object of the slab that is listed first.
     #[inline(always)]
-    fn first(&self, mut state: State<'_, P>, slab: *mut Slab) -> NonNull<u8> {
-        // SAFETY: listed, and the lock is held.
+    fn first(&self, mut state: State<'a, P>, slab: *mut Slab) -> NonNull<u8> {
+        // SAFETY: listed first, and the lock is held.
         let object = unsafe { state.take_of(slab) };
         self.open(state);
         object
     }
 
-    /// Makes a slab of the caller's block and a descriptor, and lists it. The lock is held from then on.
+    /// Makes a slab of the caller's block and a descriptor, and lists it first. The lock is held from then on.
     #[inline(always)]
     fn stock(
         &self,
@@ -210,7 +208,8 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         patience: Option<&Patience<'_>>,
     ) -> Result<(State<'a, P>, *mut Slab), Packed> {
         let g = cut.geometry();
-        let made = if cut.kind == FrameKind::Meta {
+        let is_meta = cut.head.is(FrameKind::Meta);
+        let made = if is_meta {
             // A page above cannot be named.
             let reach = B::PHYS_BITS < META_REACH.ilog2() || (pfn.0 as u64 + 1) << B::PAGE_SHIFT <= META_REACH;
             Packed::new(reach.then(|| self.block(pfn)).ok_or(AllocError::NoMemory))
@@ -223,43 +222,45 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         };
         let slab = slab.as_ptr().cast::<Slab>();
         #[cfg(feature = "page-owner")]
-        if cut.kind != FrameKind::Meta {
+        if !is_meta {
             self.memory.own_slab(pfn.0, g.slots);
         }
-        let first = self.first_slot(g, pfn);
+        let first = self.block(pfn).as_ptr().wrapping_add(g.slack as usize);
         // SAFETY: the descriptor is ours alone until it is listed or named by a frame.
         unsafe {
-            let mut at = Slab::words(slab);
-            let last = at.add(g.words as usize - 1);
-            while at != last {
+            let words = Slab::words(slab);
+            let (mut at, mut word) = (words.add(g.words as usize), g.last);
+            loop {
+                at = at.sub(1);
                 // Else a compiler calls the library's function for it.
-                at.write_volatile(Word::MAX);
-                at = at.add(1);
+                at.write_volatile(word);
+                if at == words {
+                    break;
+                }
+                word = Word::MAX;
             }
-            *last = g.last;
-            (*slab).origin = first.addr().get().wrapping_neg();
-            (*slab).recip = g.recip;
-            (*slab).free = g.slots;
-            (*slab).owner = cut.owner;
+            (*slab).origin = first.addr().wrapping_neg();
+            (*slab).state = self.state.value();
+            (*slab).free = g.slots.into();
         }
         if let Some(hooks) = self.hooks(&cut)
             && hooks.prepares()
         {
             let unfinished = self.detached(&cut, slab, pfn.0).until_constructed(self.memory);
             // SAFETY: nobody else has the slab yet.
-            unsafe { hooks.construct_all(g, first.as_ptr()) };
+            unsafe { hooks.construct_all(g, first) };
             unfinished.finish();
         }
-        if cut.kind != FrameKind::Meta {
+        if !is_meta {
             crate::trace::slab(true, g.size, g.pages, pfn.0);
         }
         let mut state = self.state.lock();
         state.slabs += 1;
         // Under the lock: from here on a free can find the slab.
         let id = self.memory.meta_id_at(slab.addr());
-        self.mark(g, pfn, Head::new(cut.kind, cut.owner, 0), |frame| {
+        self.mark(g, pfn, cut.head, |frame, head| {
             frame.set_link(id);
-            frame.head().next()
+            head.next()
         });
         // SAFETY: live and unlisted, and the lock is held.
         unsafe { state.link(slab) };
@@ -269,125 +270,125 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     /// Marks the frames of a slab: the first with `head`, each further one with what `next` says of the one before. Nearly
     /// all slabs have one.
     #[inline(always)]
-    fn mark(&self, g: &Geometry, pfn: Pfn, mut head: Head, next: impl Fn(&Frame) -> Head) {
+    fn mark(&self, g: &Geometry, pfn: Pfn, mut head: Head, next: impl Fn(&Frame, Head) -> Head) {
         // Only watched objects are cut of more, since all others that are longer are alone in their slab.
         let marked = if cfg!(feature = "slab-debug") { g.marked as u32 } else { 1 };
         for i in 0..marked {
             if let Some((_, frame)) = self.memory.frames.find((pfn.0 + i) as usize) {
                 frame.set_head(head);
-                head = next(frame);
+                head = next(frame, head);
             }
         }
     }
 
     /// Ends a section in which objects came: whoever waits for one is served.
     #[inline(always)]
-    fn open(&self, state: State<'_, P>) {
-        if state.waited {
-            self.hand_over(state);
+    fn open(&self, state: State<'a, P>) {
+        if let Some(servants) = self.memory.servants() {
+            // SAFETY: the section is left to it.
+            unsafe { (servants.cache)(*self, state.suspend()) }
         }
     }
 
-    /// Gives the slot at `addr` of a live slab of this cache back. The caller locked the cache, and ended no section since.
+    /// Gives the slot at `addr` of a live slab back; a slab that is wholly free goes back to the buddy, and its
+    /// descriptor the same way.
     ///
     /// # Errors
     /// `Interior`, `DoubleFree`; nothing was changed.
-    #[inline(never)]
-    pub fn take_back(self, token: <P::Lock as RawLock>::Token, slab: *mut Slab, addr: usize) -> PackedFree {
+    ///
+    /// # Safety
+    /// The slab is live, and the caller locked its cache, and ended no section since.
+    pub unsafe fn take_back(
+        memory: &'a Memory<P, B>,
+        token: <P::Lock as RawLock>::Token,
+        slab: *mut Slab,
+        addr: usize,
+    ) -> PackedFree {
+        // SAFETY: the slab is live, and so its cache is, as long as the manager if it is a class or of descriptors.
+        let store = Store { memory, state: unsafe { Locked::around((*slab).state) } };
         // SAFETY: the caller left the section to this function.
-        let state = unsafe { self.state.resume(token) };
+        let state = unsafe { store.state.resume(token) };
         // SAFETY: the slab is live and the lock held; neither a class nor descriptors have room behind the last slot.
         match unsafe { give(slab, addr, None) } {
             Given::Refused(error) => PackedFree::new(Err(error)),
-            _ => {
-                self.given(state, slab);
-                PackedFree::new(Ok(1))
-            }
+            _ => store.given(state, slab),
         }
     }
 
     /// The object at `addr` of a live slab of this cache was freed.
     #[cfg_attr(feature = "small", inline(always))]
-    pub fn settle(&self, state: State<'_, P>, slab: *mut Slab, _w: usize, _addr: usize) {
-        self.given(state, slab);
+    pub fn settle(&self, state: State<'a, P>, slab: *mut Slab, _w: usize, _addr: usize) {
+        let _ = self.given(state, slab);
     }
 
-    /// All of [`settle`](Self::settle).
+    /// An object of a live slab of this cache was freed. Returns what [`take_back`](Self::take_back) does, as what is called
+    /// last, so that it needs no calls.
     #[inline(always)]
-    pub fn show_listed(&self, _state: &mut CacheState, _slab: *mut Slab, _w: usize) -> bool {
-        true
-    }
-
-    /// No word could be opened.
-    #[inline(always)]
-    pub fn show_first(&self, _state: &mut CacheState, _slab: *mut Slab, _w: usize) {}
-
-    /// See [`show_listed`](Self::show_listed).
-    #[inline(always)]
-    pub fn settle_rest(&self, state: State<'_, P>, slab: *mut Slab) {
-        self.given(state, slab);
-    }
-
-    /// An object of a live slab of this cache was freed.
-    #[inline(always)]
-    fn given(&self, mut state: State<'_, P>, slab: *mut Slab) {
+    fn given(self, mut state: State<'a, P>, slab: *mut Slab) -> PackedFree {
         // SAFETY: the slab is live, and the lock is held.
         unsafe {
             if (*slab).free == 1 {
                 state.link(slab);
             }
         }
-        if state.is_free(slab) && !state.waited {
-            return self.release(state.suspend(), slab);
+        if let Some(servants) = self.memory.servants() {
+            // SAFETY: as above.
+            unsafe { (servants.cache)(self, state.suspend()) };
+            return PackedFree::new(Ok(1));
         }
-        self.open(state);
+        self.leave(state.suspend(), slab)
     }
 
     /// Behind those who were served: what nobody wanted goes back.
-    pub(super) fn served(&self, state: State<'_, P>) {
+    pub(super) fn served(self, state: State<'a, P>) {
         let slab = state.head;
-        if !slab.is_null() && state.is_free(slab) {
-            self.release(state.suspend(), slab);
+        if !slab.is_null() {
+            let _ = self.leave(state.suspend(), slab);
         }
     }
 
-    /// Unlists a wholly free slab and gives it back to the buddy. The caller locked the cache, and ended no section since.
-    #[cold]
-    #[inline(never)]
-    fn release(self, token: <P::Lock as RawLock>::Token, slab: *mut Slab) {
+    /// Ends a section behind a free: a slab of this cache that is wholly free is unlisted and goes back to the buddy. The
+    /// caller locked the cache, and ended no section since.
+    #[inline]
+    fn leave(self, token: <P::Lock as RawLock>::Token, slab: *mut Slab) -> PackedFree {
         // SAFETY: the caller left the section to this function.
         let mut state = unsafe { self.state.resume(token) };
+        if !state.is_free(slab) {
+            return PackedFree::new(Ok(1));
+        }
         // SAFETY: listed, since it has a free slot, and the lock is held.
         unsafe { state.unlink(slab) };
         state.slabs -= 1;
         let cut = state.cut();
-        let pfn = self.pfn_by(cut.geometry(), slab);
+        let (g, first) = (cut.geometry(), self.first_of(slab));
+        let pfn = self.pfn_by(g, slab);
         // Under the lock, so that a second free of one of its objects finds either the slab or none.
-        let held = Head::new(FrameKind::Held, 0, cut.geometry().pages.into());
-        self.mark(cut.geometry(), pfn, held, |_| Head::new(FrameKind::Tail, 0, 0));
+        self.mark(g, pfn, Head::new(FrameKind::Held, 0, g.pages.into()), |_, _| Head::new(FrameKind::Tail, 0, 0));
         drop(state);
-        let detached = self.detached(&cut, slab, pfn.0);
         if let Some(hooks) = self.hooks(&cut) {
-            let (g, first) = (cut.geometry(), self.first_slot(cut.geometry(), pfn));
             // SAFETY: what has a destructor was constructed, and no cache has the slab any more.
-            unsafe { hooks.destroy_all(first.as_ptr(), g.size as usize, g.slots as usize) };
+            unsafe { hooks.destroy_all(first, g.size as usize, g.slots as usize) };
         }
-        if cut.kind != FrameKind::Meta {
-            detached.told(self.memory);
-            self.memory.meta_give(detached.id, detached.descriptor);
+        if !cut.head.is(FrameKind::Meta) {
+            self.detached(&cut, slab, pfn.0).told(self.memory);
         }
-        let _ = self.memory.free_block(pfn.0 as usize, FrameKind::Held, None);
+        let (memory, size) = (self.memory, g.descriptor);
+        let _ = memory.free_block(pfn.0 as usize, FrameKind::Held, None);
+        if cut.head.is(FrameKind::Meta) {
+            return PackedFree::new(Ok(1));
+        }
+        memory.meta_give_at(slab.cast(), size)
     }
 
     /// What is done to objects, if there may be anything.
     #[inline(always)]
     fn hooks(&self, cut: &Cut) -> Option<&'a Hooks> {
-        match cut.kind {
+        if cut.head.is(FrameKind::CacheSlab) {
             // SAFETY: so it was set up, and a cache that has a slab, or is to have one, lives.
-            FrameKind::CacheSlab => Some(unsafe { Control::<P>::hooks_of(cut.geometry) }),
-            FrameKind::Slab if cfg!(feature = "kmalloc-debug") => Some(ClassHooks::<B>::of(cut.owner.into())),
-            _ => None,
+            return Some(unsafe { Control::<P>::hooks_of(cut.geometry) });
         }
+        let watched = cfg!(feature = "kmalloc-debug") && cut.head.is(FrameKind::Slab);
+        watched.then(|| ClassHooks::<B>::of(cut.head.class()))
     }
 
     /// A slab, or what is to become one, that nobody knows of.
@@ -402,9 +403,15 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     /// The first frame of a live slab that is cut so, whose cache is locked.
     #[inline(always)]
     pub(super) fn pfn_by(&self, geometry: &Geometry, slab: *mut Slab) -> Pfn {
-        // SAFETY: live, and the lock is held.
-        let first = unsafe { (*slab).origin }.wrapping_neg() - geometry.slack as usize;
+        let first = self.first_of(slab).addr() - geometry.slack as usize;
         Pfn(self.memory.backend.direct_frame(first) as u32)
+    }
+
+    /// Slot 0 of a live slab, whose cache is locked.
+    #[inline(always)]
+    fn first_of(&self, slab: *mut Slab) -> *mut u8 {
+        // SAFETY: live, and the lock is held. Both lie in memory that is reached through the same mapping.
+        slab.cast::<u8>().with_addr(unsafe { (*slab).origin }.wrapping_neg())
     }
 
     /// A block that was taken.
@@ -412,13 +419,6 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
     fn block(&self, pfn: Pfn) -> NonNull<u8> {
         // SAFETY: pages that have a kernel address, which is not that of page 0.
         unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn)) }
-    }
-
-    /// Slot 0 of the slab that begins at `pfn`.
-    #[inline(always)]
-    fn first_slot(&self, geometry: &Geometry, pfn: Pfn) -> NonNull<u8> {
-        // SAFETY: in the slab's pages, which have a kernel address.
-        unsafe { NonNull::new_unchecked(self.memory.frame_ptr(pfn).wrapping_add(geometry.slack as usize)) }
     }
 
     /// Nothing is kept but while somebody who waits is served.

@@ -15,7 +15,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
         while !slab.is_null() {
             // SAFETY: listed slabs are live, and the lock is held.
             unsafe {
-                active -= usize::from((*slab).free);
+                active -= (*slab).free as usize;
                 slab = (*slab).next;
             }
         }
@@ -28,18 +28,18 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
     /// The broken rule, and the descriptor it was seen at.
     pub fn check(&self) -> Result<usize, (&'static str, usize)> {
         let state = self.state.lock();
-        let (mut listed, mut slab, mut before) = (0, state.head, core::ptr::null_mut());
+        let (mut listed, mut slab, mut before) = (0, state.head, core::ptr::null_mut::<Slab>());
         while !slab.is_null() {
             let id = self.memory.meta_id_at(slab.addr());
             let fail = |what| Err((what, id as usize));
             // SAFETY: listed slabs are live, and the lock is held.
-            let (next, prev, owner, free) = unsafe { ((*slab).next, (*slab).prev, (*slab).owner, (*slab).free) };
+            let (next, prev, free) = unsafe { ((*slab).next, (*slab).prev, (*slab).free) };
             listed += 1;
             if listed > state.slabs {
                 return fail("a cache lists more slabs than it has");
             }
-            if prev != before || owner != self.owner {
-                return fail("a listed slab's links or owner are wrong");
+            if !before.is_null() && prev != before {
+                return fail("a listed slab's links are wrong");
             }
             if free == 0 {
                 return fail("a listed slab has no free slot");
@@ -55,10 +55,10 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
 
     fn check_slab(&self, slab: *mut Slab, id: u32) -> Result<(), (&'static str, usize)> {
         // SAFETY: the slab is live, and the lock is held.
-        let (origin, recip, free) = unsafe { ((*slab).origin, (*slab).recip, (*slab).free) };
+        let (origin, state, free) = unsafe { ((*slab).origin, (*slab).state, (*slab).free) };
         let pfn = self.pfn_of(slab).0;
         let first_slot = self.memory.frame_ptr(Pfn(pfn)).addr() + self.geometry.slack as usize;
-        if origin != first_slot.wrapping_neg() || recip != self.geometry.recip {
+        if origin != first_slot.wrapping_neg() || state != self.state.value() {
             return Err(("a slab is wrong about its slots", id as usize));
         }
         let mut counted = 0;
@@ -70,7 +70,7 @@ impl<P: Platform, B: Backend> Slabs<'_, P, B> {
             }
             counted += word.count_ones();
         }
-        if counted != free.into() {
+        if counted != free {
             return Err(("a slab is wrong about its free slots", id as usize));
         }
         self.check_frames(id, pfn)

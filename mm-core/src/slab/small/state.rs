@@ -2,15 +2,15 @@
 
 use super::super::{Geometry, Slab};
 use crate::bits::{WORD_SHIFT, Word, lowest};
-use crate::frame::FrameKind;
+use crate::frame::{FrameKind, Head};
 use core::ptr::NonNull;
 
 /// Whose slabs they are, and how they are cut: as [`CacheState::set_up`] was told.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     pub geometry: *const Geometry,
-    pub kind: FrameKind,
-    pub owner: u8,
+    /// The mark of a slab's first frame.
+    pub head: Head,
 }
 
 impl Cut {
@@ -32,12 +32,9 @@ pub struct CacheState {
     geometry: *const Geometry,
     /// Slabs, listed or not.
     pub(super) slabs: u32,
-    /// Somebody may be waiting for an object. Then there is none free.
-    pub(in super::super) waited: bool,
-    /// `Slab` for kmalloc's classes, `Meta` for descriptors, `CacheSlab` for the rest.
-    kind: FrameKind,
-    /// The class, the number of the cache, or the size of the descriptors.
-    owner: u8,
+    /// The mark of a slab's first frame: `Slab` and the class for kmalloc's, `Meta` and the size for descriptors, `CacheSlab`
+    /// and the number of the cache for the rest.
+    mark: Head,
 }
 
 // SAFETY: the pointers are into the manager's RAM, good on every thread; the lock guards their use.
@@ -48,7 +45,7 @@ impl CacheState {
     pub const fn new() -> Self {
         const UNMADE: &Geometry = &Geometry::cut(8, 1, 1, 8);
         let head = core::ptr::null_mut();
-        CacheState { head, geometry: UNMADE, slabs: 0, waited: false, kind: FrameKind::Slab, owner: 0 }
+        CacheState { head, geometry: UNMADE, slabs: 0, mark: Head::new(FrameKind::Slab, 0, 0) }
     }
 
     /// Says whose slabs they are, and how they are cut.
@@ -56,19 +53,29 @@ impl CacheState {
     /// # Safety
     /// The geometry lives as long as this does; of a `CacheSlab`, it is that of its control block.
     pub unsafe fn set_up(&mut self, geometry: *const Geometry, kind: FrameKind, owner: u8) {
-        (self.geometry, self.kind, self.owner) = (geometry, kind, owner);
+        (self.geometry, self.mark) = (geometry, Head::new(kind, owner, 0));
+    }
+
+    /// [`Geometry::recip`] of slabs that are cut so.
+    ///
+    /// # Safety
+    /// The state is set up, and lives.
+    #[inline(always)]
+    pub(in super::super) unsafe fn recip(this: *const CacheState) -> u32 {
+        // SAFETY: by the caller's word; what is read was written before there was a slab.
+        unsafe { (*(*this).geometry).recip }
     }
 
     #[inline(always)]
     pub(super) fn cut(&self) -> Cut {
-        Cut { geometry: self.geometry, kind: self.kind, owner: self.owner }
+        Cut { geometry: self.geometry, head: self.mark }
     }
 
     /// True when no slot of a live slab is in use.
     #[inline(always)]
     pub(super) fn is_free(&self, slab: *mut Slab) -> bool {
         // SAFETY: the slab is live, the lock is held, and the geometry lives as long as the state.
-        unsafe { (*slab).free == (*self.geometry).slots }
+        unsafe { (*slab).free == (*self.geometry).slots.into() }
     }
 
     /// Takes the lowest free slot of the first slab that has one.
@@ -77,14 +84,14 @@ impl CacheState {
     #[cfg_attr(feature = "small", inline(always))]
     pub fn take(&mut self) -> Option<NonNull<u8>> {
         let slab = self.head;
-        // SAFETY: listed, and the lock is held.
+        // SAFETY: listed first, and the lock is held.
         (!slab.is_null()).then(|| unsafe { self.take_of(slab) })
     }
 
     /// Takes the lowest free slot of a slab.
     ///
     /// # Safety
-    /// It is listed, and the lock is held.
+    /// It is listed first, and the lock is held.
     #[inline(always)]
     pub(super) unsafe fn take_of(&mut self, slab: *mut Slab) -> NonNull<u8> {
         let words = Slab::words(slab);
@@ -100,13 +107,17 @@ impl CacheState {
             let slot = (at.offset_from_unsigned(words) << WORD_SHIFT) + lowest(word);
             (*slab).free -= 1;
             if (*slab).free == 0 {
-                self.unlink(slab);
+                self.head = (*slab).next;
             }
             let addr = (slot * (*self.geometry).size as usize).wrapping_sub((*slab).origin);
             // Both lie in memory that is reached through the same mapping. Slots have a kernel address.
             NonNull::new_unchecked(slab.cast::<u8>().with_addr(addr))
         }
     }
+
+    /// Somebody may be waiting for an object from now on, or nobody any more: every section asks the queue itself.
+    #[inline(always)]
+    pub(in super::super) fn set_waited(&mut self, _waited: bool) {}
 
     /// No word is open.
     #[inline(always)]
@@ -147,7 +158,6 @@ impl CacheState {
         // SAFETY: by the caller's word; listed slabs are live.
         unsafe {
             (*slab).next = next;
-            (*slab).prev = core::ptr::null_mut();
             if !next.is_null() {
                 (*next).prev = slab;
             }
@@ -158,17 +168,18 @@ impl CacheState {
     ///
     /// # Safety
     /// It is listed, and the lock is held.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) unsafe fn unlink(&mut self, slab: *mut Slab) {
-        // SAFETY: by the caller's word; listed slabs are live.
+        // SAFETY: by the caller's word; listed slabs are live, and all but the first know the one before.
         unsafe {
             let (next, prev) = ((*slab).next, (*slab).prev);
+            if self.head == slab {
+                self.head = next;
+            } else {
+                (*prev).next = next;
+            }
             if !next.is_null() {
                 (*next).prev = prev;
-            }
-            match prev.is_null() {
-                true => self.head = next,
-                false => (*prev).next = next,
             }
         }
     }
