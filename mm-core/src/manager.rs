@@ -48,14 +48,17 @@ impl<'a> Config<'a> {
 ///
 /// A free by address checks the address; whether it may go is for the caller, who owns the object: freeing what a
 /// `KBox`, a `CacheBox` or another owning value holds is the caller's error.
+///
+/// Where code is to be small the memory stands first, so that its address is the manager's.
+#[cfg_attr(feature = "small", repr(C))]
 pub struct Mm<P: Platform, B: Backend> {
     pub(crate) memory: Memory<P, B>,
+    pub(crate) areas: B::Areas<P>,
     pub(crate) classes: B::Classes<P::Lock>,
+    pub(crate) late: Late<P, B>,
     pub(crate) dma: DmaClasses<P>,
     pub(crate) caches: CacheList<P>,
-    pub(crate) areas: B::Areas<P>,
     pub(crate) deferred: Locked<P::Lock, AreaList>,
-    pub(crate) late: Late<P, B>,
     pub(crate) shrinkers: Shrinkers<P, B>,
     pub(crate) turn: Turn<P::Lock>,
     #[cfg(feature = "trace-hooks")]
@@ -194,7 +197,10 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             // SAFETY: the storage is zeroed, aligned, long enough and this buddy's alone.
             let buddy = unsafe { Buddy::new(start, len, B::MAX_ORDER, at.wrapping_add(records)) };
             // SAFETY: `list` has room for every region of the plan.
-            unsafe { list.add(i).write(Region::new(start, len, frames.add(lead), zone, buddy)) };
+            unsafe {
+                let zone = (zone, Zones::<P::Lock>::offset(zone.into()));
+                list.add(i).write(Region::new(start, len, frames.add(lead), zone, buddy));
+            }
             at = at.wrapping_add(records + storage);
             let mut zone = self.memory.zones.zone(zone as usize).lock();
             if zone.count == 0 {

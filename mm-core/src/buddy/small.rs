@@ -98,8 +98,8 @@ impl Buddy {
     #[inline(always)]
     pub fn take(&mut self, pages: usize, _align: usize, mark: impl FnOnce(u32)) -> Option<u32> {
         let leaf = self.find(order_for(pages), End::Low)?.get();
-        self.mark(leaf, pages, State::Taken);
         let first = self.frame(leaf);
+        self.mark(first, pages, State::Taken);
         mark(first);
         Some(first)
     }
@@ -116,12 +116,13 @@ impl Buddy {
     pub fn take_high(&mut self, pages: usize, align: usize) -> Option<u32> {
         let order = order_for(pages);
         let leaf = self.find(order, End::High)?.get() + (((1 << order) - pages) >> align << align);
-        self.mark(leaf, pages, State::Taken);
-        Some(self.frame(leaf))
+        let first = self.frame(leaf);
+        self.mark(first, pages, State::Taken);
+        Some(first)
     }
 
     /// The first leaf of the first free block of `order` from this end.
-    #[inline(never)]
+    #[inline]
     fn find(&mut self, order: usize, end: End) -> Option<NonZeroUsize> {
         let (mut n, mut height) = (1, usize::from(self.height));
         let mut says = usize::from(*self.node(n));
@@ -147,11 +148,46 @@ impl Buddy {
         })
     }
 
-    /// Marks the frames of `pages` leaves, which are all as they are not to be.
-    #[inline(always)]
-    fn mark(&mut self, leaf: usize, pages: usize, state: State) {
-        // SAFETY: the leaves are ours.
-        unsafe { mark(self.nodes, leaf, pages, state as usize) };
+    /// Marks `pages` frames from `pfn`, which are all as they are not to be.
+    #[inline(never)]
+    fn mark(&mut self, pfn: u32, mut pages: usize, state: State) {
+        let (nodes, mut leaf) = (self.nodes, self.leaf(pfn));
+        // SAFETY: the nodes above leaves of the tree, and the other halves of those.
+        let node = |n: usize| unsafe { nodes.add(n) };
+        while pages != 0 {
+            let order = highest(pages).min(lowest(leaf));
+            let mut height = usize::from(self.height);
+            // SAFETY: as above; heights are bit numbers.
+            unsafe {
+                while height != order {
+                    core::hint::assert_unchecked(height < usize::BITS as usize);
+                    let n = leaf >> height;
+                    height -= 1;
+                    // What it says of all below it is from now on said by the two below it.
+                    let mut says = *node(n);
+                    if says != 0 {
+                        if usize::from(says) <= height + 1 {
+                            continue;
+                        }
+                        says -= 1;
+                    }
+                    *node(2 * n) = says;
+                    *node(2 * n + 1) = says;
+                }
+                core::hint::assert_unchecked(order < usize::BITS as usize);
+                let mut n = leaf >> order;
+                *node(n) = ((order + 1) & state as usize) as u8;
+                while n != 1 {
+                    let (this, other) = (usize::from(*node(n)), usize::from(*node(n ^ 1)));
+                    height += 1;
+                    n >>= 1;
+                    // Neither says more than that it is wholly free, which is its height plus one.
+                    *node(n) = (this.max(other) + usize::from(this + other == 2 * height)) as u8;
+                }
+            }
+            leaf += 1 << order;
+            pages -= 1 << order;
+        }
     }
 
     /// The leaf of a frame of the region.
@@ -169,7 +205,7 @@ impl Buddy {
     /// Gives `pages` frames from `pfn` back. The caller checked that they are one block of this region, and taken.
     #[inline(always)]
     pub fn give(&mut self, pfn: u32, pages: usize) {
-        self.mark(self.leaf(pfn), pages, State::Free);
+        self.mark(pfn, pages, State::Free);
     }
 
     /// As [`give`](Self::give), of a block that is found by its word: here none is.
@@ -182,12 +218,11 @@ impl Buddy {
     }
 
     /// True when the frame, which lies in the region, is free.
-    #[inline(never)]
     pub fn is_free(&mut self, pfn: u32) -> bool {
         let leaf = self.leaf(pfn);
-        let mut height = highest(leaf);
+        let mut height = usize::from(self.height);
         loop {
-            // SAFETY: it began with a bit number, and the leaf itself is wholly free or wholly taken.
+            // SAFETY: it began as that of the tree, and the leaf itself is wholly free or wholly taken.
             unsafe { core::hint::assert_unchecked(height < usize::BITS as usize) };
             let says = usize::from(*self.node(leaf >> height));
             if says == 0 || says > height {
@@ -200,7 +235,7 @@ impl Buddy {
     /// Takes a free frame out of use.
     #[cfg(any(test, feature = "page-poison"))]
     pub fn withdraw(&mut self, pfn: u32) {
-        self.mark(self.leaf(pfn), 1, State::Taken);
+        self.mark(pfn, 1, State::Taken);
     }
 
     /// The order of the largest free block.
@@ -317,47 +352,6 @@ impl Buddy {
             at += 1 << height;
         }
         Ok(())
-    }
-}
-
-/// Marks the frames of `pages` leaves in a tree, which are all as they are not to be.
-///
-/// # Safety
-/// They are, and the tree is the caller's alone.
-#[inline(never)]
-unsafe fn mark(nodes: *mut u8, mut leaf: usize, mut pages: usize, state: usize) {
-    // SAFETY: the nodes above leaves of the tree, and the other halves of those.
-    let node = |n: usize| unsafe { nodes.add(n) };
-    while pages != 0 {
-        let order = highest(pages).min(lowest(leaf));
-        let mut height = highest(leaf);
-        // SAFETY: as above; heights are bit numbers.
-        unsafe {
-            while height != order {
-                core::hint::assert_unchecked(height < usize::BITS as usize);
-                let n = leaf >> height;
-                // What it says of all below it is from now on said by the two below it.
-                let says = *node(n);
-                if says == 0 || usize::from(says) > height {
-                    let says = says.saturating_sub(1);
-                    *node(2 * n) = says;
-                    *node(2 * n + 1) = says;
-                }
-                height -= 1;
-            }
-            core::hint::assert_unchecked(order < usize::BITS as usize);
-            let mut n = leaf >> order;
-            *node(n) = ((order + 1) & state) as u8;
-            while n != 1 {
-                let (this, other) = (*node(n), *node(n ^ 1));
-                height += 1;
-                let both = this == other && usize::from(this) == height;
-                n >>= 1;
-                *node(n) = this.max(other) + u8::from(both);
-            }
-        }
-        leaf += 1 << order;
-        pages -= 1 << order;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::addr::{PageRange, Pfn};
 use crate::backend::Backend;
+use crate::error::FreeError;
 use crate::error::{AllocError, MmError};
 use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::gfp::Gfp;
@@ -176,7 +177,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     fn release_run(&self, from: u32, end: u32) {
         let Some((region, frame)) = self.frames.find(from as usize).filter(|_| from != end) else { return };
         let hand_over = |zone: ZoneGuard<'_, P::Lock>| self.hand_over(region.zone(), zone);
-        let admit = |_: Head, _: &dyn Fn() -> bool| Ok::<_, ()>((end - from) as usize);
+        let admit = |_: Head, _: &dyn Fn() -> FreeError| Ok::<_, ()>((end - from) as usize);
         let _ = self.zones.give(region, frame, from, admit, &self.waiting, hand_over);
     }
 
@@ -193,11 +194,11 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         region: &Region,
         frame: &Frame,
         pfn: u32,
-        admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+        admit: impl FnOnce(Head, &dyn Fn() -> FreeError) -> Result<usize, E>,
     ) -> Result<usize, E> {
         let zone = self.zones.zone(region.zone()).lock();
-        // SAFETY: the zone's lock is held, and this is the only reference while it lives.
-        let pages = admit(frame.head(), &|| unsafe { region.buddy() }.is_free(pfn))?;
+        // SAFETY: the zone's lock is held, and there is no reference to its buddies.
+        let pages = admit(frame.head(), &|| unsafe { region.refusal(frame.head(), pfn) })?;
         frame.set_head(Head::new(FrameKind::Held, 0, pages as u32));
         drop(zone);
         // It is hidden still when it was handed to somebody who never came for it.

@@ -1,13 +1,13 @@
 //! Regions: runs of frames of one zone without a hole, each with its table and its buddy.
 
-use super::{Frame, FrameKind};
+use super::{Frame, FrameKind, Head};
 use crate::addr::Pfn;
 use crate::bits::{WORD_MASK, WORD_SHIFT, Word};
 use crate::buddy::RegionBuddy as Buddy;
 use crate::error::FreeError;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
 
 /// A run of frames that belong to one zone and have no hole between them.
 ///
@@ -19,14 +19,35 @@ pub struct Region {
     /// Where the record of frame 0 would be.
     origin: *const Frame,
     zone: u8,
+    /// How many bytes into the zones its zone stands.
+    #[cfg(feature = "small")]
+    zone_offset: u16,
     buddy: UnsafeCell<Buddy>,
 }
 
 impl Region {
-    /// A region whose records stand at `frames`.
-    pub fn new(start: u32, len: u32, frames: *const Frame, zone: u8, buddy: Buddy) -> Self {
+    /// A region of this zone, which stands so many bytes into the zones, whose records stand at `frames`.
+    pub fn new(start: u32, len: u32, frames: *const Frame, (zone, offset): (u8, usize), buddy: Buddy) -> Self {
         let origin = frames.wrapping_sub(start as usize);
-        Region { start, len, frames, origin, zone, buddy: UnsafeCell::new(buddy) }
+        #[cfg(not(feature = "small"))]
+        let _ = offset;
+        Region {
+            start,
+            len,
+            frames,
+            origin,
+            zone,
+            #[cfg(feature = "small")]
+            zone_offset: offset as u16,
+            buddy: UnsafeCell::new(buddy),
+        }
+    }
+
+    /// How many bytes into the zones its zone stands.
+    #[cfg(feature = "small")]
+    #[inline(always)]
+    pub fn zone_offset(&self) -> usize {
+        self.zone_offset.into()
     }
 
     /// The first frame.
@@ -82,6 +103,50 @@ impl Region {
     pub unsafe fn buddy(&self) -> &mut Buddy {
         // SAFETY: exclusive by the caller's word.
         unsafe { &mut *self.buddy.get() }
+    }
+}
+
+impl Region {
+    /// Why frame `pfn` of this region, whose record is `head`, cannot be freed as the head of a block of another kind.
+    ///
+    /// # Safety
+    /// The lock of the region's zone is held, and nobody has a reference to its buddy.
+    #[cfg_attr(feature = "small", inline)]
+    #[cfg_attr(not(feature = "small"), inline(always))]
+    pub unsafe fn refusal(&self, head: Head, pfn: u32) -> FreeError {
+        // SAFETY: by the caller's word.
+        if head.is(FrameKind::Tail) && unsafe { self.buddy() }.is_free(pfn) {
+            return FreeError::DoubleFree;
+        }
+        if cfg!(feature = "small") { Self::REFUSALS[head.number().min(FrameKind::COUNT)] } else { refused(head.kind()) }
+    }
+
+    /// Of each kind when it is not free; the last of unknown ones, which are damage.
+    const REFUSALS: &'static [FreeError; FrameKind::COUNT + 1] = &{
+        let mut refusals = [FreeError::Reserved; FrameKind::COUNT + 1];
+        let mut kind = 0;
+        while kind < FrameKind::COUNT {
+            refusals[kind] = refused(FrameKind::from_bits(kind as u32));
+            kind += 1;
+        }
+        refusals
+    };
+}
+
+/// Why a frame of this kind cannot be freed as another's; one of no block's is not free.
+const fn refused(kind: FrameKind) -> FreeError {
+    match kind {
+        FrameKind::Tail => FreeError::Interior,
+        FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Held => FreeError::Reserved,
+        #[cfg(feature = "page-poison")]
+        FrameKind::Withdrawn => FreeError::Reserved,
+        FrameKind::Pending | FrameKind::Deferred => FreeError::DoubleFree,
+        FrameKind::Pages
+        | FrameKind::Large
+        | FrameKind::Slab
+        | FrameKind::DmaSlab
+        | FrameKind::CacheSlab
+        | FrameKind::Mapped => FreeError::WrongAllocator,
     }
 }
 
@@ -346,7 +411,9 @@ impl FrameMap {
     #[cfg_attr(not(feature = "small"), inline(always))]
     pub fn find(&self, pfn: usize) -> Option<(&Region, &Frame)> {
         if cfg!(feature = "small") {
-            let mut at = self.regions.load(Ordering::Acquire);
+            // `publish` excludes other CPUs; an interrupt sees what its own did in the order it was written.
+            let mut at = self.regions.load(Ordering::Relaxed);
+            compiler_fence(Ordering::Acquire);
             // SAFETY: null, or published, and the last region has one behind it that holds nothing.
             while let Some(region) = unsafe { at.as_ref() }.filter(|region| region.len != 0) {
                 if region.holds(pfn) {
@@ -400,47 +467,5 @@ impl FrameMap {
     #[inline(always)]
     pub fn frame(&self, pfn: Pfn) -> Option<&Frame> {
         self.find(pfn.0 as usize).map(|(_, frame)| frame)
-    }
-
-    /// Why a frame that is not the head of a block of the wanted kind cannot be freed.
-    ///
-    /// `free` tells whether the buddy holds the frame as free.
-    #[cfg_attr(feature = "small", inline(never))]
-    pub fn refusal(kind: FrameKind, free: bool) -> FreeError {
-        if cfg!(feature = "small") {
-            return match kind {
-                FrameKind::Tail if free => FreeError::DoubleFree,
-                kind => Self::REFUSALS[kind as usize],
-            };
-        }
-        Self::refused(kind, free)
-    }
-
-    /// Of each kind when it is not free.
-    const REFUSALS: &'static [FreeError; FrameKind::COUNT] = &{
-        let mut refusals = [FreeError::Reserved; FrameKind::COUNT];
-        let mut kind = 0;
-        while kind < refusals.len() {
-            refusals[kind] = Self::refused(FrameKind::from_bits(kind as u32), false);
-            kind += 1;
-        }
-        refusals
-    };
-
-    const fn refused(kind: FrameKind, free: bool) -> FreeError {
-        match kind {
-            FrameKind::Tail if free => FreeError::DoubleFree,
-            FrameKind::Tail => FreeError::Interior,
-            FrameKind::Reserved | FrameKind::Meta | FrameKind::Table | FrameKind::Held => FreeError::Reserved,
-            #[cfg(feature = "page-poison")]
-            FrameKind::Withdrawn => FreeError::Reserved,
-            FrameKind::Pending | FrameKind::Deferred => FreeError::DoubleFree,
-            FrameKind::Pages
-            | FrameKind::Large
-            | FrameKind::Slab
-            | FrameKind::DmaSlab
-            | FrameKind::CacheSlab
-            | FrameKind::Mapped => FreeError::WrongAllocator,
-        }
     }
 }

@@ -105,6 +105,12 @@ impl Head {
         FrameKind::from_bits(self.0)
     }
 
+    /// The number of the kind, which may be none's.
+    #[inline(always)]
+    pub const fn number(self) -> usize {
+        (self.0 & 0xff) as usize
+    }
+
     /// True when the kind is `kind`; cheaper than comparing [`Head::kind`].
     #[inline(always)]
     pub const fn is(self, kind: FrameKind) -> bool {

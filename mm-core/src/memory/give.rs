@@ -5,7 +5,7 @@ use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::bits::Word;
 use crate::error::{AllocError, FreeError, PackedFree};
-use crate::frame::{Frame, FrameKind, FrameMap, Head, Region, Single};
+use crate::frame::{Frame, FrameKind, Head, Region, Single};
 use crate::platform::{Platform, RawLock};
 use crate::zone::ZoneGuard;
 
@@ -28,16 +28,17 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cfg_attr(not(feature = "small"), inline)]
     pub fn free_block(&self, pfn: usize, kind: FrameKind, pages: Option<usize>) -> Result<usize, FreeError> {
         if cfg!(feature = "small") {
-            // No block has as many pages as stand for any number.
-            return self.free_run(pfn, kind, pages.map_or(usize::MAX, |pages| pages.min(usize::MAX - 1))).result();
+            // No block has no pages, nor as many as stand for that.
+            let pages = pages.map_or(0, |pages| if pages == 0 { usize::MAX } else { pages });
+            return self.free_run(pfn, kind, pages).result();
         }
         self.free_block_here(pfn, kind, pages)
     }
 
-    /// [`free_block`](Self::free_block) by a call; `usize::MAX` pages are any number.
+    /// [`free_block`](Self::free_block) by a call; 0 pages are any number.
     #[inline(never)]
     fn free_run(&self, pfn: usize, kind: FrameKind, pages: usize) -> PackedFree {
-        PackedFree::new(self.free_block_here(pfn, kind, (pages != usize::MAX).then_some(pages)))
+        PackedFree::new(self.free_block_here(pfn, kind, (pages != 0).then_some(pages)))
     }
 
     #[inline(always)]
@@ -45,9 +46,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let Some((region, frame)) = self.frames.find(pfn) else {
             return Err(self.foreign());
         };
-        self.give(region, frame, pfn as u32, |head, is_free| {
+        self.give(region, frame, pfn as u32, |head, refusal| {
             if !head.is(kind) {
-                return Err(FrameMap::refusal(head.kind(), head.is(FrameKind::Tail) && is_free()));
+                return Err(refusal());
             }
             let count = head.count() as usize;
             if pages.is_some_and(|pages| pages != count) {
@@ -118,7 +119,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         region: &Region,
         frame: &Frame,
         pfn: u32,
-        admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+        admit: impl FnOnce(Head, &dyn Fn() -> FreeError) -> Result<usize, E>,
     ) -> Result<usize, E> {
         #[cfg(feature = "page-poison")]
         if self.poisons() {

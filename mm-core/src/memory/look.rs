@@ -4,7 +4,7 @@ use super::Memory;
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::FreeError;
-use crate::frame::{FrameKind, FrameMap};
+use crate::frame::FrameKind;
 use crate::platform::Platform;
 
 impl<P: Platform, B: Backend> Memory<P, B> {
@@ -29,11 +29,9 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         let Some((region, frame)) = self.frames.find(pfn) else {
             return self.foreign();
         };
-        let zone = self.zones.zone(region.zone()).lock();
-        // SAFETY: the zone's lock is held, and this is the only reference.
-        let free = unsafe { region.buddy() }.is_free(pfn as u32);
-        drop(zone);
-        FrameMap::refusal(frame.head().kind(), free)
+        let _zone = self.zones.zone_of(region).lock();
+        // SAFETY: the zone's lock is held, and there is no reference to its buddies.
+        unsafe { region.refusal(frame.head(), pfn as u32) }
     }
 
     /// Why an address outside every area is refused by the frees of areas.

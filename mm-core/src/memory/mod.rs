@@ -18,7 +18,7 @@ use crate::wait::Waiting;
 use crate::zone::Zones;
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering, compiler_fence};
 
 /// Call sites the may-wait report remembers. Later ones are not told any more: better silent than a flood.
 const MAX_SITES: usize = if cfg!(feature = "small") { 4 } else { 16 };
@@ -27,20 +27,23 @@ const STATE_NEW: u8 = 0;
 const STATE_READY: u8 = 1;
 
 /// The managed memory, without any policy of use. Backends that serve vmalloc themselves build on it.
+///
+/// Where code is to be small, what most calls begin with stands first: near fields take shorter instructions.
+#[cfg_attr(feature = "small", repr(C))]
 pub struct Memory<P: Platform, B: Backend> {
-    pub(crate) platform: P,
-    pub(crate) backend: B,
+    pub(crate) frames: FrameMap,
     state: AtomicU8,
+    pub(crate) started: Locked<P::Lock, bool>,
     /// Frames of all zones, summed up once.
     managed: AtomicUsize,
+    pub(crate) meta: MetaPools<P::Lock>,
+    pub(crate) zones: Zones<P::Lock>,
     /// What several CPUs need; null for one.
     smp: AtomicPtr<Smp<P::Lock>>,
-    pub(crate) started: Locked<P::Lock, bool>,
-    pub(crate) frames: FrameMap,
-    pub(crate) zones: Zones<P::Lock>,
     pub(crate) waiting: Waiting<P::Lock>,
-    pub(crate) meta: MetaPools<P::Lock>,
     sites: Locked<P::Lock, [Option<&'static Location<'static>>; MAX_SITES]>,
+    pub(crate) platform: P,
+    pub(crate) backend: B,
     #[cfg(feature = "page-poison")]
     pub(crate) page_poison: crate::debug::PagePoison,
     #[cfg(feature = "fault-injection")]
@@ -110,7 +113,10 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// True after `init`.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.state.load(Ordering::Acquire) == STATE_READY
+        // By the contract of `init` other CPUs were told of it; interrupts of its own see what it did in order.
+        let ready = self.state.load(Ordering::Relaxed) == STATE_READY;
+        compiler_fence(Ordering::Acquire);
+        ready
     }
 
     /// A fallible step is about to run: fails when fault injection says so.
@@ -144,17 +150,21 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[inline(always)]
     pub fn admit(&self, flags: Gfp, caller: &'static Location<'static>) -> Result<Gfp, AllocError> {
         let flags = flags.validate()?.union(crate::debug::ON_ALLOC);
-        if flags.contains(Gfp::WAIT) {
-            let context = self.platform.context();
-            if context != Context::Task {
-                if context == Context::Atomic {
-                    self.report_may_wait(caller);
-                }
-                // Here, so that the compiler still knows the others of a caller's fixed flags.
-                return Ok(flags.difference(Gfp::WAIT));
-            }
+        if flags.contains(Gfp::WAIT) && !self.is_task(caller) {
+            // Here, so that the compiler still knows the others of a caller's fixed flags.
+            return Ok(flags.difference(Gfp::WAIT));
         }
         Ok(flags)
+    }
+
+    /// True when a request that may wait may do so now; reports one that comes where it never may.
+    #[cfg_attr(not(feature = "small"), inline(always))]
+    fn is_task(&self, caller: &'static Location<'static>) -> bool {
+        let context = self.platform.context();
+        if context == Context::Atomic {
+            self.report_may_wait(caller);
+        }
+        context == Context::Task
     }
 
     /// [`admit`](Self::admit)'s report, behind an allocation that found `memory` at hand and learned from its lock that
@@ -184,8 +194,7 @@ impl<P: Platform, B: Backend> Memory<P, B> {
         core::hint::black_box(memory)
     }
 
-    #[cold]
-    #[inline(never)]
+    #[cfg_attr(not(feature = "small"), cold, inline(never))]
     fn report_may_wait(&self, caller: &'static Location<'static>) {
         // By value: one place in the source can have several copies of its location. (Byte by byte: comparing strings
         // would bring a library function in that nothing else here needs.)

@@ -190,8 +190,9 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if !cfg!(feature = "small") && order == 0 {
             return self.freed_pages(self.free_page_block(addr.addr(), 1), addr, 1);
         }
-        // An order no block can have matches none: the count 0 is no block's.
-        let pages = if order > B::MAX_ORDER { 0 } else { 1 << order };
+        // An order no block can have matches none: neither count is a block's.
+        let none = if cfg!(feature = "small") { usize::MAX } else { 0 };
+        let pages = if order > B::MAX_ORDER { none } else { 1 << order };
         if cfg!(feature = "small") {
             return self.freed_pages(self.free_page_elsewhere(addr.addr(), pages), addr, pages);
         }
@@ -254,20 +255,21 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// Frees the block that begins at frame number `pfn`, which may be anything, and has `pages` frames.
     #[inline(always)]
     fn free_frames(&self, pfn: usize, pages: usize) -> Result<(), FreeError> {
-        // No block has 0 pages. A count that does not fit the record must not be cut down to one that does.
-        let pages = if pages <= 1 << B::MAX_ORDER { pages } else { 0 };
         if cfg!(feature = "small") {
+            // The whole count is compared with the record's.
             return match self.memory.free_block(pfn, FrameKind::Pages, Some(pages)) {
                 Err(FreeError::WrongCache) => self.free_any_referenced(pfn, pages),
                 result => result.map(drop),
             };
         }
+        // No block has 0 pages. A count that does not fit the record must not be cut down to one that does.
+        let pages = if pages <= 1 << B::MAX_ORDER { pages } else { 0 };
         let Some((region, frame)) = self.memory.frames.find(pfn) else {
             return Err(self.memory.foreign());
         };
         // One comparison: the kind, the pages, and that nobody holds a reference.
         let wanted = Head::new(FrameKind::Pages, 0, pages as u32);
-        let admit = |head, _: &dyn Fn() -> bool| if head == wanted && pages != 0 { Ok(pages) } else { Err(()) };
+        let admit = |head, _: &dyn Fn() -> FreeError| if head == wanted && pages != 0 { Ok(pages) } else { Err(()) };
         let given = self.memory.give(region, frame, pfn as u32, admit);
         given.map(drop).or_else(|()| self.free_referenced(pfn, pages))
     }

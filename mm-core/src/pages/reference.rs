@@ -6,7 +6,7 @@
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::FreeError;
-use crate::frame::{Frame, FrameKind, FrameMap, Head, Region};
+use crate::frame::{Frame, FrameKind, Head, Region};
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
@@ -145,9 +145,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let then = match referenced(region, pfn, B::MAX_ORDER) {
             Some((first, frame, head)) => change(first, frame, head)?,
             None => {
-                // SAFETY: the zone's lock is held, and this is the only reference.
-                let free = unsafe { region.buddy() }.is_free(pfn.0);
-                return Err(FrameMap::refusal(frame.head().kind(), free).into());
+                // SAFETY: the zone's lock is held, and there is no reference to its buddies.
+                return Err(unsafe { region.refusal(frame.head(), pfn.0) }.into());
             }
         };
         drop(zone);
@@ -168,9 +167,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let zone = self.memory.zones.zone(region.zone()).lock();
         let head = frame.head();
         if !head.is(FrameKind::Pages) {
-            // SAFETY: the zone's lock is held, and this is the only reference.
-            let free = head.is(FrameKind::Tail) && unsafe { region.buddy() }.is_free(pfn as u32);
-            return Err(FrameMap::refusal(head.kind(), free));
+            // SAFETY: the zone's lock is held, and there is no reference to its buddies.
+            return Err(unsafe { region.refusal(head, pfn as u32) });
         }
         if head.count() as usize != pages {
             return Err(FreeError::WrongOrder);

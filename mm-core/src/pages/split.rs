@@ -4,7 +4,7 @@ use super::reference::is_compound;
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{FreeError, MmError};
-use crate::frame::{FrameKind, FrameMap, Head};
+use crate::frame::{FrameKind, Head};
 use crate::manager::Mm;
 use crate::platform::Platform;
 use crate::zone::BATCH;
@@ -48,9 +48,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             let _zone = self.memory.zones.zone(region.zone()).lock();
             let head = frame.head();
             if !head.is(FrameKind::Pages) {
-                // SAFETY: the zone's lock is held, and this is the only reference.
-                let free = head.is(FrameKind::Tail) && unsafe { region.buddy() }.is_free(pfn.0);
-                return Err(FrameMap::refusal(head.kind(), free).into());
+                // SAFETY: the zone's lock is held, and there is no reference to its buddies.
+                return Err(unsafe { region.refusal(head, pfn.0) }.into());
             }
             if head.count() != left {
                 return Err(FreeError::WrongOrder.into());

@@ -2,6 +2,7 @@
 
 use super::{ZoneGuard, Zones};
 use crate::bits::Word;
+use crate::error::FreeError;
 use crate::frame::{Frame, FrameKind, Head, Region, Single};
 use crate::platform::RawLock;
 use crate::wait::Waiting;
@@ -91,7 +92,7 @@ impl<L: RawLock> Zones<L> {
 
     /// Gives back a block whose head `admit` accepts; all under the zone's lock, so that of two frees one is refused.
     ///
-    /// `admit` returns the block's pages, or why it is refused; it is told whether the frame is free. When somebody
+    /// `admit` returns the block's pages, or why it is refused; it is told what is wrong with one that heads no block of its kind. When somebody
     /// waits, `hand_over` gets the zone, still locked, to serve him.
     #[inline(always)]
     pub fn give<E>(
@@ -99,15 +100,15 @@ impl<L: RawLock> Zones<L> {
         region: &Region,
         frame: &Frame,
         pfn: u32,
-        admit: impl FnOnce(Head, &dyn Fn() -> bool) -> Result<usize, E>,
+        admit: impl FnOnce(Head, &dyn Fn() -> FreeError) -> Result<usize, E>,
         waiting: &Waiting<L>,
         hand_over: impl FnOnce(ZoneGuard<'_, L>),
     ) -> Result<usize, E> {
-        let mut zone = self.zones[Self::place(region.zone())].lock();
-        // SAFETY: the zone's lock is held, and this is the only reference while it lives.
-        let pages = admit(frame.head(), &|| unsafe { region.buddy() }.is_free(pfn))?;
+        let mut zone = self.zone_of(region).lock();
+        // SAFETY: the zone's lock is held, and there is no reference to its buddies while this runs.
+        let pages = admit(frame.head(), &|| unsafe { region.refusal(frame.head(), pfn) })?;
         frame.set_head(Head::new(FrameKind::Tail, 0, 0));
-        // SAFETY: the zone's lock is held, and the reference above is gone.
+        // SAFETY: the zone's lock is held, and this is the only reference.
         unsafe { region.buddy() }.give(pfn, pages);
         zone.free += pages;
         // Where code is to be small, that is looked at once, by who serves.

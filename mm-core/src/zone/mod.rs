@@ -14,11 +14,13 @@ pub use state::ZoneState;
 
 use crate::bits::order_for;
 use crate::error::{AllocError, PackedFrame};
-use crate::frame::{FrameKind, FrameMap, Head};
+use crate::frame::{FrameKind, FrameMap, Head, Region};
 use crate::gfp::Gfp;
 use crate::lock::{Guard, Locked};
 use crate::platform::RawLock;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+#[cfg(not(feature = "small"))]
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// The most zones a board can list.
 pub const MAX_ZONES: usize = if cfg!(feature = "small") { 3 } else { 4 };
@@ -109,6 +111,7 @@ pub struct Zones<L: RawLock> {
     /// For each kind, the index of the highest zone a request for it may use.
     entry: [AtomicU8; 4],
     /// [`offset`](Self::offset) of the one for `Normal`, if there is one, else of a zone without frames.
+    #[cfg(not(feature = "small"))]
     normal: AtomicUsize,
 }
 
@@ -118,6 +121,7 @@ impl<L: RawLock> Zones<L> {
         Zones {
             zones: [const { Locked::new(ZoneState::EMPTY) }; MAX_ZONES],
             entry: [const { AtomicU8::new(NO_ZONE) }; 4],
+            #[cfg(not(feature = "small"))]
             normal: AtomicUsize::new(0),
         }
     }
@@ -149,11 +153,26 @@ impl<L: RawLock> Zones<L> {
         unsafe { &*self.zones.as_ptr().byte_add(offset) }
     }
 
+    /// The zone of a region.
+    #[inline(always)]
+    pub fn zone_of(&self, region: &Region) -> &Locked<L, ZoneState> {
+        #[cfg(feature = "small")]
+        // SAFETY: the offset of the region's zone.
+        return unsafe { self.zone_at(region.zone_offset()) };
+        #[cfg(not(feature = "small"))]
+        self.zone(region.zone())
+    }
+
     /// The highest zone of requests for `Normal`.
     #[inline(always)]
     pub fn normal(&self) -> &Locked<L, ZoneState> {
+        #[cfg(feature = "small")]
+        return self.zone(self.entry(ZoneKind::Normal).min(MAX_ZONES - 1));
+        #[cfg(not(feature = "small"))]
         // SAFETY: the offset of a zone.
-        unsafe { self.zone_at(self.normal.load(Relaxed)) }
+        unsafe {
+            self.zone_at(self.normal.load(Relaxed))
+        }
     }
 
     /// [`take`](Self::take) of a single frame for `Normal`, if the open word of the highest zone has one. Tells too what
@@ -211,8 +230,8 @@ impl<L: RawLock> Zones<L> {
             entry.store(index as u8, Relaxed);
         }
         // Without a zone for Normal not every zone is listed, and the last has no frames.
-        let normal = self.entry(ZoneKind::Normal).min(MAX_ZONES - 1);
-        self.normal.store(Self::offset(normal), Relaxed);
+        #[cfg(not(feature = "small"))]
+        self.normal.store(Self::offset(self.entry(ZoneKind::Normal).min(MAX_ZONES - 1)), Relaxed);
         for (zone, marks) in self.zones.iter().zip(watermark::marks(&zones, page_shift, tuning)) {
             let mut zone = zone.lock();
             zone.marks = marks;
@@ -233,6 +252,15 @@ impl<L: RawLock> Zones<L> {
     #[inline(always)]
     pub fn entry(&self, kind: ZoneKind) -> usize {
         self.entry[kind as usize].load(Relaxed) as usize
+    }
+
+    /// The zones a request for `kind` may use, the highest last.
+    #[inline(always)]
+    fn reach(&self, kind: ZoneKind) -> &[Locked<L, ZoneState>] {
+        // None is none.
+        let count = usize::from(self.entry[kind as usize].load(Relaxed).wrapping_add(1));
+        // SAFETY: entries are indexes of zones, or `NO_ZONE`.
+        unsafe { self.zones.get_unchecked(..count) }
     }
 
     /// What `take` takes from the highest zone a request for `kind` may use that has it, each locked in turn. `take` is told
@@ -292,18 +320,20 @@ impl<L: RawLock> Zones<L> {
     ) -> Result<u32, AllocError> {
         let mut depth = Depth::Low;
         loop {
-            let (mut index, mut seen) = (self.entry(kind), 0);
-            while index < MAX_ZONES {
-                let mut zone = self.zones[index].lock();
-                let spare = zone.free.saturating_sub(zone.limit_at(kind, depth));
-                if spare >= pages
-                    && let Some(pfn) = zone.take_from(0, (pages, align_for(pages, head)), head, link)
-                {
-                    return Ok(pfn);
+            let (first, mut seen) = (self.zones.as_ptr(), 0);
+            let mut at = self.reach(kind).as_ptr_range().end;
+            while at != first {
+                at = at.wrapping_sub(1);
+                // SAFETY: a zone, between the first and the end.
+                let mut zone = unsafe { &*at }.lock();
+                match zone.take_above(pages, kind, depth as usize) {
+                    (Some(frame), pfn) => {
+                        frame.set_link(link);
+                        frame.set_head(head);
+                        return Ok(pfn as u32);
+                    }
+                    (None, spare) => seen += spare,
                 }
-                seen += spare;
-                drop(zone);
-                index = index.wrapping_sub(1);
             }
             if depth != Depth::Low {
                 return Err(if seen >= pages { AllocError::NoContig } else { AllocError::NoMemory });

@@ -1,9 +1,9 @@
 //! What a zone's lock guards, and what is taken with it held.
 
 use super::{Depth, Marks, ZoneKind};
-use crate::bits::rarely;
+use crate::bits::{order_for, rarely};
 use crate::buddy::RegionBuddy as Buddy;
-use crate::frame::{FrameMap, Head, Region};
+use crate::frame::{Frame, FrameMap, Head, Region};
 
 /// How many limits of the first pass are kept at hand: one for each kind, or none, where room counts for more.
 const LIMITS: usize = if cfg!(feature = "small") { 0 } else { 4 };
@@ -83,12 +83,20 @@ impl ZoneState {
 
     /// What a request must leave that does not wait.
     pub(super) fn limit_at(&self, kind: ZoneKind, depth: Depth) -> usize {
-        let put_by = if depth as usize >= Depth::Min as usize { self.put_by } else { 0 };
         if cfg!(feature = "small") {
-            // Three counts of frames of one machine.
-            return self.marks.floor(depth) + self.marks.reserve[kind as usize] + put_by;
+            return self.limit_by(kind, depth as usize);
         }
+        let put_by = if depth as usize >= Depth::Min as usize { self.put_by } else { 0 };
         self.marks.limit(kind, depth).saturating_add(put_by)
+    }
+
+    /// [`limit_at`](Self::limit_at) by the number of a depth, in fewer instructions: all are counts of frames of one machine.
+    #[inline(always)]
+    fn limit_by(&self, kind: ZoneKind, depth: usize) -> usize {
+        let put_by = if depth >= Depth::Min as usize { self.put_by } else { 0 };
+        let eighths = self.marks.min.wrapping_mul(depth) / 8;
+        let floor = if depth == Depth::Low as usize { self.marks.low } else { eighths };
+        floor.wrapping_add(self.marks.reserve[kind as usize]).wrapping_add(put_by)
     }
 
     /// Its regions, by ascending address.
@@ -168,6 +176,28 @@ impl ZoneState {
             }
         }
         None
+    }
+
+    /// Takes a block of `pages` frames if that leaves what a request for `kind` must leave at `depth`: its first record, for
+    /// the caller to mark, and its number. Else how many frames there are to spare.
+    ///
+    /// By a call, for loops over the zones that keep nothing of one but where it is.
+    #[inline(never)]
+    pub(super) fn take_above(&mut self, pages: usize, kind: ZoneKind, depth: usize) -> (Option<&Frame>, usize) {
+        let spare = self.free.saturating_sub(self.limit_by(kind, depth));
+        if spare >= pages {
+            for i in 0..self.count {
+                // SAFETY: a region of the zone, of which there are that many.
+                let region = unsafe { &*self.regions.wrapping_add(i) };
+                // SAFETY: `self` is reached through the zone's lock only, and this is the only reference.
+                if let Some(pfn) = unsafe { region.buddy() }.take(pages, order_for(pages), |_| ()) {
+                    self.free -= pages;
+                    // SAFETY: the buddy hands out frames of its region only.
+                    return (Some(unsafe { region.frame_unchecked(pfn as usize) }), pfn as usize);
+                }
+            }
+        }
+        (None, spare)
     }
 
     /// [`take`](Self::take) of one region. (By itself: where it stood in the loop, each take worked out beforehand what
