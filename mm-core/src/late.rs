@@ -4,11 +4,10 @@
 //! do for areas and caches is named where the first of those is made, and reached by a pointer that is left here.
 
 use crate::backend::Backend;
-use crate::error::{FreeError, Packed};
-use crate::gfp::Gfp;
+use crate::error::FreeError;
 use crate::manager::Mm;
 use crate::platform::Platform;
-use crate::reclaim::Wanted;
+use crate::reclaim::Repeat;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -18,9 +17,6 @@ type Hold<P, B> = fn(&Mm<P, B>, usize) -> bool;
 /// See [`Mm::free_referenced`].
 #[cfg(feature = "small")]
 type FreeReferenced<P, B> = fn(&Mm<P, B>, usize, usize) -> Result<(), FreeError>;
-
-/// See [`Mm::obtain_again`].
-type Again<P, B> = fn(&Mm<P, B>, &Wanted<'_, P, B>, Gfp, Packed) -> Packed;
 
 /// What others do for caches.
 #[cfg(not(feature = "small"))]
@@ -33,7 +29,7 @@ pub(crate) struct Late<P: Platform, B: Backend> {
     #[cfg(not(feature = "small"))]
     caches: AtomicPtr<Drain<P, B>>,
     #[cfg(feature = "small")]
-    again: AtomicPtr<Again<P, B>>,
+    again: AtomicPtr<Repeat<P, B>>,
     #[cfg(feature = "small")]
     referenced: AtomicPtr<FreeReferenced<P, B>>,
 }
@@ -56,7 +52,6 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     const HOLD: &'static Hold<P, B> = &(Self::areas_hold as Hold<P, B>);
     #[cfg(feature = "small")]
     const REFERENCED: &'static FreeReferenced<P, B> = &(Self::free_referenced as FreeReferenced<P, B>);
-    const AGAIN: &'static Again<P, B> = &(Self::obtain_again as Again<P, B>);
     #[cfg(not(feature = "small"))]
     const DRAIN_CACHES: &'static Drain<P, B> = &(Self::drain_caches as Drain<P, B>);
     /// Where code is to be small, and areas are made by few calls.
@@ -93,7 +88,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub(crate) fn use_reclaim(&self) {
         #[cfg(feature = "small")]
         if Self::LATE {
-            self.late.again.store(ptr::from_ref(Self::AGAIN).cast_mut(), Relaxed);
+            self.late.again.store(ptr::from_ref(Self::REPEAT).cast_mut(), Relaxed);
         }
     }
 
@@ -117,15 +112,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Err(FreeError::Reserved)
     }
 
-    /// [`obtain_again`](Self::obtain_again), if it may be of use.
+    /// What repeats a request that failed, if that may be of use.
     #[inline(always)]
-    pub(crate) fn again(&self) -> Option<&Again<P, B>> {
+    pub(crate) fn again(&self) -> Option<&Repeat<P, B>> {
         #[cfg(feature = "small")]
         if Self::LATE {
-            // SAFETY: null, or `AGAIN`.
+            // SAFETY: null, or `REPEAT`.
             return unsafe { self.late.again.load(Relaxed).as_ref() };
         }
-        Some(Self::AGAIN)
+        Some(Self::REPEAT)
     }
 
     /// [`drain_caches`](Self::drain_caches), if there ever was one.

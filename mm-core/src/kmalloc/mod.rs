@@ -17,9 +17,7 @@ use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::reclaim::Wanted;
 use crate::slab::{CacheState, ClassStates, ClassTable, MAX_CLASSES, OpenWord, Slabs, Store};
-use crate::wait::Block;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -233,39 +231,53 @@ impl<P: Platform, B: Backend> Mm<P, B> {
             Ok(flags) => flags.difference(Gfp::HIGHMEM),
             Err(error) => return Packed::new(Err(error)),
         };
-        let table = ClassTable::<B>::TABLE;
         let bare = flags.difference(Gfp::ZERO);
-        let (wanted, pages, bytes);
-        if size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32)) {
+        let mut found = self.kmalloc_once(size, bare);
+        if found.result().is_err()
+            && let Some(again) = self.again()
+        {
+            found = (again.object)(self, size, bare, found);
+        }
+        match found.result() {
+            Ok(object) if flags.contains(Gfp::ZERO) => {
+                let bytes = match Self::class_of_size(size, flags) {
+                    Some(class) => ClassTable::<B>::TABLE.object_size(class),
+                    None => size.next_multiple_of(B::PAGE_SIZE),
+                };
+                // SAFETY: as in `kmalloc_other`, or whole pages.
+                unsafe { wipe(object.as_ptr(), bytes) };
+            }
+            Ok(_) => {}
+            Err(error) => crate::trace::pages_failed(size.div_ceil(B::PAGE_SIZE), flags, error),
+        }
+        found
+    }
+
+    /// The class of a request, which is for some bytes; none when it is for whole pages.
+    #[inline(always)]
+    fn class_of_size(size: usize, flags: Gfp) -> Option<usize> {
+        let table = ClassTable::<B>::TABLE;
+        let whole = size > table.largest || flags.intersects(Gfp::DMA.union(Gfp::DMA32));
+        (!whole).then(|| table.of[(size + 7) >> 3] as usize)
+    }
+
+    /// An object or pages, by one attempt. They are not zeroed.
+    #[inline]
+    pub(crate) fn kmalloc_once(&self, size: usize, flags: Gfp) -> Packed {
+        let Some(class) = Self::class_of_size(size, flags) else {
             if let Err(error) = self.memory.fault_point(FaultClass::Page) {
                 return Packed::new(Err(error));
             }
-            pages = size.div_ceil(B::PAGE_SIZE);
-            // A size that no block has is refused.
-            bytes = pages.wrapping_shl(B::PAGE_SHIFT);
-            wanted = Wanted::Block(Block { pages, flags: bare, kind: FrameKind::Large, link: NIL });
-        } else {
-            let class = table.of[(size + 7) >> 3] as usize;
-            // SAFETY: the class of a size in the table.
-            let state = unsafe { self.classes.get(class) };
-            let Some(state) = state else { return Packed::new(Err(AllocError::NotReady)) };
-            // SAFETY: there is a state, and so a class.
-            let slabs = unsafe { self.class_of(class, state) };
-            // Slabs are single pages.
-            pages = if cfg!(feature = "small") { 2 } else { slabs.geometry.pages as usize + 1 };
-            bytes = table.object_size(class);
-            #[cfg(feature = "small")]
-            let slabs = slabs.store;
-            wanted = Wanted::Object(slabs);
-        }
-        let found = self.obtain(&wanted, bare, pages);
-        if flags.contains(Gfp::ZERO)
-            && let Ok(object) = found.result()
-        {
-            // SAFETY: as in `kmalloc_other`, or whole pages.
-            unsafe { wipe(object.as_ptr(), bytes) };
-        }
-        found
+            return self.block_now(size.div_ceil(B::PAGE_SIZE), flags, FrameKind::Large, NIL);
+        };
+        // SAFETY: the class of a size in the table.
+        let state = unsafe { self.classes.get(class) };
+        let Some(state) = state else { return Packed::new(Err(AllocError::NotReady)) };
+        #[cfg(feature = "small")]
+        return Store { memory: &self.memory, state }.object(flags, None);
+        #[cfg(not(feature = "small"))]
+        // SAFETY: there is a state, and so a class.
+        Packed::new(unsafe { self.class_of(class, state) }.object_now(flags))
     }
 
     /// The pointer to a block that was just taken.

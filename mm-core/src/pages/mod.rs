@@ -21,7 +21,6 @@ use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::platform::{Platform, RawLock};
-use crate::reclaim::Wanted;
 use crate::wait::Block;
 use crate::zone::{ZoneKind, ZoneState};
 use core::panic::Location;
@@ -142,12 +141,17 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         };
         let block = Block { pages, flags, kind: FrameKind::Pages, link: flags.bits() };
         if Self::OBTAINS {
-            let found = self.obtain(&Wanted::Block(block), flags, block.pages);
-            if flags.contains(Gfp::ZERO)
-                && let Ok(memory) = found.result()
+            let mut found = self.pages_once(pages, flags);
+            if found.result().is_err()
+                && let Some(again) = self.again()
             {
+                found = (again.pages)(self, pages, flags, found);
+            }
+            match found.result() {
                 // SAFETY: just taken, and as long.
-                unsafe { wipe(memory.as_ptr(), pages << B::PAGE_SHIFT) };
+                Ok(memory) if flags.contains(Gfp::ZERO) => unsafe { wipe(memory.as_ptr(), pages << B::PAGE_SHIFT) },
+                Ok(_) => {}
+                Err(error) => crate::trace::pages_failed(pages, flags, error),
             }
             return found;
         }

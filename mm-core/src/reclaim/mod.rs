@@ -14,7 +14,7 @@
 mod obtain;
 mod shrinker;
 
-pub use obtain::Wanted;
+pub(crate) use obtain::Repeat;
 
 pub use shrinker::{ShrinkRequest, Shrinker, ShrinkerId, Shrinkers};
 

@@ -1,54 +1,59 @@
-//! One slow path for objects and blocks, where code is to be small and nobody waits.
+//! One slow path for objects, blocks and areas, where code is to be small and nobody waits.
+//!
+//! A first attempt is made where the request is; what repeats it while memory is taken back is reached by a pointer, and
+//! linked by who can give memory back.
 
 use super::Again;
 use crate::addr::Pfn;
 use crate::backend::Backend;
 use crate::error::{AllocError, Packed};
+use crate::frame::FrameKind;
 use crate::gfp::Gfp;
 use crate::manager::Mm;
 use crate::platform::Platform;
-use crate::slab::Store;
 use crate::vmalloc::AreaOptions;
-use crate::wait::Block;
 use core::panic::Location;
 
-/// What is asked for.
-pub enum Wanted<'a, P: Platform, B: Backend> {
-    /// An object of a cache.
-    Object(Store<'a, P, B>),
-    /// Frames, which have a kernel address. The caller zeroes them.
-    Block(Block),
-    /// An area.
-    Area(usize, &'a AreaOptions, &'static Location<'static>),
+/// What repeats a request, after a first attempt that came to the last argument.
+pub(crate) struct Repeat<P: Platform, B: Backend> {
+    /// An object of so many bytes.
+    pub object: fn(&Mm<P, B>, usize, Gfp, Packed) -> Packed,
+    /// So many pages of [`Mm::get_free_pages`].
+    pub pages: fn(&Mm<P, B>, usize, Gfp, Packed) -> Packed,
+    /// An area of so many bytes.
+    pub area: fn(&Mm<P, B>, usize, &AreaOptions, &'static Location<'static>, Packed) -> Packed,
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
-    /// Requests go through [`obtain`](Self::obtain).
+    /// Requests are made in this way.
     pub(crate) const OBTAINS: bool = cfg!(feature = "small")
         && !P::CAN_WAIT
         && P::CPUS == 1
         // Objects that are watched are looked at before they are handed out.
         && !cfg!(feature = "kmalloc-debug");
 
-    /// Takes what is wanted, by any means the admitted flags allow: an object, or a block, by its address.
-    /// Reclaim is for `pages`. The fault point of a block is the caller's.
-    #[inline(always)]
-    pub(crate) fn obtain(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
-        self.retry(self.attempt(wanted, flags), wanted, flags, pages)
+    pub(crate) const REPEAT: &'static Repeat<P, B> =
+        &Repeat { object: Self::repeat_object, pages: Self::repeat_pages, area: Self::repeat_area };
+
+    fn repeat_object(&self, size: usize, flags: Gfp, last: Packed) -> Packed {
+        // An object of a slab takes a page, and one for its descriptor.
+        let pages = size.div_ceil(B::PAGE_SIZE).max(2);
+        self.repeat(flags, pages, last, &mut || self.kmalloc_once(size, flags))
     }
 
-    /// [`obtain`](Self::obtain) behind its first attempt.
-    #[inline(always)]
-    pub(crate) fn retry(&self, mut last: Packed, wanted: &Wanted<'_, P, B>, flags: Gfp, pages: usize) -> Packed {
-        if last.result().is_err()
-            && let Some(again) = self.again()
-        {
-            last = again(self, wanted, flags, last);
-        }
-        if let Err(error) = last.result() {
-            crate::trace::pages_failed(pages, flags, error);
-        }
-        last
+    fn repeat_pages(&self, pages: usize, flags: Gfp, last: Packed) -> Packed {
+        self.repeat(flags, pages, last, &mut || self.pages_once(pages, flags))
+    }
+
+    fn repeat_area(
+        &self,
+        size: usize,
+        options: &AreaOptions,
+        caller: &'static Location<'static>,
+        last: Packed,
+    ) -> Packed {
+        let Ok(flags) = self.memory.admit(options.gfp(), caller) else { return last };
+        self.repeat(flags, size.div_ceil(B::PAGE_SIZE), last, &mut || self.area_now(size, options, flags, caller))
     }
 
     /// An error that was asked for stays one.
@@ -56,20 +61,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         error.may_pass() && !self.memory.was_injected()
     }
 
-    /// The rest of [`obtain`](Self::obtain), behind a first attempt that found too little memory.
     #[inline(never)]
-    pub(crate) fn obtain_again(&self, wanted: &Wanted<'_, P, B>, flags: Gfp, mut last: Packed) -> Packed {
+    fn repeat(&self, flags: Gfp, pages: usize, mut last: Packed, attempt: &mut dyn FnMut() -> Packed) -> Packed {
         if !last.result().is_err_and(|error| self.is_short(error)) {
             return last;
         }
-        let pages = match wanted {
-            // A page, and one for its descriptor.
-            Wanted::Object(_) => 2,
-            Wanted::Block(block) => block.pages,
-            Wanted::Area(size, ..) => size.div_ceil(B::PAGE_SIZE),
-        };
         self.reclaim_steps(flags, pages, &mut || {
-            last = self.attempt(wanted, flags);
+            last = attempt();
             match last.result() {
                 Ok(_) => Again::Done,
                 Err(error) if self.is_short(error) => Again::Short,
@@ -79,18 +77,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         last
     }
 
+    /// Pages of a caller's, by one attempt, which is no fault point. They are not zeroed.
+    #[inline]
+    pub(crate) fn pages_once(&self, pages: usize, flags: Gfp) -> Packed {
+        self.block_now(pages, flags, FrameKind::Pages, flags.bits())
+    }
+
+    /// A block, by one attempt, by its address.
     #[inline(always)]
-    fn attempt(&self, wanted: &Wanted<'_, P, B>, flags: Gfp) -> Packed {
-        match wanted {
-            #[cfg(feature = "small")]
-            Wanted::Object(store) => store.object(flags, None),
-            #[cfg(not(feature = "small"))]
-            Wanted::Object(slabs) => Packed::new(slabs.object_now(flags)),
-            Wanted::Area(size, options, caller) => self.area_now(*size, options, flags, caller),
-            Wanted::Block(block) => {
-                let taken = self.memory.take_by_depth(block.pages, block.flags, block.kind, block.link).result();
-                Packed::new(taken.map(|pfn| self.block_ptr(Pfn(pfn))))
-            }
-        }
+    pub(crate) fn block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Packed {
+        let taken = self.memory.take_by_depth(pages, flags, kind, link).result();
+        Packed::new(taken.map(|pfn| self.block_ptr(Pfn(pfn))))
     }
 }

@@ -11,7 +11,6 @@ use crate::manager::Mm;
 use crate::meta::MetaSize;
 use crate::platform::Platform;
 use crate::prot::Prot;
-use crate::reclaim::Wanted;
 use crate::wait::Patience;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -193,8 +192,13 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.use_areas();
         let made = if Self::OBTAINS && !B::HAS_MMU {
             // Among what is reclaimed, what was put off comes first too.
-            let first = self.area_now(size, options, flags, caller);
-            self.retry(first, &Wanted::Area(size, options, caller), flags, size.div_ceil(B::PAGE_SIZE)).result()
+            let mut made = self.area_now(size, options, flags, caller);
+            if made.result().is_err()
+                && let Some(again) = self.again()
+            {
+                made = (again.area)(self, size, options, caller, made);
+            }
+            made.result().inspect_err(|&error| crate::trace::area_failed(size, flags, error))
         } else {
             match self.areas.vmalloc(&self.memory, &request) {
                 Ok(area) => Ok(area),

@@ -138,7 +138,7 @@ impl AreaOptions {
         self.align
     }
 
-    pub(super) const fn gfp(&self) -> Gfp {
+    pub(crate) const fn gfp(&self) -> Gfp {
         self.flags
     }
 
