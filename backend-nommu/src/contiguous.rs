@@ -8,6 +8,7 @@ use crate::guard::{Covers, GUARD, Guarded, RegionGuard, Regions};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use mm_core::vmalloc::{Area, AreaFamily, AreaRequest, AreaTally, AreaUses, CopyWay, Cursor, Ioremaps, Withdrawn};
 use mm_core::{
     AllocError, AreaHit, AreaInfo, AreaKind, CacheMode, FrameKind, FreeError, Gfp, Guard, Locked, Memory, MmError, NIL,
@@ -20,9 +21,14 @@ pub(crate) struct Listed<G: RegionGuard> {
     pub(crate) regions: Regions<G>,
 }
 
+/// The record of the mapping that begins at an address, if there is one.
+pub(crate) type FindMapping<P, B> = fn(&Contiguous<P, B>, &Memory<P, B>, usize) -> Option<u32>;
+
 /// The family over contiguous pages.
 pub struct Contiguous<P: Platform, B: Guarded> {
     listed: Locked<P::Lock, Listed<B::Regions>>,
+    /// How mappings are found, null before there was one: a program that maps nothing has none of it.
+    finds: AtomicPtr<FindMapping<P, B>>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -74,8 +80,22 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
         }
     }
 
+    const FIND_MAPPING: &'static FindMapping<P, B> = &(Self::find_mapping as FindMapping<P, B>);
+
+    fn find_mapping(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
+        self.locked().ioremaps.find(memory, addr as u64)
+    }
+
+    /// The record of the mapping, of any kind, that begins at `addr`.
+    pub(crate) fn mapping_at(&self, memory: &Memory<P, B>, addr: usize) -> Option<u32> {
+        // SAFETY: null, or `FIND_MAPPING`.
+        let find = unsafe { self.finds.load(Relaxed).as_ref() };
+        find.and_then(|find| find(self, memory, addr))
+    }
+
     /// Publishes an area that is no block of its own.
     fn list(&self, memory: &Memory<P, B>, mut area: Area) -> Result<(), MmError> {
+        self.finds.store(core::ptr::from_ref(Self::FIND_MAPPING).cast_mut(), Relaxed);
         area.publish();
         let id = memory.area_take()?;
         // SAFETY: the record is ours.
@@ -125,6 +145,7 @@ fn is_short(area: &Area) -> bool {
 unsafe impl<P: Platform, B: Guarded> AreaFamily<P, B> for Contiguous<P, B> {
     const NEW: Self = Contiguous {
         listed: Locked::new(Listed { ioremaps: Ioremaps::new(), regions: Regions::NEW }),
+        finds: AtomicPtr::new(core::ptr::null_mut()),
         backend: PhantomData,
     };
     const FREES_ANYWHERE: bool = true;

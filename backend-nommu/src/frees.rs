@@ -102,7 +102,7 @@ impl<P: Platform, B: Guarded> Contiguous<P, B> {
             let misaligned = addr & (B::PAGE_SIZE - 1) != 0;
             return if misaligned { FreeError::Misaligned } else { FreeError::Interior };
         }
-        if self.locked().ioremaps.find(memory, addr as u64).is_some() {
+        if self.mapping_at(memory, addr).is_some() {
             return FreeError::WrongAllocator;
         }
         match memory.refusal(addr) {
