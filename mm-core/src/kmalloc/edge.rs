@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::error::FreeError;
 use crate::manager::Mm;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{Slab, Store};
+use crate::slab::{ClassStates, Slab, Slabs, Store};
 
 impl<P: Platform, B: Backend> Mm<P, B> {
     /// A word that had no free slot got its first.
@@ -59,6 +59,20 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         unsafe {
             let slabs = self.locked_class(Slab::owner(slab));
             slabs.settle_rest(slabs.state.resume(token), slab);
+        }
+    }
+
+    /// The cache of a class whose lock is held.
+    ///
+    /// # Safety
+    /// It is, so that there is one.
+    #[inline(always)]
+    unsafe fn locked_class(&self, class: usize) -> Slabs<'_, P, B> {
+        // SAFETY: there is a state, since it is locked, and it is the class's.
+        unsafe {
+            let state = self.classes.get(class);
+            core::hint::assert_unchecked(state.is_some());
+            self.class_of(class, state.unwrap_unchecked())
         }
     }
 }

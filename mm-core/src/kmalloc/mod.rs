@@ -17,7 +17,7 @@ use crate::manager::Mm;
 use crate::memory::wipe;
 use crate::meta::NIL;
 use crate::platform::{Platform, RawLock};
-use crate::slab::{CacheState, ClassStates, ClassTable, MAX_CLASSES, OpenWord, Slabs, Store};
+use crate::slab::{CacheState, ClassStates, ClassTable, MAX_CLASSES, OpenWord, Store};
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -156,20 +156,6 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         let masked = state.was_masked();
         drop(state);
         Packed::new(Ok(self.memory.told(object, flags, masked, caller)))
-    }
-
-    /// The cache of a class whose lock is held.
-    ///
-    /// # Safety
-    /// It is, so that there is one.
-    #[inline(always)]
-    unsafe fn locked_class(&self, class: usize) -> Slabs<'_, P, B> {
-        // SAFETY: there is a state, since it is locked, and it is the class's.
-        unsafe {
-            let state = self.classes.get(class);
-            core::hint::assert_unchecked(state.is_some());
-            self.class_of(class, state.unwrap_unchecked())
-        }
     }
 
     /// A class has no free object.

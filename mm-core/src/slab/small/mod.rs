@@ -100,6 +100,9 @@ impl<'a, P: Platform, B: Backend> Slabs<'a, P, B> {
 }
 
 impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
+    /// No words are opened.
+    pub const OPENS: bool = false;
+
     /// An object of a slab that is there already: [`CacheState::take`] has looked at all of them.
     #[inline(always)]
     pub fn advance(&self, _state: &mut CacheState) -> Option<NonNull<u8>> {

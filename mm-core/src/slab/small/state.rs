@@ -131,18 +131,6 @@ impl CacheState {
         match word {}
     }
 
-    /// There is no room for open words.
-    #[inline(always)]
-    pub fn is_full(&self) -> bool {
-        false
-    }
-
-    /// No word is opened.
-    #[inline(always)]
-    pub fn try_open(&mut self, _slab: *mut Slab, _w: usize, _addr: usize) -> bool {
-        false
-    }
-
     /// There is no current word of which a CPU could keep a part.
     pub fn take_more(&mut self, _most: usize) -> (*mut u8, Word) {
         (core::ptr::null_mut(), 0)
