@@ -196,7 +196,7 @@ unsafe impl<M: Machine> PageTable for X86<M> {
 
     #[inline(always)]
     fn leaf_frame(&self, leaf: Leaf) -> Option<Pfn> {
-        leaf.counted.then_some(leaf.pfn)
+        leaf.is_counted().then_some(leaf.pfn)
     }
 
     #[inline]

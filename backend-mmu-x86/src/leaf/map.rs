@@ -61,18 +61,18 @@ pub(crate) unsafe fn map<M: Machine>(
                 table.store(i, Entry(value));
             }
         }
-        if leaf.counted {
+        if leaf.is_counted() {
             tables.add_entries(leaf.pfn, (count + guards) as u32);
         }
         return count as u32;
     }
-    let spot = Spot { table, counted: leaf.counted, start, guard: guard.map_or(Entry::ABSENT, Entry::guard) };
+    let spot = Spot { table, counted: leaf.is_counted(), start, guard: guard.map_or(Entry::ABSENT, Entry::guard) };
     // SAFETY: by the caller; the entries are in the table.
     unsafe {
         match frames {
             MapFrames::Run(_) if count <= BATCH => {
                 let mapped = map_run(&spot.table, start, spot.guard, count, first);
-                if mapped != 0 && leaf.counted {
+                if mapped != 0 && leaf.is_counted() {
                     tables.add_entries(leaf.pfn, mapped + guards as u32);
                 }
                 mapped

@@ -24,7 +24,16 @@ const TOLD: usize = BATCH * 3 / 8;
 pub struct Leaf {
     entries: *mut u64,
     pub(crate) pfn: Pfn,
-    pub(crate) counted: bool,
+    /// Whether its entries are counted, as a number: who has a name or none need not load it to tell.
+    counted: u32,
+}
+
+impl Leaf {
+    /// Its entries in use are counted: it was not made at boot.
+    #[inline(always)]
+    pub(crate) fn is_counted(self) -> bool {
+        self.counted != 0
+    }
 }
 
 // SAFETY: an address and a number. What is done with them is unsafe, and asks for the lock of the tables.
@@ -41,7 +50,7 @@ pub(crate) unsafe fn find<M: Machine>(machine: &M, root: Pfn, at: usize) -> Opti
     }
     // SAFETY: by the caller.
     let (table, counted) = unsafe { lowest(machine, root, at) }?;
-    Some(Leaf { entries: table.address(), pfn: table.pfn, counted })
+    Some(Leaf { entries: table.address(), pfn: table.pfn, counted: counted.into() })
 }
 
 /// # Safety

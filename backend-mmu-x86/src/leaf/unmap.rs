@@ -31,14 +31,14 @@ pub(crate) unsafe fn clear<M: Machine>(machine: &M, leaf: Leaf, at: usize, entri
         (0..ROW).for_each(|lane| store(done + lane));
         done += ROW;
     }
-    // A guard and a page at least.
-    while entries - done >= 2 {
-        store(done);
-        store(done + 1);
-        done += 2;
-    }
-    if done < entries {
-        store(done);
+    // By the bits of their number: a loop would take longer than the few that are left.
+    let mut part = ROW / 2;
+    while part != 0 {
+        if entries & part != 0 {
+            (0..part).for_each(|lane| store(done + lane));
+            done += part;
+        }
+        part /= 2;
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) unsafe fn unmap<M: Machine>(
         cleared += 1;
     }
     // Only now, so that the table stays while the lock is open.
-    if cleared > 0 && leaf.counted && tables.sub_entries(leaf.pfn, cleared) == 0 {
+    if cleared > 0 && leaf.is_counted() && tables.sub_entries(leaf.pfn, cleared) == 0 {
         // SAFETY: the caller holds the lock; the table is empty.
         unsafe { unlink(machine, root, leaf, at, tables, pause) };
     }

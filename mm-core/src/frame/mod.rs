@@ -141,6 +141,12 @@ impl Head {
         Head(self.0 + (1 << 16))
     }
 
+    /// This one with a count `n` larger, which fits.
+    #[inline(always)]
+    pub const fn more(self, n: u32) -> Head {
+        Head(self.0 + (n << 16))
+    }
+
     /// This one with a count `n` smaller, which is not below 0.
     #[inline(always)]
     pub const fn less(self, n: u32) -> Head {

@@ -104,14 +104,19 @@ impl<P: Platform, B: Backend> Memory<P, B> {
 
     /// [`take_block_now`](Self::take_block_now) of a single frame, at hand in the common case.
     #[inline(always)]
-    pub(crate) fn take_frame_now(&self, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+    pub(crate) fn take_frame_now(&self, flags: Gfp, kind: FrameKind, link: u32) -> PackedFrame {
         if !self.poisons() && !flags.contains(Gfp::ZERO) {
             let head = Head::new(kind, 0, 1);
             if let Some(pfn) = self.zones.take_single_of(ZoneKind::of(flags), head, link) {
-                return Ok(Pfn(pfn));
+                return PackedFrame::new(Ok(pfn));
             }
         }
-        self.take_block_now(1, flags, kind, link)
+        self.take_frame_by_call(flags, kind, link)
+    }
+
+    #[inline(never)]
+    fn take_frame_by_call(&self, flags: Gfp, kind: FrameKind, link: u32) -> PackedFrame {
+        PackedFrame::new(self.take_block_now(1, flags, kind, link).map(|pfn| pfn.0))
     }
 
     /// No zone has the block above its low mark: down to where the flags may go.

@@ -202,7 +202,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         } else {
             match self.areas.vmalloc(&self.memory, &request) {
                 Ok(area) => Ok(area),
-                Err(error) => self.vmalloc_slow(&request, error, until),
+                // A copy, so that the request need not be in memory where there is no error.
+                Err(error) => self.vmalloc_slow(&{ request }, error, until),
             }
         };
         self.made_area(made, size, flags, caller)

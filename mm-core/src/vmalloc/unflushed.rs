@@ -6,7 +6,7 @@ mod tables;
 
 pub(super) use chain::{Block, Chain};
 pub(super) use late::Late;
-pub(super) use tables::{Retired, TableReserve, Tables};
+pub(super) use tables::{Retired, TableReserve, Tables, Uncounted};
 
 use super::area::{AreaKind, AreaUses};
 use super::mapped::Mapped;
@@ -66,36 +66,44 @@ impl<'a, P: Platform, B: PageTable> Unflushed<'a, P, B> {
         Self::release(all.memory, all.family, all.range, blocks, tables, all.records, all.executed);
     }
 
-    /// What is unmapped of an area that had one block and was never executable.
+    /// [`flush`](Self::flush) of an area that had one block, was never executable, and lay in a table that has other
+    /// entries.
     #[inline(always)]
-    pub(super) fn of(
+    pub(super) fn flush_block(
         memory: &'a Memory<P, B>,
         family: &'a Mapped<P, B>,
         range: VirtRange,
-        block: &Block<'_>,
+        block: Block<'_>,
         record: u32,
-    ) -> Self {
-        let mut blocks = Chain::new();
-        blocks.push_frame(block.frame, block.pfn, block.pages);
-        // SAFETY: as in `new`.
-        unsafe { (*memory.area(record)).next = NIL };
-        Unflushed { memory, family, range, blocks, tables: Chain::new(), records: record, executed: 0 }
-    }
-
-    /// [`flush`](Self::flush) of what was made [`of`](Self::of) this block.
-    #[inline(always)]
-    pub(super) fn flush_block(self, block: Block<'_>) {
-        let mut all = core::mem::ManuallyDrop::new(self);
-        let memory = all.memory;
-        let reach = memory.flush_everywhere(all.range);
-        if reach != Reach::All {
-            return all.put_off(reach);
-        }
+    ) {
         let pending = Head::new(FrameKind::Pending, 0, block.pages);
+        block.frame.set_head(pending);
+        let reach = memory.flush_everywhere(range);
+        if reach != Reach::All {
+            return Self::put_block_off(memory, family, range, block, record, reach);
+        }
         let _ = memory.give(block.region, block.frame, block.pfn, |head, _| {
             if head == pending { Ok(block.pages as usize) } else { Err(()) }
         });
-        all.family.give_room_of(memory, (all.range.start, block.pages as usize), all.records);
+        family.give_room_of(memory, (range.start, block.pages as usize), record);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_block_off(
+        memory: &'a Memory<P, B>,
+        family: &'a Mapped<P, B>,
+        range: VirtRange,
+        block: Block<'_>,
+        record: u32,
+        reach: Reach,
+    ) {
+        let (mut blocks, tables) = (Chain::new(), Chain::new());
+        blocks.push_frame(block.frame, block.pfn, block.pages);
+        // SAFETY: as in `new`.
+        unsafe { (*memory.area(record)).next = NIL };
+        let all = Unflushed { memory, family, range, blocks, tables, records: record, executed: 0 };
+        core::mem::ManuallyDrop::new(all).put_off(reach);
     }
 
     /// What is unmapped of an area of what is not its own, in a table that has other entries.

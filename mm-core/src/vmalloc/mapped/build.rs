@@ -5,7 +5,7 @@ use super::layout::Layout;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
-use crate::error::{AllocError, MmError};
+use crate::error::{AllocError, MmError, PackedFrame};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
 use crate::memory::Memory;
@@ -13,7 +13,7 @@ use crate::meta::NIL;
 use crate::platform::Platform;
 use crate::prot::{CacheMode, Prot};
 use crate::vmalloc::area::{Area, AreaKind};
-use crate::vmalloc::unflushed::{Retired, Tables};
+use crate::vmalloc::unflushed::{Tables, Uncounted};
 use crate::vmalloc::{AreaRequest, Entries};
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -105,7 +105,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     pub(super) fn build_alloc(&self, memory: &Memory<P, B>, request: &AreaRequest) -> Result<NonNull<u8>, MmError> {
         let pages = request.size.div_ceil(B::PAGE_SIZE);
         if pages >= BATCH as usize || request.align > B::PAGE_SIZE || request.patience.is_some() {
-            return self.build_any(memory, request, pages);
+            // A copy, here and below, which is made there: the common case keeps what it asks for in registers.
+            return self.build_any(memory, &{ *request }, pages);
         }
         let (addr, record) = self.take_room(memory, pages, Layout::Packed)?;
         let mut area = Area::new(addr, request.size, pages as u32, AreaKind::Alloc, request.caller);
@@ -116,27 +117,30 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let block = match memory.fault_point(FaultClass::Page) {
             Ok(()) if pages == 1 => memory.take_frame_now(request.flags, FrameKind::Mapped, record),
             Ok(()) => take_several(memory, pages, request.flags, record),
-            Err(error) => Err(error),
+            Err(error) => PackedFrame::new(Err(error)),
         };
-        let block = match block {
-            Ok(block) => block,
-            Err(error) => return self.build_on(memory, request, addr, record, Err(error)),
+        let Ok(block) = block.result() else {
+            return self.build_on(memory, &{ *request }, addr, record, block);
         };
         let mut held = self.tables.lock();
         // The guard of an area that is packed lies in its table: the unit they begin is not cut by one.
-        let mapped = held.lowest(memory, addr).map_or(0, |Lowest { leaf, frame }| {
-            let run = MapFrames::Run(PageRange { start: block, count: pages as u32 });
-            let (guard, cache) = (Some(record), CacheMode::WriteBack);
-            let mut counts = Retired::of(memory, frame);
-            let at = VirtAddr(addr);
+        if let Some(Lowest { leaf, frame }) = held.lowest(memory, addr) {
+            let run = MapFrames::Run(PageRange { start: Pfn(block), count: pages as u32 });
+            let (at, guard, cache) = (VirtAddr(addr), Some(record), CacheMode::WriteBack);
+            // All of them in this hold of the lock, or none.
             // SAFETY: the lock is held, the table was found for `at`, the range and the frames are this area's.
-            unsafe { memory.backend.leaf_map(leaf, at, guard, run, request.prot, cache, &mut counts, &mut || ()) }
-        });
-        drop(held);
-        if mapped == 0 {
-            return self.build_on(memory, request, addr, record, Ok(block));
+            let mapped = unsafe {
+                memory.backend.leaf_map(leaf, at, guard, run, request.prot, cache, &mut Uncounted, &mut || ())
+            };
+            if mapped != 0 {
+                if let Some(table) = frame {
+                    table.set_head(table.head().more(pages as u32 + 1));
+                }
+                return Ok(area_pointer(addr));
+            }
         }
-        Ok(area_pointer(addr))
+        drop(held);
+        self.build_on(memory, &{ *request }, addr, record, PackedFrame::new(Ok(block)))
     }
 
     /// Goes on where [`build_alloc`](Self::build_alloc) found less than it hoped for.
@@ -148,7 +152,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         request: &AreaRequest,
         addr: usize,
         record: u32,
-        block: Result<Pfn, AllocError>,
+        block: PackedFrame,
     ) -> Result<NonNull<u8>, MmError> {
         // SAFETY: the record is the caller's.
         let pages = unsafe {
@@ -158,8 +162,8 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let mut build = self.resume(memory, addr, record, pages, AreaKind::Alloc);
         build.prot = request.prot;
         build.entries = request.entries;
-        match block {
-            Ok(start) => build.map_blocks(PageRange { start, count: pages })?,
+        match block.result() {
+            Ok(start) => build.map_blocks(PageRange { start: Pfn(start), count: pages })?,
             Err(error) => {
                 let want = Build::<P, B>::smaller(memory, pages as usize, request.flags, error)?;
                 build.fill(request.flags, want)?;

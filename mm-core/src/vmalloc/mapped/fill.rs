@@ -6,7 +6,7 @@ use super::lowest::look_first;
 use super::{BATCH, Lowest};
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::backend::{MapFrames, PageTable};
-use crate::error::{AllocError, MmError};
+use crate::error::{AllocError, MmError, PackedFrame};
 use crate::fault::FaultClass;
 use crate::frame::FrameKind;
 use crate::gfp::Gfp;
@@ -31,8 +31,8 @@ pub(super) fn take_several<P: Platform, B: PageTable>(
     pages: usize,
     flags: Gfp,
     record: u32,
-) -> Result<Pfn, AllocError> {
-    memory.take_block_now(pages, quiet(flags), FrameKind::Mapped, record)
+) -> PackedFrame {
+    PackedFrame::new(memory.take_block_now(pages, quiet(flags), FrameKind::Mapped, record).map(|pfn| pfn.0))
 }
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {

@@ -78,7 +78,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
                 table.set_head(table.head().less(pages + 1));
             }
             drop(held);
-            Unflushed::of(memory, self, range, &block, id).flush_block(block);
+            Unflushed::flush_block(memory, self, range, block, id);
             return Ok(());
         }
         drop(held);

@@ -203,6 +203,30 @@ impl<P: Platform, B: PageTable> TableFrames for Retired<'_, P, B> {
     }
 }
 
+/// For entries that the caller counts, of one table and in one hold of the lock; no frames for new tables.
+pub(in crate::vmalloc) struct Uncounted;
+
+impl TableFrames for Uncounted {
+    fn in_hand(&self) -> usize {
+        0
+    }
+
+    fn take(&mut self) -> Pfn {
+        // Never called, as for `Retired`.
+        Pfn(0)
+    }
+
+    #[inline(always)]
+    fn add_entries(&mut self, _table: Pfn, _entries: u32) {}
+
+    #[inline(always)]
+    fn sub_entries(&mut self, _table: Pfn, _entries: u32) -> u32 {
+        u32::MAX
+    }
+
+    fn retire(&mut self, _table: Pfn) {}
+}
+
 /// Zeroed frames for tables in hand, the live-entry counts, and the tables that became empty.
 pub(in crate::vmalloc) struct Tables<'a, P: Platform, B: PageTable> {
     memory: &'a Memory<P, B>,
