@@ -62,6 +62,18 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     #[cfg_attr(feature = "small", inline(always))]
     #[cfg_attr(not(feature = "small"), inline)]
     pub fn take_block_now(&self, pages: usize, flags: Gfp, kind: FrameKind, link: u32) -> Result<Pfn, AllocError> {
+        self.take_block_of(pages, flags, kind, link)
+    }
+
+    /// [`take_block_now`](Self::take_block_now) written out, for a caller that always takes the same kind.
+    #[inline(always)]
+    pub(crate) fn take_block_of(
+        &self,
+        pages: usize,
+        flags: Gfp,
+        kind: FrameKind,
+        link: u32,
+    ) -> Result<Pfn, AllocError> {
         if cfg!(feature = "small") {
             let pfn = Pfn(self.take_by_depth(pages, flags, kind, link).result()?);
             if flags.contains(Gfp::ZERO) {

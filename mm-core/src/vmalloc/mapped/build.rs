@@ -1,6 +1,6 @@
 //! Making an area: address space, record, frames, entries and guard; visible when all of it is there.
 
-use super::fill::{NO_BLOCKS, take_several};
+use super::fill::{NO_BLOCKS, quiet, take_own};
 use super::layout::Layout;
 use super::{BATCH, Lowest, Mapped, area_pointer};
 use crate::addr::{PageRange, Pfn, VirtAddr};
@@ -116,7 +116,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         Self::fill_record(memory, record, area);
         let block = match memory.fault_point(FaultClass::Page) {
             Ok(()) if pages == 1 => memory.take_frame_now(request.flags, FrameKind::Mapped, record),
-            Ok(()) => take_several(memory, pages, request.flags, record),
+            Ok(()) => take_own(memory, pages, quiet(request.flags), record),
             Err(error) => PackedFrame::new(Err(error)),
         };
         let Ok(block) = block.result() else {

@@ -20,19 +20,19 @@ pub(super) const NO_BLOCKS: PageRange = PageRange { start: Pfn(0), count: 0 };
 
 /// The flags for a block of several pages, without which smaller ones do: nobody waits for it or is told of it.
 #[inline(always)]
-fn quiet(flags: Gfp) -> Gfp {
+pub(super) fn quiet(flags: Gfp) -> Gfp {
     flags.difference(Gfp::WAIT) | Gfp::NOWARN
 }
 
-/// A block of several pages for a small area.
+/// A block of pages for the area with this record.
 #[inline(never)]
-pub(super) fn take_several<P: Platform, B: PageTable>(
+pub(super) fn take_own<P: Platform, B: PageTable>(
     memory: &Memory<P, B>,
     pages: usize,
     flags: Gfp,
     record: u32,
 ) -> PackedFrame {
-    PackedFrame::new(memory.take_block_now(pages, quiet(flags), FrameKind::Mapped, record).map(|pfn| pfn.0))
+    PackedFrame::new(memory.take_block_of(pages, flags, FrameKind::Mapped, record).map(|pfn| pfn.0))
 }
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
@@ -51,11 +51,11 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             memory.fault_point(FaultClass::Page)?;
             // A block that is not to be had is no failure yet: only of a single page is it told.
             let quiet = if want == 1 { flags } else { quiet(flags) };
-            let block = match memory.take_block_now(want, quiet, FrameKind::Mapped, self.record) {
+            let block = match take_own(memory, want, quiet, self.record).result() {
                 Err(_) if want == 1 && self.tables.patience.is_some() => {
                     memory.take_block_until(1, flags, FrameKind::Mapped, self.record, self.tables.patience)
                 }
-                block => block,
+                block => block.map(Pfn),
             };
             match block {
                 Ok(start) => self.add_block(PageRange { start, count: want as u32 })?,

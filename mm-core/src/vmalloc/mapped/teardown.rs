@@ -61,11 +61,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let pages = area.pages;
         let range = VirtRange { start: addr, end: addr + pages as usize * B::PAGE_SIZE };
         // The common case written out: one block, and few entries with the guard in a table that keeps others.
-        let (in_table, uses) = (pages_left::<B>(addr), area.uses);
+        let uses = area.uses;
         if kind == AreaKind::Alloc
             && pages < BATCH
-            && in_table > pages
-            && in_table != B::LARGE_PAGES
+            && pages_left::<B>(guard) > pages + 1
             && !uses.contains(AreaUses::EXECUTED)
             && frame.is_none_or(|table| table.head().count() > pages + 1)
             // SAFETY: the lock is held, and the table was found for the guard and has this entry too.
@@ -73,7 +72,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
             && let Some(block) = Block::of(memory, first.pfn, pages)
         {
             // SAFETY: the lock is held, the entries are this area's, and what was mapped waits for a flush.
-            unsafe { memory.backend.leaf_clear(leaf, VirtAddr(addr - B::PAGE_SIZE), pages + 1) };
+            unsafe { memory.backend.leaf_clear(leaf, VirtAddr(guard), pages + 1) };
             if let Some(table) = frame {
                 table.set_head(table.head().less(pages + 1));
             }
