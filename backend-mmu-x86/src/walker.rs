@@ -7,6 +7,8 @@ use mm_core::{CacheMode, MapError, Mapping, PageRange, Pfn, Prot, TableFrames, W
 
 /// Small entries that one call reads or writes at most.
 pub(crate) const BATCH: u32 = 32;
+/// Large entries that one call clears at most: each may begin with another block, which takes as long as several small ones.
+const LARGE_BATCH: u32 = BATCH / 4;
 /// Pages that one large entry covers.
 pub(crate) const LARGE_PAGES: u32 = ENTRIES as u32;
 
@@ -230,21 +232,24 @@ unsafe fn unmap_large<M: Machine>(
     if spot.level != 1 || !aligned {
         return 0;
     }
-    let most = ((pages / LARGE_PAGES).min(BATCH) as usize).min(ENTRIES - spot.index);
+    let most = ((pages / LARGE_PAGES).min(LARGE_BATCH) as usize).min(ENTRIES - spot.index);
     let mut done = 0;
     while done < most {
         let entry = spot.table.load(spot.index + done);
         if !entry.is_present() || entry.is_table() {
             break;
         }
-        let first = entry.large_pfn(LARGE_PAGES);
-        let mut told = 0;
-        while told < LARGE_PAGES {
-            told += block(Pfn(first.0 + told), LARGE_PAGES - told).clamp(1, LARGE_PAGES - told);
-        }
-        // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
-        unsafe { spot.table.store(spot.index + done, Entry::ABSENT) };
         done += 1;
+    }
+    // Once for each block, however many of the entries it has.
+    let (all, mut told) = (done as u32 * LARGE_PAGES, 0);
+    while told < all {
+        let first = spot.table.load(spot.index + (told / LARGE_PAGES) as usize).large_pfn(LARGE_PAGES);
+        told += block(Pfn(first.0 + told % LARGE_PAGES), all - told).clamp(1, all - told);
+    }
+    for index in spot.index..spot.index + done {
+        // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
+        unsafe { spot.table.store(index, Entry::ABSENT) };
     }
     if done != 0 && spot.counted && tables.sub_entries(spot.table.pfn, done as u32) == 0 {
         // SAFETY: the caller holds the lock; the table is empty.

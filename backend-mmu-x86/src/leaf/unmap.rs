@@ -141,6 +141,13 @@ unsafe fn unmap_many<M: Machine>(
         if room == 0 {
             pause();
             room = BATCH;
+            // The rest of a long block: nothing is asked for between two batches.
+            while count > BATCH {
+                // SAFETY: as above.
+                unsafe { table.fill(start + done, BATCH, Entry::ABSENT, 0) };
+                (done, count) = (done + BATCH, count - BATCH);
+                pause();
+            }
         }
         if count == 0 {
             let entry = table.load(start + done);

@@ -15,7 +15,6 @@ use crate::prot::{CacheMode, Prot};
 use crate::vmalloc::area::{Area, AreaKind};
 use crate::vmalloc::unflushed::{Tables, Uncounted};
 use crate::vmalloc::{AreaRequest, Entries};
-use core::panic::Location;
 use core::ptr::NonNull;
 
 /// An area under construction. Dropping it undoes what was done.
@@ -39,22 +38,6 @@ pub(super) struct Build<'a, P: Platform, B: PageTable> {
 }
 
 impl<P: Platform, B: PageTable> Mapped<P, B> {
-    /// Address space and a record for an area of `pages`.
-    #[inline(always)]
-    pub(super) fn begin<'a>(
-        &'a self,
-        memory: &'a Memory<P, B>,
-        size: usize,
-        pages: usize,
-        kind: AreaKind,
-        layout: Layout,
-        caller: &'static Location<'static>,
-    ) -> Result<Build<'a, P, B>, AllocError> {
-        let (addr, record) = self.take_room(memory, pages, layout)?;
-        Self::fill_record(memory, record, Area::new(addr, size, pages as u32, kind, caller));
-        Ok(self.resume(memory, addr, record, pages as u32, kind))
-    }
-
     /// An area that has address space and a record, and nothing else yet.
     #[inline(always)]
     pub(super) fn resume<'a>(
@@ -82,20 +65,20 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// [`begin`](Self::begin) for an area of at least one large entry: where those fit, when there is room.
+    /// Address space and a record where `layout` says; for an area of at least one large entry that may lie anywhere, where
+    /// such entries fit, when there is room.
     #[cold]
     #[inline(never)]
-    pub(super) fn begin_large<'a>(
-        &'a self,
-        memory: &'a Memory<P, B>,
-        size: usize,
+    pub(super) fn take_room_for(
+        &self,
+        memory: &Memory<P, B>,
         pages: usize,
-        kind: AreaKind,
-        caller: &'static Location<'static>,
-    ) -> Result<Build<'a, P, B>, AllocError> {
+        layout: Layout,
+    ) -> Result<(usize, u32), AllocError> {
         let large = Layout::of(B::LARGE_PAGES as usize * B::PAGE_SIZE, B::PAGE_SIZE);
-        match self.begin(memory, size, pages, kind, large, caller) {
-            Err(AllocError::NoAddressSpace) => self.begin(memory, size, pages, kind, Layout::Packed, caller),
+        let first = if layout == Layout::Packed { large } else { layout };
+        match self.take_room(memory, pages, first) {
+            Err(AllocError::NoAddressSpace) if layout == Layout::Packed => self.take_room(memory, pages, layout),
             result => result,
         }
     }
@@ -177,13 +160,15 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     fn build_any(&self, memory: &Memory<P, B>, request: &AreaRequest, pages: usize) -> Result<NonNull<u8>, MmError> {
         let layout = Layout::of(request.align, B::PAGE_SIZE);
         let large = pages >= B::LARGE_PAGES as usize && request.entries == Entries::Largest;
-        let mut build = if large && layout == Layout::Packed {
-            self.begin_large(memory, request.size, pages, AreaKind::Alloc, request.caller)?
+        let (addr, record) = if large || layout != Layout::Packed {
+            self.take_room_for(memory, pages, layout)?
         } else {
-            self.begin(memory, request.size, pages, AreaKind::Alloc, layout, request.caller)?
+            self.take_room(memory, pages, Layout::Packed)?
         };
-        // SAFETY: the record is ours until it is published.
-        unsafe { (*memory.area(build.record)).uses = request.uses };
+        let mut area = Area::new(addr, request.size, pages as u32, AreaKind::Alloc, request.caller);
+        area.uses = request.uses;
+        Self::fill_record(memory, record, area);
+        let mut build = self.resume(memory, addr, record, pages as u32, AreaKind::Alloc);
         build.prot = request.prot;
         build.entries = request.entries;
         build.tables.patience = request.patience;

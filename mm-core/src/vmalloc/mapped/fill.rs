@@ -186,8 +186,9 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
             return self.map_first(at, frames);
         }
         let mut held = self.family.tables.lock();
-        if !held.is_known(at) {
-            look_first(memory, &mut held, at);
+        if !held.is_known(at) && !look_first(memory, &mut held, at) {
+            drop(held);
+            return self.map_first(at, frames);
         }
         let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
             drop(held);

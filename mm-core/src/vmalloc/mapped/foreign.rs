@@ -131,15 +131,16 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[cold]
     #[inline(never)]
     fn build_large_ioremap(&self, memory: &Memory<P, B>, device: &Device) -> Result<NonNull<u8>, MmError> {
-        let &Device { size, run, cache, caller, .. } = device;
-        let (pages, kind) = (run.count as usize, AreaKind::Ioremap);
-        let mut build = if run.start.0.is_multiple_of(B::LARGE_PAGES) {
-            self.begin_large(memory, size, pages, kind, caller)?
+        let &Device { run, cache, .. } = device;
+        let pages = run.count as usize;
+        let (addr, record) = if run.start.0.is_multiple_of(B::LARGE_PAGES) {
+            self.take_room_for(memory, pages, Layout::Packed)?
         } else {
-            self.begin(memory, size, pages, kind, Layout::Packed, caller)?
+            self.take_room(memory, pages, Layout::Packed)?
         };
+        Self::fill_record(memory, record, device.area(addr));
+        let mut build = self.resume(memory, addr, record, run.count, AreaKind::Ioremap);
         build.cache = cache;
-        Self::fill_record(memory, build.record, device.area(build.addr));
         self.list(memory, build.record)?;
         build.map_device(run)
     }

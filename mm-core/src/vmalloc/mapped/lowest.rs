@@ -28,17 +28,20 @@ pub(super) struct Tabled<B: PageTable> {
 // SAFETY: the pointer is to a record of the frame table, which lives as long as the manager and is shared by all threads.
 unsafe impl<B: PageTable> Send for Tabled<B> {}
 
-/// Looks for the lowest table of `at`, and opens the lock for a moment behind that: what follows takes long enough.
+/// Looks for the lowest table of `at`, and opens the lock for a moment behind that: what follows takes long enough. False
+/// when there is none.
 #[cold]
 #[inline(never)]
 pub(super) fn look_first<P: Platform, B: PageTable>(
     memory: &Memory<P, B>,
     held: &mut Guard<'_, P::Lock, Tabled<B>>,
     at: usize,
-) {
-    if held.lowest(memory, at).is_some() {
+) -> bool {
+    let found = held.lowest(memory, at).is_some();
+    if found {
         held.pause();
     }
+    found
 }
 
 /// A lowest table in use; good as long as the lock of the tables is held and nothing is unmapped, or its holder has entries

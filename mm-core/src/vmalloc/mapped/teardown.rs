@@ -202,8 +202,9 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
             return self.unmap_rest(left);
         }
         let mut held = self.family.tables.lock();
-        if !held.is_known(at) {
-            look_first(memory, &mut held, at);
+        if !held.is_known(at) && !look_first(memory, &mut held, at) {
+            drop(held);
+            return self.unmap_rest(left);
         }
         let Some(Lowest { leaf, frame }) = held.lowest(memory, at) else {
             drop(held);
@@ -276,7 +277,19 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
         let mut damaged = SOUND;
         let mut held = self.family.tables.lock();
         if self.guards != 0 {
-            self.clear_guard(&mut held, VirtAddr(self.at - B::PAGE_SIZE));
+            let guard = VirtAddr(self.at - B::PAGE_SIZE);
+            match held.lowest(memory, guard.0) {
+                // Mostly the table it was just found in has other entries.
+                Some(Lowest { leaf, frame }) if frame.is_none_or(|table| table.head().count() > 1) => {
+                    self.guards = 0;
+                    // SAFETY: the lock is held, the table was found for the guard, and the guard is this area's.
+                    unsafe { memory.backend.leaf_clear(leaf, guard, 1) };
+                    if let Some(table) = frame {
+                        table.set_head(table.head().less(1));
+                    }
+                }
+                _ => self.clear_guard(&mut held, guard),
+            }
         } else {
             let (own, chain, carry) = (self.own, &mut self.blocks, &mut self.carry);
             let mut block = |pfn, most: u32| {

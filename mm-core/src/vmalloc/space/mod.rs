@@ -167,7 +167,12 @@ impl<const ALIGN: usize, const OFFSET: usize> AddressSpace<ALIGN, OFFSET> {
         if n == 0 || n > self.free_units || !align.is_power_of_two() || offset >= align {
             return Progress::Done(None);
         }
-        if n <= WORD && self.open == self.low[n.min(SIZES) - 1] {
+        if n <= WORD && self.open == self.low[n.min(SIZES) - 1] && self.bits != 0 {
+            // Mostly the lowest free unit begins a run that is long enough.
+            let first = self.bits.trailing_zeros() as usize;
+            if align == 1 && (n == 1 || (self.bits >> first) & ones(n) == ones(n)) {
+                return Progress::Done(Some(self.take_open(first, n)));
+            }
             let fits = starts(self.bits, n) & places(self.open, align, offset);
             if fits != 0 {
                 return Progress::Done(Some(self.take_open(fits.trailing_zeros() as usize, n)));
