@@ -180,8 +180,10 @@ impl<'a> Records<'a> {
     /// The record of a frame, which may be anything, if it lies here.
     #[inline(always)]
     pub fn frame(self, pfn: u32) -> Option<&'a Frame> {
-        // SAFETY: just checked.
-        (pfn.wrapping_sub(self.start) < self.len).then(|| unsafe { self.frame_unchecked(pfn) })
+        let first = self.origin.wrapping_add(self.start as usize);
+        let index = (pfn as usize).wrapping_sub(self.start as usize);
+        // SAFETY: just checked; the table has `len` records from `start` on and lives as long as the region.
+        (index < self.len as usize).then(|| unsafe { &*first.wrapping_add(index) })
     }
 }
 

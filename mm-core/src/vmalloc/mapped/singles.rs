@@ -13,9 +13,10 @@ use crate::gfp::Gfp;
 use crate::lock::Guard;
 use crate::platform::Platform;
 use crate::vmalloc::unflushed::Chain;
+use core::mem::MaybeUninit;
 
-/// Frames taken before they are mapped: two batches of entries, so that what each call costs is shared by more.
-const IN_HAND: usize = 2 * super::BATCH as usize;
+/// Frames taken before they are mapped: several batches of entries, so that what each call costs is shared by more.
+const IN_HAND: usize = 4 * super::BATCH as usize;
 
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
     /// Maps single frames as long as there are any at hand, a batch of entries at a time; true when the area has all.
@@ -23,9 +24,14 @@ impl<P: Platform, B: PageTable> Build<'_, P, B> {
     #[inline(never)]
     pub(super) fn fill_singles(&mut self, flags: Gfp) -> Result<bool, MmError> {
         let (memory, mark) = (self.memory, (Head::new(FrameKind::Mapped, 0, 1), self.record));
-        let mut frames = [Pfn(0); IN_HAND];
+        let mut frames = [const { MaybeUninit::<Pfn>::uninit() }; IN_HAND];
+        // Of a small area not all of them are used.
+        let frames = &mut frames[..((self.pages - self.mapped) as usize).min(IN_HAND)];
+        frames.iter_mut().for_each(|frame| *frame = MaybeUninit::new(Pfn(0)));
+        // SAFETY: all of these were just filled.
+        let frames = unsafe { &mut *(core::ptr::from_mut(frames) as *mut [Pfn]) };
         loop {
-            let want = ((self.pages - self.mapped) as usize).min(IN_HAND);
+            let want = ((self.pages - self.mapped) as usize).min(frames.len());
             let mut taken: Result<(), AllocError> = Ok(());
             // Each frame is a step that can fail.
             let steps = (0..want).take_while(|_| {
