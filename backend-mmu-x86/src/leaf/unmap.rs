@@ -131,8 +131,18 @@ unsafe fn unmap_many<M: Machine>(
     // Entries left to clear in this hold of the lock: a block takes more than an entry does.
     let mut room = BATCH - BLOCK_COST;
     loop {
+        // Of a long block nothing is asked between two batches.
+        while count >= BATCH {
+            pause();
+            // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
+            unsafe { table.fill(start + done, BATCH, Entry::ABSENT, 0) };
+            (done, count, room) = (done + BATCH, count - BATCH, 0);
+            if done == most {
+                return done;
+            }
+        }
         let part = count.min(room);
-        // SAFETY: the caller holds the lock and owns the range; clearing a leaf is valid.
+        // SAFETY: as above.
         unsafe { table.fill(start + done, part, Entry::ABSENT, 0) };
         (done, count, room) = (done + part, count - part, room - part);
         if done == most {
@@ -141,13 +151,6 @@ unsafe fn unmap_many<M: Machine>(
         if room == 0 {
             pause();
             room = BATCH;
-            // The rest of a long block: nothing is asked for between two batches.
-            while count > BATCH {
-                // SAFETY: as above.
-                unsafe { table.fill(start + done, BATCH, Entry::ABSENT, 0) };
-                (done, count) = (done + BATCH, count - BATCH);
-                pause();
-            }
         }
         if count == 0 {
             let entry = table.load(start + done);

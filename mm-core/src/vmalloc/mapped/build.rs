@@ -180,7 +180,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 impl<P: Platform, B: PageTable> Build<'_, P, B> {
     /// From here on the area is there.
     #[inline(always)]
-    pub(super) fn publish(mut self) -> Result<NonNull<u8>, MmError> {
+    pub(super) fn publish(&mut self) -> Result<NonNull<u8>, MmError> {
         if !self.guarded {
             self.map_first(self.addr, MapFrames::Each(&[]))?;
         }

@@ -249,7 +249,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let (at, end) = (range.start, range.start);
         let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own: false, blocks, carry: 0 };
         down.finish();
-        down.into_unflushed(range, id)
+        down.take_unflushed(range, id)
     }
 }
 

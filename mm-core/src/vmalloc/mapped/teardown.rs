@@ -97,7 +97,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let (at, end) = (range.start, range.end);
         let mut down = Teardown { memory, family: self, tables, at, end, guards: 1, own, blocks, carry: 0 };
         down.finish();
-        down.into_unflushed(range, id)
+        down.take_unflushed(range, id)
     }
 
     /// Unmaps the live area of `kind` at `addr`, and leaves the flush to the caller.
@@ -172,7 +172,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let (tables, blocks) = (Tables::new(memory, self), Chain::new());
         let mut down = Teardown { memory, family: self, tables, at: addr, end, guards, own, blocks, carry: 0 };
         down.finish();
-        down.into_unflushed(VirtRange { start: addr, end }, id)
+        down.take_unflushed(VirtRange { start: addr, end }, id)
     }
 
     /// A table was unlinked: its slot may be linked anew as soon as the lock opens, so this CPU forgets the old way
@@ -341,7 +341,7 @@ impl<'a, P: Platform, B: PageTable> Teardown<'a, P, B> {
     }
 
     #[inline(always)]
-    pub(super) fn into_unflushed(mut self, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
+    pub(super) fn take_unflushed(&mut self, range: VirtRange, id: u32) -> Unflushed<'a, P, B> {
         let retired = core::mem::replace(&mut self.tables.retired.chain, Chain::new());
         let blocks = core::mem::replace(&mut self.blocks, Chain::new());
         Unflushed::new(self.memory, self.family, range, blocks, retired, id)
