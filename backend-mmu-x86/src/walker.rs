@@ -25,7 +25,7 @@ pub(crate) const fn is_kernel_page<M: Machine>(at: usize) -> bool {
 ///
 /// # Safety
 /// As there; the frames of `run` are below what this CPU can address.
-#[inline(always)]
+#[inline(never)]
 pub(crate) unsafe fn map<M: Machine>(
     machine: &M,
     root: Pfn,

@@ -118,21 +118,46 @@ pub(super) fn places(word: usize, align: usize, offset: usize) -> u64 {
 
 /// The length of the longest run of set bits in a word that is neither all clear nor all set.
 fn longest(bits: u64) -> u32 {
-    // `from` marks where runs of `len` start; doubling, then halving, takes two times log2 steps.
-    let (mut from, mut len) = (bits, 1u32);
-    while from & (from >> len) != 0 {
-        from &= from >> len;
-        len *= 2;
+    // Where runs of 2, 4 and so on start, each found from the one before; then what is left is halved. Written out, for
+    // shifts by what is known beforehand are the cheapest, on 32 bits above all.
+    let two = bits & bits >> 1;
+    if two == 0 {
+        return 1;
     }
-    let mut step = len / 2;
-    while step > 0 {
-        if from & (from >> step) != 0 {
-            from &= from >> step;
-            len += step;
+    let four = two & two >> 2;
+    if four == 0 {
+        return (two, 2).longer::<1>().1;
+    }
+    let eight = four & four >> 4;
+    if eight == 0 {
+        return (four, 4).longer::<2>().longer::<1>().1;
+    }
+    let sixteen = eight & eight >> 8;
+    if sixteen == 0 {
+        return (eight, 8).longer::<4>().longer::<2>().longer::<1>().1;
+    }
+    let half = sixteen & sixteen >> 16;
+    if half == 0 {
+        return (sixteen, 16).longer::<8>().longer::<4>().longer::<2>().longer::<1>().1;
+    }
+    (half, 32).longer::<16>().longer::<8>().longer::<4>().longer::<2>().longer::<1>().1
+}
+
+/// Where runs of a length start, and that length.
+trait Starts {
+    /// Those of runs that are longer by `STEP`, if there are any. They are no longer than twice the length.
+    fn longer<const STEP: u32>(self) -> Self;
+}
+
+impl Starts for (u64, u32) {
+    #[inline(always)]
+    fn longer<const STEP: u32>(self) -> Self {
+        let (from, len) = self;
+        match from & from >> STEP {
+            0 => self,
+            more => (more, len + STEP),
         }
-        step /= 2;
     }
-    len
 }
 
 #[cfg(test)]
