@@ -25,6 +25,9 @@ const MAX_SITES: usize = if cfg!(feature = "small") { 4 } else { 16 };
 
 const STATE_NEW: u8 = 0;
 const STATE_READY: u8 = 1;
+/// Ready, and so much is put off that the next call for an area frees it first. A state of its own, so that a call asks
+/// once whether it may go on.
+const STATE_OVERDUE: u8 = 2;
 
 /// The managed memory, without any policy of use. Backends that serve vmalloc themselves build on it.
 ///
@@ -113,10 +116,31 @@ impl<P: Platform, B: Backend> Memory<P, B> {
     /// True after `init`.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        // By the contract of `init` other CPUs were told of it; interrupts of its own see what it did in order.
-        let ready = self.state.load(Ordering::Relaxed) == STATE_READY;
+        self.seen() != STATE_NEW
+    }
+
+    /// True after `init`, while little is put off.
+    #[inline(always)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.seen() == STATE_READY
+    }
+
+    /// By the contract of `init` other CPUs were told of it; interrupts of its own see what it did in order.
+    #[inline(always)]
+    fn seen(&self) -> u8 {
+        let state = self.state.load(Ordering::Relaxed);
         compiler_fence(Ordering::Acquire);
-        ready
+        state
+    }
+
+    /// Much is put off. The lock of what is put off is held, as for [`rest`](Self::rest).
+    pub(crate) fn set_overdue(&self) {
+        self.state.store(STATE_OVERDUE, Ordering::Release);
+    }
+
+    /// Nothing is put off any more.
+    pub(crate) fn rest(&self) {
+        self.state.store(STATE_READY, Ordering::Release);
     }
 
     /// A fallible step is about to run: fails when fault injection says so.

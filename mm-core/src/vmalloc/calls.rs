@@ -181,7 +181,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if size == 0 {
             return Err(AllocError::ZeroSize);
         }
-        if !self.memory.is_ready() {
+        if !self.is_ready_for_areas() {
             return Err(AllocError::NotReady);
         }
         let flags = self.memory.admit(options.gfp(), caller)?;
@@ -321,7 +321,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     ///
     /// With an MMU nothing is reused before its translations are flushed, and they are when this returns; but in an
     /// interrupt the area is only hidden, and freed by the next [`flush_deferred`](Self::flush_deferred),
-    /// [`drain`](Self::drain), or `vmalloc` that finds too little.
+    /// [`drain`](Self::drain), or request that finds too little; or, once 32 areas or 1024 pages are hidden so, by the
+    /// next `vmalloc`, `ioremap`, `vmap` or free of one in a task.
     ///
     /// Context: any. Cost: as `vmalloc`; constant in an interrupt.
     ///
@@ -339,7 +340,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if addr == 0 {
             return Ok(());
         }
-        if !self.memory.is_ready() {
+        if !self.is_ready_for_areas() {
             return Err(FreeError::NotReady);
         }
         let result = if !B::Areas::<P>::FREES_ANYWHERE && self.memory.puts_frees_off() {
@@ -449,7 +450,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     /// # Errors
     /// `NoMemory`, `NotReady`; nothing was changed.
     pub fn reserve_tables(&self, tables: usize) -> Result<(), AllocError> {
-        if !self.memory.is_ready() {
+        if !self.is_ready_for_areas() {
             return Err(AllocError::NotReady);
         }
         let again = || self.areas.reserve_tables(&self.memory, tables);

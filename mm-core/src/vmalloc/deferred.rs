@@ -10,6 +10,11 @@ use crate::manager::Mm;
 use crate::meta::NIL;
 use crate::platform::Platform;
 
+/// So many areas, or so many pages, are enough to share a flush, and no more than a task should be kept from. (Linux's
+/// `lazy_max_pages` is 32 MiB and more, which here may be all there is.)
+const AREAS: usize = 32;
+const PAGES: usize = 1024;
+
 /// A list of hidden areas, through their records.
 pub(crate) struct AreaList {
     first: u32,
@@ -19,6 +24,10 @@ pub(crate) struct AreaList {
 
 impl AreaList {
     pub(crate) const EMPTY: AreaList = AreaList { first: NIL, areas: 0, pages: 0 };
+
+    fn is_enough(&self) -> bool {
+        self.areas >= AREAS || self.pages >= PAGES
+    }
 }
 
 impl<P: Platform, B: Backend> Mm<P, B> {
@@ -34,11 +43,46 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     pub(super) fn defer_free(&self, addr: usize, kind: AreaKind) -> Result<(), FreeError> {
         let area = self.areas.withdraw(&self.memory, addr, kind)?;
         self.use_reclaim();
-        self.push(&mut self.deferred.lock(), area);
+        let mut all = self.deferred.lock();
+        self.push(&mut all, area);
+        self.note_deferred(&all);
+        drop(all);
         if let Some(servants) = self.memory.servants() {
             (servants.rouse)(&self.memory);
         }
         Ok(())
+    }
+
+    /// Has the next call for an area flush the list, when that is enough. Its lock is held.
+    fn note_deferred(&self, all: &AreaList) {
+        if all.is_enough() {
+            self.memory.set_overdue();
+        }
+    }
+
+    /// True after `init`. Every call that makes or frees an area begins here: what interrupts put off is freed first when it
+    /// is much, if that can be done here.
+    #[inline(always)]
+    pub(super) fn is_ready_for_areas(&self) -> bool {
+        if !Self::PUTS_OFF {
+            return self.memory.is_ready();
+        }
+        self.memory.is_at_rest() || self.flush_overdue()
+    }
+
+    /// Frees are never put off where they flush nothing and there is one CPU.
+    const PUTS_OFF: bool = P::CPUS > 1 || !B::Areas::<P>::FREES_ANYWHERE;
+
+    #[cold]
+    #[inline(never)]
+    fn flush_overdue(&self) -> bool {
+        if !self.memory.is_ready() {
+            return false;
+        }
+        if !self.memory.puts_frees_off() {
+            self.flush_deferred();
+        }
+        true
     }
 
     /// Leaves hidden areas, at most a batch's, to [`flush_deferred`](Self::flush_deferred).
@@ -59,20 +103,27 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         // SAFETY: as above.
         unsafe { next(last).write(all.first) };
         *all = AreaList { first: list.first, areas: all.areas + list.areas, pages: all.pages + list.pages };
+        self.note_deferred(&all);
     }
 
     /// Frees the areas whose frees were put off because they came from interrupts, under one flush; returns how many
     /// there were.
     ///
-    /// [`drain`](Self::drain) does it too, and every call for an area that finds too little memory or address space.
-    /// Until then they hold what they are made of. Who waits for memory is woken by such a free, and does it.
+    /// [`drain`](Self::drain) does it too, every request of a task that finds too little memory or address space, and, as
+    /// soon as 32 areas or 1024 pages are put off, the next `vmalloc`, `ioremap`, `vmap` or free of one in a task, before
+    /// anything else. Until then they hold what they are made of. Who waits for memory is woken by such a free, and does it.
     ///
     /// Context: task. Cost: that of their frees, less all flushes but one.
     pub fn flush_deferred(&self) -> usize {
         if !self.memory.may_flush() {
             return 0;
         }
-        let list = core::mem::replace(&mut *self.deferred.lock(), AreaList::EMPTY);
+        let mut all = self.deferred.lock();
+        let list = core::mem::replace(&mut *all, AreaList::EMPTY);
+        if list.first != NIL {
+            self.memory.rest();
+        }
+        drop(all);
         if list.first != NIL {
             self.areas.release(&self.memory, list.first);
         }
@@ -80,7 +131,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         list.areas
     }
 
-    /// How many areas wait in the list, and how many pages they have, for the scan and for reports.
+    /// How many areas wait in the list, and how many pages they have, for the scan and for reports: fewer than
+    /// 32 and than 1024 when a task has made or freed an area and no interrupt freed one since.
     pub fn deferred_areas(&self) -> (usize, usize) {
         let list = self.deferred.lock();
         (list.areas, list.pages)
@@ -110,9 +162,9 @@ pub struct FreeBatch<'a, P: Platform, B: Backend> {
 
 impl<P: Platform, B: Backend> FreeBatch<'_, P, B> {
     /// The most areas it holds back.
-    pub const AREAS: usize = 32;
+    pub const AREAS: usize = AREAS;
     /// So many pages, or more by the last area, are flushed at once.
-    pub const PAGES: usize = 1024;
+    pub const PAGES: usize = PAGES;
 
     /// Frees an area of `vmalloc` as soon as the batch is flushed. Null is fine.
     ///
@@ -135,12 +187,12 @@ impl<P: Platform, B: Backend> FreeBatch<'_, P, B> {
         if addr == 0 {
             return Ok(());
         }
-        if !self.mm.memory.is_ready() {
+        if !self.mm.is_ready_for_areas() {
             return Err(FreeError::NotReady);
         }
         let area = self.mm.areas.withdraw(&self.mm.memory, addr, kind)?;
         self.mm.push(&mut self.list, area);
-        if self.list.areas >= Self::AREAS || self.list.pages >= Self::PAGES {
+        if self.list.is_enough() {
             self.release();
         }
         Ok(())

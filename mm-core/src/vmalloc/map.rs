@@ -65,7 +65,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         cache: CacheMode,
         caller: &'static Location<'static>,
     ) -> Result<NonNull<u8>, MmError> {
-        if !self.memory.is_ready() {
+        if !self.is_ready_for_areas() {
             return Err(AllocError::NotReady.into());
         }
         if size == 0 {
@@ -110,7 +110,7 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn vmap(&self, pages: &[Pfn], prot: Prot) -> Result<NonNull<u8>, MmError> {
         let caller = Location::caller();
-        self.check_map(pages, prot, caller)?;
+        self.check_map(pages, prot, caller, || self.is_ready_for_areas())?;
         self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, AreaUses::empty(), caller))
     }
 
@@ -149,7 +149,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn vm_map_ram(&self, pages: &[Pfn]) -> Result<NonNull<u8>, MmError> {
         let (caller, prot) = (Location::caller(), Prot::ReadWrite);
-        self.check_map(pages, prot, caller)?;
+        // In a block no area is made, so nobody's free is done first.
+        self.check_map(pages, prot, caller, || self.memory.is_ready())?;
         match self.or_reclaim(1, || self.areas.map_ram(&self.memory, pages, caller))? {
             Some(mapped) => Ok(mapped),
             None => self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, AreaUses::RAM, caller)),
@@ -173,12 +174,18 @@ impl<P: Platform, B: Backend> Mm<P, B> {
 
     /// What [`vmap`](Self::vmap) refuses.
     #[inline(always)]
-    fn check_map(&self, pages: &[Pfn], prot: Prot, caller: &'static Location<'static>) -> Result<(), MmError> {
+    fn check_map(
+        &self,
+        pages: &[Pfn],
+        prot: Prot,
+        caller: &'static Location<'static>,
+        is_ready: impl FnOnce() -> bool,
+    ) -> Result<(), MmError> {
+        if !is_ready() {
+            return Err(AllocError::NotReady.into());
+        }
         if pages.is_empty() {
             return Err(AllocError::ZeroSize.into());
-        }
-        if !self.memory.is_ready() {
-            return Err(AllocError::NotReady.into());
         }
         self.memory.admit(GFP_KERNEL, caller)?;
         if pages.len() > self.memory.managed_pages() {

@@ -13,6 +13,8 @@ thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     /// Locks taken by this thread.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
+    /// What this thread does is done in an interrupt.
+    static ATOMIC: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A thread is a CPU; nothing interrupts it.
@@ -73,7 +75,7 @@ impl Platform for Threads {
     const MAX_POLLS: u64 = 1 << 10;
 
     fn context(&self) -> Context {
-        Context::Task
+        if ATOMIC.get() { Context::Atomic } else { Context::Task }
     }
 
     fn bug(&self, bug: &Bug) {
@@ -272,6 +274,31 @@ fn all_memory_can_be_had_though_cpus_keep_some() {
         pages.into_iter().for_each(|page| mm.free_page(page.as_ptr()).unwrap());
         stop.store(true, SeqCst);
     });
+}
+
+/// Frees by address need no flush here and are done anywhere; only of batches is anything put off.
+#[test]
+fn batches_that_interrupts_end_are_freed_by_the_next_call_for_an_area_when_they_are_many() {
+    let rig = rig();
+    let mm = &rig.mm;
+    on(mm, 1, || ());
+    let before = drained(mm);
+    for round in 1..=3 {
+        let areas: Vec<_> = (0..11).map(|_| mm.vmalloc(4096).unwrap().as_ptr()).collect();
+        ATOMIC.set(true);
+        for area in areas {
+            let mut batch = mm.free_batch();
+            batch.vfree(area).unwrap();
+            drop(batch);
+        }
+        ATOMIC.set(false);
+        assert_eq!(mm.deferred_areas(), (11 * round, 11 * round));
+    }
+    let area = mm.vmalloc(4096).unwrap().as_ptr();
+    assert_eq!(mm.deferred_areas(), (0, 0));
+    mm.vfree(area).unwrap();
+    assert_eq!(drained(mm), before);
+    assert!(rig.platform.bugs.lock().unwrap().is_empty());
 }
 
 /// Whoever comes second is told so, also while the first is at it, and nothing can be had before that is done.

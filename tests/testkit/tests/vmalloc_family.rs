@@ -232,6 +232,64 @@ fn a_free_in_an_interrupt_is_put_off_and_never_lost() {
     storm(&nommu());
 }
 
+/// Frees `areas` areas of `pages` pages in an interrupt.
+fn put_off<B: Backend>(rig: &Rig<B>, areas: usize, pages: usize) {
+    let made: Vec<_> = (0..areas).map(|_| rig.mm.vmalloc(pages * PAGE).unwrap().as_ptr()).collect();
+    rig.platform.set_context(Context::Atomic);
+    made.into_iter().for_each(|area| rig.mm.vfree(area).unwrap());
+    rig.platform.set_context(Context::Task);
+}
+
+#[test]
+fn what_interrupts_put_off_is_bounded_by_the_next_call_in_a_task() {
+    type Call = (&'static str, fn(&TestMm<backend_mmu_x86::X86<rtmm_testkit::SimMachine>>, Pfn));
+    let calls: [Call; 6] = [
+        ("vmalloc", |mm, _| mm.vfree(mm.vmalloc(PAGE).unwrap().as_ptr()).unwrap()),
+        ("a refused vfree", |mm, _| assert!(mm.vfree(std::ptr::without_provenance(WINDOW.start + PAGE)).is_err())),
+        ("ioremap", |mm, _| mm.iounmap(mm.ioremap(PhysAddr(0xfe00_0000), PAGE).unwrap().as_ptr()).unwrap()),
+        ("vmap", |mm, page| mm.vunmap(mm.vmap(&[page], Prot::Read).unwrap().as_ptr()).unwrap()),
+        ("a batch", |mm, _| assert!(mm.free_batch().vfree(std::ptr::without_provenance(WINDOW.start)).is_err())),
+        ("reserve_tables", |mm, _| mm.reserve_tables(0).unwrap()),
+    ];
+    let rig = mmu();
+    rig.nothing_lost(|mm| {
+        let page = mm.alloc_page(GFP_KERNEL).unwrap();
+        for (what, call) in calls {
+            // One less is not flushed by anybody who has enough.
+            put_off(&rig, 31, 1);
+            call(mm, page);
+            assert_eq!(mm.deferred_areas(), (31, 31), "{what}");
+            let last = mm.vmalloc(PAGE).unwrap().as_ptr();
+            let other = mm.vmalloc(PAGE).unwrap().as_ptr();
+            rig.platform.set_context(Context::Atomic);
+            mm.vfree(last).unwrap();
+            // Interrupts go on as before: what they free is taken, and nothing is flushed.
+            mm.vfree(other).unwrap();
+            assert_eq!(mm.vfree(other), Err(FreeError::DoubleFree));
+            rig.platform.set_context(Context::Task);
+            assert_eq!(mm.deferred_areas(), (33, 33), "{what}");
+            mm.check().unwrap();
+            let before = mm.free_page_count();
+            call(mm, page);
+            assert_eq!(mm.deferred_areas(), (0, 0), "{what}");
+            assert!(mm.free_page_count() >= before + 33 - 8, "{what}");
+            // And once more it takes as many.
+            put_off(&rig, 1, 1);
+            call(mm, page);
+            assert_eq!(mm.deferred_areas(), (1, 1), "{what}");
+            assert_eq!(mm.flush_deferred(), 1);
+        }
+        // Few areas of many pages.
+        put_off(&rig, 3, 341);
+        calls[0].1(mm, page);
+        assert_eq!(mm.deferred_areas(), (3, 1023));
+        put_off(&rig, 1, 1);
+        calls[0].1(mm, page);
+        assert_eq!(mm.deferred_areas(), (0, 0));
+        mm.free_pages_frame(page, 0).unwrap();
+    });
+}
+
 #[test]
 fn a_batch_holds_back_no_more_than_it_says_and_flushes_once() {
     let rig = large_rig();
