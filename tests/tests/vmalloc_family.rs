@@ -306,7 +306,8 @@ mod tests {
         MM.drain();
         let before = MM.free_page_count();
         MM.reserve_tables(6).unwrap();
-        assert_eq!(before - MM.free_page_count(), if HAS_MMU { 6 } else { 0 });
+        // And at most a page for the records that go with them.
+        assert!((before - MM.free_page_count()).wrapping_sub(if HAS_MMU { 6 } else { 0 }) <= HAS_MMU.into());
         MM.check().unwrap();
         MM.reserve_tables(2).unwrap();
         let area = MM.vmalloc(PAGE).unwrap();

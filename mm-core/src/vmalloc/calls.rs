@@ -439,13 +439,16 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         Ok(())
     }
 
-    /// Keeps `tables` page-table frames aside for areas, instead of as many as before, so that a later mapping does not
-    /// fail for want of one. They are used when no other frame is to be had, and filled up again by freed tables.
+    /// Keeps `tables` page-table frames and as many records of areas aside, instead of as many as before, so that a later
+    /// mapping does not fail for want of one. They are used when no other memory is to be had, filled up again by freed
+    /// areas, and not given back by [`drain`](Self::drain), but by a call for fewer.
     ///
-    /// One call needs at most three tables for each 2 MiB it maps in small entries, and three more. Without an MMU
-    /// there are no tables, and nothing is kept.
+    /// One call needs one record, of which a page holds 42, and at most three tables for each 2 MiB it maps in small
+    /// entries, and three more. So with six kept any one [`ioremap`](Self::ioremap) of up to 2 MiB succeeds with no memory
+    /// at all while there is address space, and so does a [`vmap`](Self::vmap) that needs no sort. Without an MMU there are
+    /// no tables, and nothing is kept.
     ///
-    /// Context: task. Cost: one page operation for each.
+    /// Context: task. Cost: one page operation for each table, and one descriptor.
     ///
     /// # Errors
     /// `NoMemory`, `NotReady`; nothing was changed.

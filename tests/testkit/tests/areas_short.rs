@@ -75,13 +75,99 @@ fn a_reserved_table_serves_when_no_other_is_to_be_had() {
         mm.reserve_tables(0).unwrap();
         assert_eq!(steps(mm), Err(AllocError::NoMemory));
     });
-    // All or nothing.
-    let mm = &rig.mm;
-    let before = mm.free_page_count();
-    mm.faults().fail_nth(FaultClass::Table, 3);
-    assert_eq!(mm.reserve_tables(5), Err(AllocError::NoMemory));
-    mm.faults().disarm();
-    assert_eq!(mm.free_page_count(), before);
+}
+
+#[test]
+fn a_reservation_that_fails_anywhere_changes_nothing() {
+    let rig = mmu();
+    for kept in [0, 2, 8] {
+        rig.mm.reserve_tables(kept).unwrap();
+        for class in [FaultClass::Table, FaultClass::Descriptor, FaultClass::Page] {
+            let mut failed = 0;
+            loop {
+                let done = rig.nothing_lost(|mm| {
+                    mm.faults().fail_nth(class, failed + 1);
+                    let result = mm.reserve_tables(5);
+                    mm.faults().disarm();
+                    mm.check().unwrap();
+                    if result.is_ok() {
+                        mm.reserve_tables(kept).unwrap();
+                    } else {
+                        assert_eq!(result, Err(AllocError::NoMemory));
+                    }
+                    result.is_ok()
+                });
+                if done {
+                    break;
+                }
+                failed += 1;
+            }
+            let steps = if class == FaultClass::Page { 0 } else { 5usize.saturating_sub(kept) };
+            assert!(failed as usize >= steps, "{class:?} of {kept}: {failed}");
+        }
+    }
+    rig.mm.reserve_tables(0).unwrap();
+}
+
+/// All memory is taken, the reserve of interrupts too.
+fn all_memory<B: Backend>(mm: &TestMm<B>) -> Vec<std::ptr::NonNull<u8>> {
+    mm.drain();
+    let take = |flags| std::iter::from_fn(move || mm.get_free_page(flags | Gfp::NOWARN).ok());
+    take(GFP_ATOMIC).chain(take(GFP_ATOMIC | Gfp::DMA)).collect()
+}
+
+#[test]
+fn with_a_reservation_a_mapping_succeeds_with_no_memory_at_all() {
+    let rig = mmu();
+    let device = PhysAddr(0xfe00_0000);
+    let short = Err(MmError::Alloc(AllocError::NoMemory));
+    rig.nothing_lost(|mm| {
+        let page = mm.alloc_page(GFP_KERNEL).unwrap();
+        for reserved in [0, 3, 6] {
+            mm.reserve_tables(reserved).unwrap();
+            let taken = all_memory(mm);
+            let left = mm.free_page_count();
+            let maps: [fn(&TestMm<_>, Pfn, PhysAddr) -> Result<std::ptr::NonNull<u8>, MmError>; 3] = [
+                |mm, page, _| mm.vmap(&[page], Prot::ReadWrite),
+                |mm, _, device| mm.ioremap(device, 3 * PAGE),
+                |mm, page, _| mm.vm_map_ram(&[page]),
+            ];
+            for (which, map) in maps.into_iter().enumerate() {
+                // Again and again: what was used is filled up by the free, and by no drain given back.
+                for _ in 0..20 {
+                    let at = map(mm, page, device);
+                    if reserved == 0 {
+                        assert_eq!(at, short, "mapping {which}");
+                        continue;
+                    }
+                    let at = at.unwrap_or_else(|error| panic!("mapping {which} of {reserved}: {error}")).as_ptr();
+                    mm.check().unwrap();
+                    match which {
+                        0 => mm.vunmap(at).unwrap(),
+                        1 => mm.iounmap(at).unwrap(),
+                        _ => mm.vm_unmap_ram(at, 1).unwrap(),
+                    }
+                    mm.drain();
+                    assert_eq!(mm.free_page_count(), left, "mapping {which} of {reserved}");
+                }
+            }
+            // As many as were reserved for at a time, and those for which a page that holds records has room.
+            let mut many = Vec::new();
+            let error = loop {
+                match mm.ioremap(device, PAGE) {
+                    Ok(at) => many.push(at.as_ptr()),
+                    error => break error,
+                }
+            };
+            assert_eq!(error, short);
+            assert!(many.len() >= reserved, "{} of {reserved}", many.len());
+            mm.check().unwrap();
+            many.into_iter().for_each(|at| mm.iounmap(at).unwrap());
+            taken.into_iter().for_each(|page| mm.free_page(page.as_ptr()).unwrap());
+        }
+        mm.reserve_tables(0).unwrap();
+        mm.free_pages_frame(page, 0).unwrap();
+    });
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let room = self.room.lock();
         let mut tally = AreaTally {
             held: room.tables.len() + self.reserve.lock().kept,
-            records: self.kept.len(),
+            records: self.kept.len() + self.records.lock().kept(),
             kmaps,
             ..AreaTally::default()
         };

@@ -111,7 +111,7 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[cold]
     #[inline(never)]
     fn make_record(&self, memory: &Memory<P, B>, units: Units) -> Result<u32, AllocError> {
-        memory.area_take().inspect_err(|_| self.give_units(memory, units))
+        self.take_record(memory).inspect_err(|_| self.give_units(memory, units))
     }
 
     /// Gives address space back.
@@ -158,20 +158,20 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let kept = self.kept.push(id);
         drop(room);
         if let Some(oldest) = kept {
-            memory.area_give(oldest);
+            self.give_record(memory, oldest);
         }
         if given.is_err() {
             memory.platform.bug(&Bug::Damage { what: "address space was free already", at: units.0 });
         }
     }
 
-    /// Gives the records back that were kept.
+    /// Gives the records back that were kept, to those set aside first.
     pub(super) fn free_records(&self, memory: &Memory<P, B>) {
         loop {
             let held = self.room.lock();
             let Some(id) = self.kept.pop() else { return };
             drop(held);
-            memory.area_give(id);
+            self.give_record(memory, id);
         }
     }
 

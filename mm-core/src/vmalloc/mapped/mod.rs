@@ -19,6 +19,7 @@ mod lookup;
 mod lowest;
 mod protect;
 mod ram;
+mod records;
 mod singles;
 mod teardown;
 
@@ -70,6 +71,7 @@ pub struct Mapped<P: Platform, B: PageTable> {
     /// Guarded by the lock of the tables.
     ram: ram::RamNames,
     pub(super) reserve: Locked<P::Lock, TableReserve>,
+    records: Locked<P::Lock, records::RecordReserve>,
     /// How many live areas had an executable page; changed under the lock of the tables.
     executed: AtomicUsize,
     /// How often aliases of frames were changed; the lock of the tables is held for it to be compared.
@@ -127,6 +129,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         kept: KeptRecords::new(),
         ram: ram::RamNames::new(),
         reserve: Locked::new(TableReserve::new()),
+        records: Locked::new(records::RecordReserve::new()),
         executed: AtomicUsize::new(0),
         alias_changes: Locked::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),

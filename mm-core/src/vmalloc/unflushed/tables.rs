@@ -60,20 +60,25 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         }
     }
 
-    /// Keeps so many tables aside.
+    /// Keeps so many tables aside, and as many records: no area that maps by one of them needs more than one.
     pub(in crate::vmalloc) fn set_reserve(&self, memory: &Memory<P, B>, tables: usize) -> Result<(), AllocError> {
         let before = core::mem::replace(&mut self.reserve.lock().wanted, tables);
-        while self.reserve.lock().kept < tables {
-            match self.take_table(memory, None) {
-                Ok(pfn) => self.reserve.lock().keep(memory, pfn),
-                Err(error) => {
-                    self.reserve.lock().wanted = before;
-                    self.trim_reserve(memory);
-                    return Err(error);
-                }
-            }
+        let records = self.want_records(tables);
+        let filled = self.fill_tables(memory, tables).and_then(|()| self.fill_records(memory));
+        if filled.is_err() {
+            self.reserve.lock().wanted = before;
+            self.want_records(records);
         }
         self.trim_reserve(memory);
+        self.trim_records(memory);
+        filled
+    }
+
+    fn fill_tables(&self, memory: &Memory<P, B>, tables: usize) -> Result<(), AllocError> {
+        while self.reserve.lock().kept < tables {
+            let pfn = self.take_table(memory, None)?;
+            self.reserve.lock().keep(memory, pfn);
+        }
         Ok(())
     }
 
