@@ -359,10 +359,14 @@ fn threads_that_free_each_other_s_memory_lose_nothing() {
     let before = drained(mm);
     let objects: [AtomicPtr<u8>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
     let pages: [AtomicPtr<u8>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+    let areas: [AtomicPtr<u8>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+    let devices: [AtomicPtr<u8>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+    let conflicts = AtomicUsize::new(0);
     let running = AtomicUsize::new(CPUS);
     std::thread::scope(|scope| {
         for cpu in 0..CPUS {
             let (objects, pages, running) = (&objects, &pages, &running);
+            let (areas, devices, conflicts) = (&areas, &devices, &conflicts);
             scope.spawn(move || {
                 CPU.set(cpu);
                 let mut seed = 0x5EED_0001 + cpu as u64;
@@ -370,7 +374,38 @@ fn threads_that_free_each_other_s_memory_lose_nothing() {
                     mm.handle_ipi();
                     let slot = random(&mut seed) % SLOTS;
                     let size = [16, 64, 64, 200, 1000, 3000][random(&mut seed) % 6];
-                    if !random(&mut seed).is_multiple_of(3) {
+                    let which = random(&mut seed);
+                    if which.is_multiple_of(8) {
+                        let area = mm.vmalloc(size).unwrap().as_ptr();
+                        // SAFETY: ours, that long.
+                        unsafe { area.write_bytes(cpu as u8, size) };
+                        // By a batch that an interrupt ends, it is put off.
+                        ATOMIC.set(which.is_multiple_of(16));
+                        let mut batch = mm.free_batch();
+                        batch.vfree(areas[slot].swap(area, SeqCst)).unwrap();
+                        drop(batch);
+                        ATOMIC.set(false);
+                    } else if which % 8 == 1 {
+                        let phys = PhysAddr(0x4000_0000 + (slot % 4) as u64 * 4096);
+                        let mapped =
+                            if which / 8 % 2 == 0 { mm.ioremap(phys, 4096) } else { mm.ioremap_wc(phys, 4096) };
+                        let new = match mapped {
+                            Ok(device) => device.as_ptr(),
+                            Err(MmError::AliasConflict) => {
+                                conflicts.fetch_add(1, SeqCst);
+                                std::ptr::null_mut()
+                            }
+                            Err(error) => panic!("{error}"),
+                        };
+                        mm.iounmap(devices[slot].swap(new, SeqCst)).unwrap();
+                    } else if which % 8 == 2 {
+                        let page = mm.alloc_page(GFP_KERNEL).unwrap();
+                        let map = mm.vm_map_ram(&[page]).unwrap().as_ptr();
+                        // SAFETY: a page of ours.
+                        unsafe { map.write_bytes(cpu as u8, 4096) };
+                        mm.vm_unmap_ram(map, 1).unwrap();
+                        mm.free_pages_frame(page, 0).unwrap();
+                    } else if !random(&mut seed).is_multiple_of(3) {
                         let object = mm.kmalloc(size, GFP_KERNEL).unwrap().as_ptr();
                         // SAFETY: ours, that long.
                         unsafe { object.write_bytes(cpu as u8, size) };
@@ -394,6 +429,9 @@ fn threads_that_free_each_other_s_memory_lose_nothing() {
     });
     objects.iter().for_each(|slot| mm.kfree(slot.load(SeqCst)).unwrap());
     pages.iter().for_each(|slot| mm.free_page(slot.load(SeqCst)).unwrap());
+    areas.iter().for_each(|slot| mm.vfree(slot.load(SeqCst)).unwrap());
+    devices.iter().for_each(|slot| mm.iounmap(slot.load(SeqCst)).unwrap());
+    assert!(conflicts.into_inner() != 0 || cfg!(miri), "two cache modes never met");
     assert_eq!(drained(mm), before);
     assert!(rig.platform.bugs.lock().unwrap().is_empty(), "{:?}", rig.platform.bugs.lock().unwrap());
 }

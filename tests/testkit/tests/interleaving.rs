@@ -76,20 +76,24 @@ struct Owner<B: Backend> {
     objects: Vec<(*mut u8, usize)>,
     pages: Vec<(*mut u8, usize)>,
     areas: Vec<(*mut u8, usize)>,
+    devices: Vec<*mut u8>,
+    maps: Vec<(*mut u8, Pfn)>,
+    /// How often a device had another cache mode.
+    conflicts: usize,
     vmalloc: bool,
     touch: fn(&Mm<Preemptible, B>, *mut u8, usize),
 }
 
 impl<B: Backend> Owner<B> {
     fn new(mm: &'static Mm<Preemptible, B>, seed: u64, touch: fn(&Mm<Preemptible, B>, *mut u8, usize)) -> Self {
-        let (objects, pages, areas) = (Vec::new(), Vec::new(), Vec::new());
-        Owner { mm, seed, objects, pages, areas, vmalloc: true, touch }
+        let (objects, pages, areas, devices, maps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Owner { mm, seed, objects, pages, areas, devices, maps, conflicts: 0, vmalloc: true, touch }
     }
 
     fn step(&mut self) {
         let mm = self.mm;
         let sizes = [8, 24, 64, 200, 1500, 4096, 9000];
-        match random(&mut self.seed) % 7 {
+        match random(&mut self.seed) % 10 {
             0 | 1 if self.objects.len() < 200 => {
                 let size = sizes[random(&mut self.seed) % sizes.len()];
                 if let Ok(object) = mm.kmalloc(size, GFP_ATOMIC) {
@@ -131,11 +135,74 @@ impl<B: Backend> Owner<B> {
                 // What no area can begin at is refused, also in the middle of something else.
                 assert!(mm.vfree(area.wrapping_add(1)).is_err());
             }
+            // Some of eight pages, in one of two cache modes.
+            7 if self.vmalloc => {
+                let (place, mode) = (random(&mut self.seed) % 8, random(&mut self.seed) % 2);
+                let (phys, size) =
+                    (PhysAddr(0xfe00_0000 + place as u64 * 4096), 4096 * (1 + random(&mut self.seed) % 3));
+                let mapped = if mode == 0 { mm.ioremap(phys, size) } else { mm.ioremap_wc(phys, size) };
+                match mapped {
+                    Ok(at) => self.devices.push(at.as_ptr()),
+                    Err(error) => {
+                        assert!(matches!(error, MmError::AliasConflict | MmError::Alloc(_)), "{error}");
+                        self.conflicts += usize::from(error == MmError::AliasConflict);
+                    }
+                }
+                if self.devices.len() > 2 || mapped.is_err() && !self.devices.is_empty() {
+                    let device = self.devices.swap_remove(place % self.devices.len());
+                    mm.iounmap(device).expect("a live ioremap");
+                }
+            }
+            8 if self.vmalloc => {
+                if self.maps.len() < 6
+                    && let Ok(page) = mm.alloc_page(GFP_ATOMIC)
+                {
+                    match mm.vm_map_ram(&[page]) {
+                        Ok(map) => {
+                            (self.touch)(mm, map.as_ptr(), 4096);
+                            self.maps.push((map.as_ptr(), page));
+                        }
+                        Err(error) => {
+                            assert!(matches!(error, MmError::Alloc(_)), "{error}");
+                            mm.free_pages_frame(page, 0).expect("a live page");
+                        }
+                    }
+                } else if !self.maps.is_empty() {
+                    let (map, page) = self.maps.swap_remove(random(&mut self.seed) % self.maps.len());
+                    (self.touch)(mm, map, 4096);
+                    self.unmap(map, page);
+                }
+            }
+            9 if self.vmalloc && !self.areas.is_empty() => {
+                let (area, size) = self.areas[random(&mut self.seed) % self.areas.len()];
+                let (pages, at) = (size / 4096, random(&mut self.seed) % (size / 4096));
+                let part = area.wrapping_add(at * 4096);
+                for prot in [Prot::Read, Prot::ReadExecute, Prot::ReadWrite] {
+                    match mm.set_memory(part, pages - at, prot) {
+                        Ok(()) => {}
+                        // A split that found no table, or no MMU.
+                        Err(MmError::Alloc(_)) => {}
+                        Err(MmError::Unsupported) if !B::HAS_PROTECT => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                (self.touch)(mm, area, size);
+            }
             _ => {}
         }
     }
 
+    fn unmap(&self, map: *mut u8, page: Pfn) {
+        self.mm.vm_unmap_ram(map, 1).expect("a live mapping");
+        assert!(self.mm.vm_unmap_ram(map.wrapping_add(1), 1).is_err());
+        self.mm.free_pages_frame(page, 0).expect("a live page");
+    }
+
     fn give_all(&mut self) {
+        self.devices.drain(..).for_each(|device| self.mm.iounmap(device).expect("a live ioremap"));
+        for (map, page) in std::mem::take(&mut self.maps) {
+            self.unmap(map, page);
+        }
         for (object, _) in self.objects.drain(..) {
             self.mm.kfree(object).expect("a live object");
         }
@@ -169,6 +236,8 @@ fn storm<B: Backend>(
     }
     own.give_all();
     OTHER.set(None);
+    let conflicts = own.conflicts + other.borrow().conflicts;
+    assert!(!other_maps || conflicts != 0 || cfg!(miri), "two cache modes never met");
     assert!(runs.get() > STEPS, "the other context ran {} times", runs.get());
     other.borrow_mut().give_all();
     mm.drain();
