@@ -31,6 +31,17 @@ pub use bytes::Bytes;
 pub use hoard::{Hoard, fragment};
 pub use lost::{Counts, NothingLost};
 
+/// Panics when slots of the register of memory types mean something else than the page tables do by them.
+///
+/// # Panics
+/// See above.
+pub fn check_pat(pat: u64) {
+    // By slot: write-back, write-through, (not used), uncached, and write-combining (Intel SDM vol. 3, table 12-10).
+    for (slot, kind) in [(0, 6), (1, 4), (3, 0), (6, 1)] {
+        assert_eq!(pat >> (8 * slot) & 0xff, kind, "slot {slot} of {pat:#x}");
+    }
+}
+
 /// The page size of the board.
 pub const PAGE: usize = <board::Backend as rtmm::Backend>::PAGE_SIZE;
 /// True when the board has page tables.

@@ -6,11 +6,15 @@ rtmm_tests::setup!();
 
 #[embedded_test::tests(default_timeout = 120)]
 mod tests {
+    use core::ptr::NonNull;
     use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
     use core::{hint, ptr};
     use heapless::Vec;
     use oorandom::Rand32;
-    use rtmm::{Bug, Context, FreeError, GFP_ATOMIC, GFP_KERNEL, Gfp, Pfn, Platform, Prot, RawLock};
+    use rtmm::{
+        Bug, CacheMode, Context, FreeError, GFP_ATOMIC, GFP_KERNEL, Gfp, MmError, PageTable, Pfn, PhysAddr, Platform,
+        Prot, RawLock, VirtAddr, Walk,
+    };
     use rtmm_tests::board::{self, CPUS, MM, cpu, on_all, on_cpu, wait_for};
     use rtmm_tests::{Bytes, NothingLost, PAGE};
 
@@ -33,6 +37,11 @@ mod tests {
     fn others() -> impl Iterator<Item = usize> {
         let me = cpu();
         (0..CPUS).filter(move |&cpu| cpu != me)
+    }
+
+    #[test]
+    fn every_cpu_takes_the_tables_cache_modes_as_they_are_meant(_all: NothingLost) {
+        on_all(|| rtmm_tests::check_pat(board::pat()));
     }
 
     #[test]
@@ -236,7 +245,10 @@ mod tests {
     static OBJECTS: [AtomicPtr<u8>; SLOTS] = [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS];
     static PAGES: [AtomicPtr<u8>; SLOTS] = [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS];
     static AREAS: [AtomicPtr<u8>; 8] = [const { AtomicPtr::new(ptr::null_mut()) }; 8];
+    static DEVICES: [AtomicPtr<u8>; 8] = [const { AtomicPtr::new(ptr::null_mut()) }; 8];
     static STEPS: AtomicUsize = AtomicUsize::new(0);
+    /// How often a device had another cache mode already.
+    static CONFLICTS: AtomicUsize = AtomicUsize::new(0);
 
     /// Swaps what it has made for what another left, and frees that.
     fn exchange(slots: &[AtomicPtr<u8>], random: &mut Rand32, new: *mut u8, free: impl FnOnce(*mut u8)) {
@@ -246,11 +258,75 @@ mod tests {
         }
     }
 
+    /// Maps some of four pages that are no RAM, which nobody touches, in one of two cache modes, and leaves them.
+    fn map_device(random: &mut Rand32) {
+        let phys = PhysAddr(board::mmio().0.0 + u64::from(random.rand_range(0..4)) * PAGE as u64);
+        let len = PAGE * (1 + random.rand_range(0..2) as usize);
+        let (mapped, cache) = match random.rand_range(0..2) {
+            0 => (MM.ioremap(phys, len), CacheMode::Uncached),
+            _ => (MM.ioremap_wc(phys, len), CacheMode::WriteCombining),
+        };
+        match mapped {
+            Ok(at) => {
+                let Walk::Mapped(found) = MM.backend().walk_kernel(VirtAddr(at.addr().get())) else {
+                    panic!("a live mapping is not mapped");
+                };
+                assert_eq!((u64::from(found.pfn.0) * PAGE as u64, found.cache), (phys.0, cache));
+                exchange(&DEVICES, random, at.as_ptr(), |old| MM.iounmap(old).unwrap());
+            }
+            Err(MmError::AliasConflict) => {
+                CONFLICTS.fetch_add(1, SeqCst);
+                // Whose mode it is goes some day.
+                exchange(&DEVICES, random, ptr::null_mut(), |old| MM.iounmap(old).unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Each frame is seen through a mapping as what is written there.
+    fn map_frames(
+        map: fn(&[Pfn]) -> Result<NonNull<u8>, MmError>,
+        unmap: fn(NonNull<u8>, usize) -> Result<(), FreeError>,
+    ) {
+        let frames: [Pfn; 3] = core::array::from_fn(|_| MM.alloc_page(GFP_KERNEL).unwrap());
+        let area = map(&frames).unwrap();
+        for (page, frame) in frames.iter().enumerate() {
+            // SAFETY: ours.
+            unsafe { area.as_ptr().add(page * PAGE).cast::<u32>().write_volatile(frame.0) };
+        }
+        for (page, frame) in frames.iter().enumerate() {
+            // SAFETY: as above.
+            assert_eq!(unsafe { area.as_ptr().add(page * PAGE).cast::<u32>().read_volatile() }, frame.0);
+        }
+        unmap(area, frames.len()).unwrap();
+        frames.iter().for_each(|frame| MM.free_pages_frame(*frame, 0).unwrap());
+    }
+
+    /// Pages of an area lose and get back what they allow, and it may go before they did.
+    fn protect_pages(random: &mut Rand32) {
+        let pages = 2 + random.rand_range(0..8) as usize;
+        let area = MM.vmalloc(pages * PAGE).unwrap();
+        let at = |page: usize| area.as_ptr().wrapping_add(page * PAGE);
+        // SAFETY: ours.
+        (0..pages).for_each(|page| unsafe { at(page).write_volatile(page as u8 + 1) });
+        let first = random.rand_range(0..pages as u32) as usize;
+        MM.set_memory(at(first), pages - first, Prot::Read).unwrap();
+        MM.set_memory(at(pages - 1), 1, Prot::ReadExecute).unwrap();
+        // SAFETY: as above.
+        (0..pages).for_each(|page| assert_eq!(unsafe { at(page).read_volatile() }, page as u8 + 1));
+        if random.rand_range(0..2) == 0 {
+            MM.set_memory(at(0), pages, Prot::ReadWrite).unwrap();
+            // SAFETY: as above.
+            (0..pages).for_each(|page| unsafe { at(page).write_volatile(0) });
+        }
+        MM.vfree(area.as_ptr()).unwrap();
+    }
+
     fn storm() {
         let mut random = Rand32::new(0x5EED + cpu() as u64);
         let mut own: Vec<Bytes, 24> = Vec::new();
         for _ in 0..STEPS.load(SeqCst) {
-            match random.rand_range(0..12) {
+            match random.rand_range(0..16) {
                 0..=2 => {
                     let size = 8 + random.rand_range(0..3000) as usize;
                     let object = MM.kmalloc(size, GFP_KERNEL).unwrap();
@@ -273,20 +349,7 @@ mod tests {
                     }
                     exchange(&AREAS, &mut random, area.as_ptr(), |old| MM.vfree(old).unwrap());
                 }
-                6 => {
-                    let frames: [Pfn; 3] = core::array::from_fn(|_| MM.alloc_page(GFP_KERNEL).unwrap());
-                    let area = MM.vmap(&frames, Prot::ReadWrite).unwrap();
-                    for (page, frame) in frames.iter().enumerate() {
-                        // SAFETY: ours.
-                        unsafe { area.as_ptr().add(page * PAGE).cast::<u32>().write_volatile(frame.0) };
-                    }
-                    for (page, frame) in frames.iter().enumerate() {
-                        // SAFETY: as above.
-                        assert_eq!(unsafe { area.as_ptr().add(page * PAGE).cast::<u32>().read_volatile() }, frame.0);
-                    }
-                    MM.vunmap(area.as_ptr()).unwrap();
-                    frames.iter().for_each(|frame| MM.free_pages_frame(*frame, 0).unwrap());
-                }
+                6 => map_frames(|frames| MM.vmap(frames, Prot::ReadWrite), |area, _| MM.vunmap(area.as_ptr())),
                 7 => {
                     let at = AREAS[random.rand_range(0..8) as usize].load(SeqCst);
                     let _ = MM.find_area(at.addr().wrapping_add(random.rand_range(0..3 * PAGE as u32) as usize));
@@ -298,8 +361,14 @@ mod tests {
                     masked(|| {
                         let object = MM.kmalloc(1 + random.rand_range(0..500) as usize, GFP_ATOMIC).unwrap();
                         MM.kfree(object.as_ptr()).unwrap();
+                        // Put off, and flushed by any CPU.
+                        exchange(&AREAS, &mut random, ptr::null_mut(), |old| MM.vfree(old).unwrap());
                     });
                 }
+                9 => map_device(&mut random),
+                10 => map_frames(|frames| MM.vm_map_ram(frames), |area, count| MM.vm_unmap_ram(area.as_ptr(), count)),
+                // It has every other CPU flush several times.
+                11 if random.rand_range(0..4) == 0 => protect_pages(&mut random),
                 _ if own.is_full() || (!own.is_empty() && random.rand_range(0..2) == 0) => {
                     let block = own.swap_remove(random.rand_range(0..own.len() as u32) as usize);
                     assert!(block.holds(cpu() as u8), "{block:?} was overwritten");
@@ -321,11 +390,13 @@ mod tests {
 
     #[test]
     fn a_storm_from_four_cpus_loses_nothing(all: NothingLost) {
-        STEPS.store(1500, SeqCst);
+        STEPS.store(1000, SeqCst);
         on_all(storm);
         OBJECTS.iter().for_each(|slot| MM.kfree(slot.load(SeqCst)).unwrap());
         PAGES.iter().for_each(|slot| MM.free_page(slot.load(SeqCst)).unwrap());
         AREAS.iter().for_each(|slot| MM.vfree(slot.load(SeqCst)).unwrap());
+        DEVICES.iter().for_each(|slot| MM.iounmap(slot.load(SeqCst)).unwrap());
+        assert_ne!(CONFLICTS.load(SeqCst), 0, "two cache modes never met");
         all.check();
     }
 

@@ -17,7 +17,7 @@ mod traps;
 
 pub use board_x86_qemu::{
     BoardPlatform, Display, ExitCode, GuestFile, args, bugs, display, exit, expect_fault, file, instructions, last_bug,
-    mmio, say,
+    mmio, pat, say,
 };
 pub use memory::init;
 pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};

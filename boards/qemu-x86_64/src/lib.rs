@@ -14,7 +14,7 @@ mod traps;
 
 pub use board_x86_qemu::{
     BoardPlatform, Display, ExitCode, GuestFile, args, begin_task, bugs, display, exit, expect_fault, file,
-    instructions, last_bug, mmio, say,
+    instructions, last_bug, mmio, pat, say,
 };
 #[cfg(feature = "smp")]
 pub use cpus::{CPUS, also_on_ipi, cpu, on_all, on_cpu, wait_for};

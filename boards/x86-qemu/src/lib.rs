@@ -34,6 +34,12 @@ pub use timer::{SPURIOUS_VECTOR, TIMER_VECTOR};
 
 use rtmm::PhysAddr;
 
+/// The register of memory types that entries of page tables choose from.
+pub fn pat() -> u64 {
+    // SAFETY: every CPU with page tables of 64 bits that QEMU has knows it, and reading it has no effect.
+    unsafe { x86::msr::rdmsr(x86::msr::IA32_PAT) }
+}
+
 /// A device's registers that `ioremap` may map: the I/O APIC, which all machines have at its usual address.
 pub fn mmio() -> (PhysAddr, usize) {
     (PhysAddr(0xfec0_0000), 4096)
