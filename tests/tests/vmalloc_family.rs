@@ -6,7 +6,8 @@ rtmm_tests::setup!();
 
 #[embedded_test::tests(default_timeout = 120)]
 mod tests {
-    use core::ptr::NonNull;
+    use core::ptr::{self, NonNull};
+    use core::sync::atomic::{AtomicPtr, Ordering::SeqCst};
     use heapless::Vec;
     use rtmm::{
         AllocError, AreaKind, AreaOptions, Backend, Entries, FreeError, GFP_ATOMIC, GFP_KERNEL, Gfp, MmError, Pfn,
@@ -249,6 +250,92 @@ mod tests {
         MM.iounmap(combined.as_ptr()).unwrap();
         let mapping = rtmm::IoMapping::with_cache_in(device, len, rtmm::CacheMode::WriteThrough, &MM).unwrap();
         drop(mapping);
+    }
+
+    /// What is written into the tables, which the CPU takes by the numbers of [`board::pat`].
+    #[cfg(feature = "mmu")]
+    #[test]
+    fn the_tables_say_which_cache_mode_was_asked_for() {
+        use rtmm::{CacheMode, PageTable, VirtAddr, Walk};
+        let (device, len) = board::mmio();
+        type Map = fn(PhysAddr, usize) -> Result<NonNull<u8>, MmError>;
+        let modes: [(Map, CacheMode); 4] = [
+            (|phys, len| MM.ioremap(phys, len), CacheMode::Uncached),
+            (|phys, len| MM.ioremap_wc(phys, len), CacheMode::WriteCombining),
+            (|phys, len| MM.ioremap_wt(phys, len), CacheMode::WriteThrough),
+            (|phys, len| MM.ioremap_cache(phys, len), CacheMode::WriteBack),
+        ];
+        let walk = |at: NonNull<u8>| match MM.backend().walk_kernel(VirtAddr(at.addr().get())) {
+            Walk::Mapped(mapping) => (u64::from(mapping.pfn.0) * PAGE as u64, mapping.cache),
+            other => panic!("{other:?}"),
+        };
+        for (map, cache) in modes {
+            let at = map(device, len).unwrap();
+            assert_eq!(walk(at), (device.0 & !(PAGE as u64 - 1), cache));
+            MM.iounmap(at.as_ptr()).unwrap();
+        }
+        // As memory is.
+        let area = MM.vmalloc(PAGE).unwrap();
+        assert_eq!(walk(area).1, CacheMode::WriteBack);
+        MM.vfree(area.as_ptr()).unwrap();
+    }
+
+    #[cfg(all(feature = "mmu", not(feature = "board-host")))]
+    #[test]
+    fn the_cpu_takes_the_tables_cache_modes_as_they_are_meant() {
+        rtmm_tests::check_pat(board::pat());
+    }
+
+    /// An area, a mapping and a device, which the next interrupt frees.
+    static FREED: [AtomicPtr<u8>; 3] = [const { AtomicPtr::new(ptr::null_mut()) }; 3];
+
+    /// Their pages.
+    fn make_three(page: Pfn) -> usize {
+        let (device, len) = board::mmio();
+        FREED[0].store(MM.vmalloc(2 * PAGE).unwrap().as_ptr(), SeqCst);
+        FREED[1].store(MM.vmap(&[page], Prot::ReadWrite).unwrap().as_ptr(), SeqCst);
+        FREED[2].store(MM.ioremap(device, len).unwrap().as_ptr(), SeqCst);
+        3 + len.div_ceil(PAGE)
+    }
+
+    /// What was freed is not to be freed again, whether it is put off or not.
+    fn free_three() {
+        let [area, map, device] = FREED.each_ref().map(|at| at.load(SeqCst));
+        MM.vfree(area).unwrap();
+        MM.vunmap(map).unwrap();
+        MM.iounmap(device).unwrap();
+        assert_eq!(MM.vfree(area), Err(FreeError::DoubleFree));
+        assert!(MM.vunmap(map).is_err());
+        assert!(MM.iounmap(device).is_err());
+    }
+
+    #[test]
+    fn what_an_interrupt_frees_is_put_off_where_it_is_flushed_and_comes_back_where_it_says(all: NothingLost) {
+        let page = MM.alloc_page(GFP_KERNEL).unwrap();
+        let areas = MM.vmallocinfo().count();
+        let points: [fn(); 2] = [|| assert_eq!(MM.flush_deferred(), if HAS_MMU { 3 } else { 0 }), || MM.drain()];
+        for point in points {
+            let pages = make_three(page);
+            board::in_interrupt(free_three);
+            assert_eq!(MM.deferred_areas(), if HAS_MMU { (3, pages) } else { (0, 0) });
+            assert_eq!(MM.vmallocinfo().count(), areas);
+            MM.check().unwrap();
+            point();
+            assert_eq!(MM.deferred_areas(), (0, 0));
+            MM.check().unwrap();
+        }
+        // As many as a batch holds back, and no task asks for them.
+        for interrupt in 1..=11 {
+            make_three(page);
+            board::in_interrupt(free_three);
+            assert_eq!(MM.deferred_areas().0, if HAS_MMU { 3 * interrupt } else { 0 });
+        }
+        // A call that finds enough, and that frees nothing.
+        let area = MM.vmalloc(PAGE).unwrap();
+        assert_eq!(MM.deferred_areas(), (0, 0));
+        MM.vfree(area.as_ptr()).unwrap();
+        MM.free_pages_frame(page, 0).unwrap();
+        all.check();
     }
 
     #[test]
