@@ -10,7 +10,7 @@ pub const PAST_4G: Again =
     Again { suites: &["far_frames"], machine: None, cpu: None, ram: Some("5G"), word: Some("past-4g") };
 
 /// What depends on the machine most: the firmware's memory map, the devices, page tables and traps.
-pub const ON_ANOTHER_MACHINE: &[&str] = &["boot", "vmalloc", "guards"];
+pub const ON_ANOTHER_MACHINE: &[&str] = &["boot", "faults", "guards", "vmalloc", "vmalloc_family"];
 
 /// Suites on a machine that is not the default one.
 pub const fn on(machine: &'static str) -> Again {
