@@ -16,6 +16,8 @@ use crate::{bench, c, demos, elf, fuzz, libraries, package, process, run, size, 
 const BACKENDS: [&str; 2] = ["backend_nommu", "backend_mmu_x86"];
 /// The demo whose symbols are read.
 const SMALL_DEMO: &str = "hello";
+/// Models of several CPUs that are run under a scheduler, and how many interleavings of each `--long` tries.
+const MODELS: [(&str, &str); 2] = [("shootdown_model", "100000"), ("cpus_model", "5000")];
 /// Targets of processors without compare-and-swap, for which nothing but a critical section guards.
 const WITHOUT_SWAP: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
 
@@ -71,6 +73,11 @@ pub fn ci(long: bool) -> Result<Totals> {
         round.part("bench", "cargo xtask bench", || bench::check().map(|()| Totals::one()));
         let long_tests = ["test", "--release", "--package", "mm-core", "--lib", "--", "--ignored"];
         round.command("long tests", cargo_command().args(long_tests));
+        for (model, schedules) in MODELS {
+            let mut command = cargo_command();
+            command.args(["test", "--release", "--package", "rtmm-testkit", "--test", model]);
+            round.command(&format!("interleavings of {model}"), command.env("SHUTTLE_SCHEDULES", schedules));
+        }
         round.part("libraries on 32 bits", "cargo xtask ci --long", libraries::on_32_bits);
         round.part("fuzzers", "cargo xtask fuzz", || fuzz::fuzz(None, fuzz::SECONDS));
         miri(&mut round);

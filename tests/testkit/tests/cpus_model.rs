@@ -9,7 +9,7 @@ use backend_mmu_x86::X86;
 use mm_core::*;
 use rtmm_testkit::rig::WINDOW;
 use rtmm_testkit::{Access, SimConfig, SimMachine};
-use shuttle::{check_random, thread};
+use shuttle::{check_pct, check_random, thread};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -246,6 +246,11 @@ fn is_caught(run: fn()) -> bool {
 #[test]
 fn no_cpu_reaches_a_page_of_another_and_nothing_is_lost() {
     check_random(run::<ACKNOWLEDGED>, schedules());
+}
+
+#[test]
+fn few_changes_of_priority_change_nothing() {
+    check_pct(run::<ACKNOWLEDGED>, schedules(), 3);
 }
 
 #[test]

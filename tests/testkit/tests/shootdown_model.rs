@@ -8,7 +8,7 @@ use mm_core::VirtRange;
 use mm_core::shootdown::{Shootdown, Word};
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::sync::{Arc, Mutex};
-use shuttle::{check_random, thread};
+use shuttle::{check_pct, check_random, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const CPUS: usize = 3;
@@ -184,6 +184,13 @@ fn no_cpu_reaches_a_frame_that_was_freed() {
 #[test]
 fn a_cpu_that_comes_up_remembers_nothing() {
     check_random(|| run(Seeded::None, true), schedules());
+}
+
+#[test]
+fn few_changes_of_priority_change_nothing() {
+    for comes_up in [false, true] {
+        check_pct(move || run(Seeded::None, comes_up), schedules() / 4, 3);
+    }
 }
 
 #[test]
