@@ -16,6 +16,11 @@ use crate::workspace::Workspace;
 /// Seconds for building and running everything once.
 const SECONDS: u64 = 1800;
 
+/// The package whose tests are run again with features of its own.
+const TESTKIT: &str = "rtmm-testkit";
+/// The feature whose tests run by themselves: what they are about takes memory that the others count.
+const DEBUG: &str = "debug";
+
 /// Runs the tests of every library, and again with page tables those that can have them.
 pub fn run(options: &Options) -> Result<Totals> {
     let workspace = Workspace::read()?;
@@ -25,13 +30,13 @@ pub fn run(options: &Options) -> Result<Totals> {
         libraries.iter().filter(|package| package.has_feature("mmu")).map(|package| package.name.as_str()).collect();
     let mut totals = one("libraries", &[], all, options)?;
     totals.add(one("libraries with page tables", &["--features", "mmu"], both, options)?);
-    // By themselves: what they are about takes memory that the others count.
-    let debug = ["--features", "debug", "--test", "initial", "--test", "owners", "--test", "traces"];
-    totals.add(one("help for debugging", &debug, vec!["rtmm-testkit"], options)?);
+    let mut debug = vec!["--features", DEBUG];
+    debug.extend(workspace.package(TESTKIT)?.tests_that_need(DEBUG).into_iter().flat_map(|test| ["--test", test]));
+    totals.add(one("help for debugging", &debug, vec![TESTKIT], options)?);
     // What is done in another way there.
     let small =
         ["--features", "small", "--test", "caches", "--test", "model", "--test", "reclaim", "--test", "waiting"];
-    totals.add(one("the libraries with less code", &small, vec!["rtmm-testkit"], options)?);
+    totals.add(one("the libraries with less code", &small, vec![TESTKIT], options)?);
     Ok(totals)
 }
 
@@ -40,7 +45,7 @@ pub fn on_32_bits() -> Result<Totals> {
     // It brings its own C library and start-up code: the machine needs none of 32 bits.
     const TARGET: &str = "i686-unknown-linux-musl";
     tools::provide_targets(&[TARGET].into())?;
-    let packages = vec!["mm-core", "backend-nommu", "rtmm-testkit"];
+    let packages = vec!["mm-core", "backend-nommu", TESTKIT];
     one("libraries on 32 bits", &["--target", TARGET, "--lib", "--tests"], packages, &Options::default())
 }
 
@@ -108,6 +113,21 @@ fn counts(line: &str) -> Option<Totals> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Without its feature a test is not built, and nobody hears of it.
+    #[test]
+    fn every_test_that_needs_a_feature_is_run() {
+        let workspace = Workspace::read().unwrap();
+        let libraries = workspace.host_libraries();
+        for package in &libraries {
+            // Of one in `both` all tests are built with page tables.
+            let runs = if package.name == TESTKIT { DEBUG } else { "mmu" };
+            let unmet: Vec<_> = package.features_tests_need().into_iter().filter(|feature| *feature != runs).collect();
+            assert!(unmet.is_empty(), "no run of {} has {unmet:?}", package.name);
+        }
+        let tests = workspace.package(TESTKIT).unwrap().tests_that_need(DEBUG);
+        assert!(tests.contains(&"objects") && tests.len() >= 4, "{tests:?}");
+    }
 
     #[test]
     fn libtests_closing_lines_are_counted() {

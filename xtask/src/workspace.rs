@@ -1,6 +1,8 @@
 //! Which packages there are, and which of them are for the host.
 
 use std::collections::BTreeMap;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -71,6 +73,9 @@ pub struct Target {
     pub name: String,
     /// `lib`, `bin`, `example`, `test`...
     pub kind: Vec<String>,
+    /// The features without which it is not built.
+    #[serde(default, rename = "required-features")]
+    pub required_features: Vec<String>,
 }
 
 impl Target {
@@ -104,6 +109,19 @@ impl Package {
     /// Whether it has a suite of this name.
     pub fn has_suite(&self, name: &str) -> bool {
         self.targets.iter().any(|target| target.is("test") && target.name == name)
+    }
+
+    /// The tests that are built with this feature only, by name.
+    pub fn tests_that_need(&self, feature: &str) -> Vec<&str> {
+        let needs = |target: &&Target| target.is("test") && target.required_features.iter().any(|own| own == feature);
+        self.targets.iter().filter(needs).map(|target| target.name.as_str()).collect()
+    }
+
+    /// All features that tests name as required.
+    #[cfg(test)]
+    pub fn features_tests_need(&self) -> BTreeSet<&str> {
+        let tests = self.targets.iter().filter(|target| target.is("test"));
+        tests.flat_map(|target| target.required_features.iter().map(String::as_str)).collect()
     }
 
     /// Whether it is in `boards/` and cannot be built for the host.
@@ -177,7 +195,8 @@ mod tests {
     use super::*;
 
     const METADATA: &str = r#"{"workspace_root":"/r","packages":[
-        {"name":"mm-core","version":"0.1.0","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[]},
+        {"name":"mm-core","version":"0.1.0","manifest_path":"/r/mm-core/Cargo.toml","features":{},"targets":[
+            {"name":"plain","kind":["test"]},{"name":"watched","kind":["test"],"required-features":["debug"]}]},
         {"name":"board-host","version":"0.1.0","manifest_path":"/r/boards/host/Cargo.toml","features":{"mmu":[]},"targets":[]},
         {"name":"board-virt-aarch64","version":"0.1.0","manifest_path":"/r/boards/virt-aarch64/Cargo.toml","features":{},"targets":[]},
         {"name":"board-semihosting","version":"0.1.0","manifest_path":"/r/boards/semihosting/Cargo.toml","features":{},"targets":[]},
@@ -208,6 +227,14 @@ mod tests {
         let workspace = Workspace::parse(METADATA).unwrap();
         assert_eq!(workspace.package("rtmm-tests").unwrap().counted_suites(), ["sweep"]);
         assert!(workspace.package("mm-core").unwrap().counted_suites().is_empty());
+    }
+
+    #[test]
+    fn tests_say_which_feature_they_need() {
+        let workspace = Workspace::parse(METADATA).unwrap();
+        let package = workspace.package("mm-core").unwrap();
+        assert_eq!(package.tests_that_need("debug"), ["watched"]);
+        assert_eq!(package.features_tests_need(), ["debug"].into());
     }
 
     #[test]
