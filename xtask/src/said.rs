@@ -1,4 +1,4 @@
-//! The lines by which a demo tells its results.
+//! The lines by which a demo tells its results, and a suite what it counted.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -10,6 +10,15 @@ pub const LENGTH: &str = "LENGTH";
 pub const CUT: &str = "FILE-CUT";
 /// At the end as many pages are free and objects live as at the start.
 pub const CLEAN: &str = "NOTHING LOST";
+
+/// How the lines begin by which suites tell what they counted: a pass is worth as much as these.
+const COUNTS: [&str; 2] = ["STORM", "SWEEP"];
+
+/// The lines that tell what was counted.
+pub fn counts(lines: &[String]) -> impl Iterator<Item = &str> {
+    let counts = |line: &&String| words(line).first().is_some_and(|first| COUNTS.contains(first));
+    lines.iter().filter(counts).map(String::as_str)
+}
 
 /// A line's words, without the level a log puts before them.
 fn words(line: &str) -> Vec<&str> {
@@ -97,6 +106,13 @@ mod tests {
         assert!(compare(&good, "other", b"123456789").unwrap_err().to_string().contains("no line"));
         assert!(compare(&good, "it", b"12345678").unwrap_err().to_string().contains("9 bytes, and here 8"));
         assert!(compare(&good, "it", b"023456789").unwrap_err().to_string().contains("CRC-32 cbf43926"));
+    }
+
+    #[test]
+    fn what_was_counted_is_told_with_a_level_and_without() {
+        let told = lines("SWEEP kmalloc: 75 instructions\nSWEEPING\nINFO STORM 9 failures\nOVERHEAD 3 bytes");
+        let found: Vec<_> = counts(&told).collect();
+        assert_eq!(found, ["SWEEP kmalloc: 75 instructions", "INFO STORM 9 failures"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::elf::{self, Case};
 use crate::process;
 use crate::qemu::{self, Boot};
 use crate::run;
+use crate::said;
 use crate::spoil::{self, Memory};
 use crate::totals::{Rerun, Totals};
 use crate::verdict::judge;
@@ -310,6 +311,8 @@ fn test(board: &'static Board, suite: &Suite, case: &Case, options: &Options) ->
     };
     if options.verbose {
         println!("--- {}::{} on {}\n{}", suite.name, case.name, board.name, lines.join("\n"));
+    } else if judged.is_ok() {
+        said::counts(&lines).for_each(|line| println!("    {line}"));
     }
     judged.map_err(|reason| {
         let first = lines.len().saturating_sub(SHOWN_LINES);
