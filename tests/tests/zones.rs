@@ -8,8 +8,8 @@ rtmm_tests::setup!();
 mod tests {
     use core::sync::atomic::{AtomicUsize, Ordering};
     use rtmm::{
-        AllocError, Backend, Bug, Depth, GFP_ATOMIC, GFP_DMA, GFP_KERNEL, GFP_NOWAIT, Gfp, MmError, ShrinkRequest,
-        Shrinker, ZoneKind,
+        AllocError, Backend, Bug, Context, Depth, GFP_ATOMIC, GFP_DMA, GFP_KERNEL, GFP_NOWAIT, Gfp, MmError, Platform,
+        RawLock, ShrinkRequest, Shrinker, ZoneKind,
     };
     use rtmm_tests::board::{self, MM};
     use rtmm_tests::{Bytes, Hoard, MAX_ORDER, NothingLost, PAGE, fragment};
@@ -132,6 +132,50 @@ mod tests {
         });
         assert_eq!(board::bugs(), before + 2);
         hoard.free();
+    }
+
+    /// Whether the board's lock says that interrupts were masked already; `None` where it does not tell.
+    fn told_by_the_lock<P: Platform>(_: &P) -> Option<bool> {
+        let token = P::Lock::mask();
+        let told = P::Lock::was_masked(token);
+        // SAFETY: the token of the last `mask`, which no other section came after.
+        unsafe { P::Lock::unmask(token) };
+        told
+    }
+
+    /// A task that masked interrupts may wait as little as an interrupt; where memory is at hand it is the lock that
+    /// notices, on boards whose lock can.
+    #[test]
+    fn in_a_critical_section_a_flag_that_may_wait_is_served_and_reported_once_for_each_place(mut lost: NothingLost) {
+        type Site = fn();
+        const SITES: [Site; 3] = [
+            || MM.kfree(MM.kmalloc(64, GFP_KERNEL).unwrap().as_ptr()).unwrap(),
+            || MM.free_page(MM.get_free_page(GFP_KERNEL).unwrap().as_ptr()).unwrap(),
+            || MM.free_pages(MM.get_free_pages(GFP_KERNEL, 1).unwrap().as_ptr(), 1).unwrap(),
+        ];
+        let tells = cfg!(any(feature = "board-qemu-x86_64", feature = "board-qemu-i586"));
+        // In a process a section is a lock between threads, and masks nothing.
+        let masks = cfg!(not(feature = "board-host"));
+        // Memory is at hand from here on, and in a task nobody minds.
+        let kept = MM.kmalloc(64, GFP_KERNEL).unwrap();
+        SITES.iter().for_each(|site| site());
+        let before = board::bugs();
+        assert_eq!(told_by_the_lock(MM.platform()), tells.then_some(false));
+        critical_section::with(|_| {
+            assert_eq!(MM.platform().context() == Context::Atomic, masks);
+            assert_eq!(told_by_the_lock(MM.platform()), tells.then_some(true));
+            for (told, site) in (1..).zip(SITES) {
+                (0..3).for_each(|_| site());
+                assert_eq!(board::bugs() - before, if masks { told } else { 0 }, "site {told}");
+            }
+        });
+        if masks {
+            assert!(matches!(board::last_bug(), Some(Bug::MayWaitInAtomic { .. })));
+            lost.expect_bugs(SITES.len());
+        }
+        assert_eq!(MM.platform().context(), Context::Task);
+        SITES.iter().for_each(|site| site());
+        MM.kfree(kept.as_ptr()).unwrap();
     }
 
     #[test]
