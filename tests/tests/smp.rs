@@ -16,7 +16,7 @@ mod tests {
         Prot, RawLock, VirtAddr, Walk,
     };
     use rtmm_tests::board::{self, CPUS, MM, cpu, on_all, on_cpu, wait_for};
-    use rtmm_tests::{Bytes, NothingLost, PAGE};
+    use rtmm_tests::{Bytes, Hoard, NothingLost, PAGE};
 
     type Lock = <board::BoardPlatform as Platform>::Lock;
 
@@ -123,6 +123,56 @@ mod tests {
         while STARTED.load(SeqCst) != cpus {
             hint::spin_loop();
         }
+    }
+
+    /// Four CPUs take the last pages from each other, then all are refused again and again at the same time, in every way
+    /// to fail: each request ends, and all comes back.
+    #[test]
+    fn when_all_cpus_run_out_of_memory_at_once_each_is_refused_and_nothing_is_lost(_all: NothingLost) {
+        /// Pages that are left to all of them.
+        const LAST_PAGES: usize = 128;
+        /// Refusals of each: few, for where processors are fewer than CPUs each takes some milliseconds.
+        const FAILURES: usize = 80;
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
+        static REFUSED: AtomicUsize = AtomicUsize::new(0);
+        static FULL: AtomicUsize = AtomicUsize::new(0);
+        static DONE: AtomicUsize = AtomicUsize::new(0);
+        const QUIET: Gfp = GFP_ATOMIC.union(Gfp::NOWARN);
+
+        fn wait_for_all(here: &AtomicUsize) {
+            here.fetch_add(1, SeqCst);
+            while here.load(SeqCst) != CPUS {
+                hint::spin_loop();
+            }
+        }
+        let last = [(); LAST_PAGES].map(|()| MM.alloc_page(GFP_KERNEL).unwrap());
+        let hoard = Hoard::of_everything();
+        last.iter().for_each(|&page| MM.free_pages_frame(page, 0).unwrap());
+        MM.drain();
+        on_all(|| {
+            let mut pages: Vec<Pfn, LAST_PAGES> = Vec::new();
+            while let Ok(page) = MM.alloc_page(QUIET) {
+                pages.push(page).expect("there are no more");
+            }
+            TAKEN.fetch_add(pages.len(), SeqCst);
+            wait_for_all(&FULL);
+            for i in 0..FAILURES {
+                let refused = match i % 8 {
+                    0 => MM.kmalloc(PAGE, QUIET).is_err(),
+                    1 => MM.vmalloc(PAGE).is_err(),
+                    // It may wait, so that it takes back what lies about first.
+                    2 => MM.get_free_page(GFP_KERNEL | Gfp::NOWARN).is_err(),
+                    3 => MM.get_free_pages(QUIET, 3).is_err(),
+                    4 => masked(|| MM.get_free_page(QUIET).is_err()),
+                    _ => MM.get_free_page(QUIET).is_err(),
+                };
+                REFUSED.fetch_add(usize::from(refused), SeqCst);
+            }
+            wait_for_all(&DONE);
+            pages.iter().for_each(|&page| MM.free_pages_frame(page, 0).unwrap());
+        });
+        assert_eq!((TAKEN.load(SeqCst), REFUSED.load(SeqCst)), (LAST_PAGES, CPUS * FAILURES));
+        hoard.free();
     }
 
     #[test]
