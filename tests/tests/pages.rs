@@ -215,14 +215,28 @@ mod tests {
         MM.backend().direct_frame(addr)
     }
 
+    /// The image, the stack, the device tree, boot tables, the firmware's memory: all that the board knows to be in use.
     #[test]
-    fn the_image_and_the_stack_are_never_handed_out() {
+    fn what_the_board_reserved_is_never_handed_out() {
         static STATIC: AtomicUsize = AtomicUsize::new(0);
         let local = AtomicUsize::new(0);
         let code = init as fn() -> NothingLost as usize;
         let image = [STATIC.as_ptr().addr(), local.as_ptr().addr(), code, board::NAME.as_ptr().addr()].map(image_frame);
+        // First and last frame of each.
+        let mut reserved: Vec<(usize, usize), 32> = Vec::new();
+        board::reserved(|range| {
+            if !range.is_empty() {
+                let frame = |byte: u64| (byte / PAGE as u64) as usize;
+                reserved.push((frame(range.start), frame(range.end - 1))).expect("room for every range");
+            }
+        });
+        let is_reserved = |frame: usize| reserved.iter().any(|&(first, last)| (first..=last).contains(&frame));
+        // A process has these elsewhere than in the machine's memory.
+        assert!(board::NAME == "host" || image.iter().all(|&frame| is_reserved(frame)), "{image:?} in {reserved:?}");
+        assert!(!reserved.is_empty());
         let hoard = Hoard::of_everything();
         assert!(hoard.all(|frame| !image.contains(&frame)));
+        assert!(hoard.all(|frame| !is_reserved(frame)), "a page of {reserved:?}");
         hoard.free();
     }
 

@@ -1,6 +1,6 @@
 //! The made-up machine's physical address space, and where the process sees it.
 
-use rtmm::{BootMap, MmError, PhysAddr, RamMap, Tuning, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{BootMap, MmError, PhysAddr, PhysRange, RamMap, Tuning, VirtRange, ZoneKind, ZoneSpec};
 use std::io::Error;
 use std::ptr;
 use std::time::Duration;
@@ -61,10 +61,17 @@ pub(crate) fn boot_map(page_shift: u32, phys_bits: u32) -> Result<RamMap, MmErro
     map.add_ram(ORIGIN + RAM[0].0, RAM[0].1 + 0x400)?;
     map.add_ram(ORIGIN + RAM[2].0, RAM[2].1)?;
     map.add_ram(ORIGIN + RAM[1].0, RAM[1].1)?;
-    // A null pointer's page, and firmware tables.
-    map.reserve(ORIGIN, 0x1000)?;
-    map.reserve(ORIGIN + 0x1f0_0000, 0x1_2345)?;
+    // What is refused here `finish` tells.
+    reserved(|range| {
+        let _ = map.reserve(range.start, range.len());
+    });
     map.finish(page_shift, phys_bits)
+}
+
+/// Tells `each` what RAM no allocation may get: a null pointer's page, and firmware tables.
+pub fn reserved(each: impl FnMut(PhysRange)) {
+    let range = |start, bytes| PhysRange { start: ORIGIN + start, end: ORIGIN + start + bytes };
+    [range(0, 0x1000), range(0x1f0_0000, 0x1_2345)].into_iter().for_each(each);
 }
 
 /// What the memory is made of.

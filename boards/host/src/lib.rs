@@ -41,7 +41,7 @@ pub use bugs::{bugs, last_bug};
 pub use console::{ExitCode, args, exit, expect_fault, write_line};
 pub use file::{GuestFile, file};
 pub use interrupt::in_interrupt;
-pub use layout::mmio;
+pub use layout::{mmio, reserved};
 #[cfg(feature = "mmu")]
 use mmu::is_mapped;
 #[cfg(feature = "mmu")]

@@ -11,7 +11,7 @@ pub mod timer;
 pub use board_cortex_m::in_interrupt;
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use counter::instructions;
-pub use memory::{init, mmio};
+pub use memory::{init, mmio, reserved};
 pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 
 #[doc(hidden)]

@@ -2,10 +2,13 @@
 
 use crate::counter;
 use crate::mm::{Backend, MM};
-use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, PhysRange, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// UART 0 (data sheet, memory map); the console uses semihosting, so it is free for drivers.
 const UART0: (u64, usize) = (0x4000_c000, 0x1000);
+
+/// One past the SRAM (data sheet, memory map; `memory.x`).
+const SRAM_END: u64 = 0x2001_0000;
 
 /// Width of a physical address.
 const PHYS_BITS: u32 = 32;
@@ -22,6 +25,13 @@ fn ram() -> Result<RamMap<2>, MmError> {
     let mut map: BootMap<2> = BootMap::new();
     map.add_ram(start, end - start)?;
     map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Tells `each` what memory no allocation may get: the flash and what of the image lies in the SRAM, and the stack at its
+/// top.
+pub fn reserved(each: impl FnMut(PhysRange)) {
+    let (start, end) = (&raw const __managed_start as u64, &raw const __managed_end as u64);
+    [PhysRange { start: 0, end: start }, PhysRange { start: end, end: SRAM_END }].into_iter().for_each(each);
 }
 
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.

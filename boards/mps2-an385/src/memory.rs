@@ -3,7 +3,7 @@
 use crate::counter;
 use crate::mm::{Backend, MM};
 use rtmm::backend::Guarded as _;
-use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, PhysRange, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The PSRAM (AN385, memory map). No part of the image lies in it.
 const PSRAM: (u64, u64) = (0x2100_0000, 16 << 20);
@@ -18,6 +18,11 @@ fn ram() -> Result<RamMap, MmError> {
     let mut map: BootMap = BootMap::new();
     map.add_ram(PSRAM.0, PSRAM.1)?;
     map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Tells `each` what memory no allocation may get: all below the PSRAM, where the image and the stack are.
+pub fn reserved(mut each: impl FnMut(PhysRange)) {
+    each(PhysRange { start: 0, end: PSRAM.0 });
 }
 
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.

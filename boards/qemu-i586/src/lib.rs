@@ -19,7 +19,7 @@ pub use board_x86_qemu::{
     BoardPlatform, Display, ExitCode, GuestFile, args, bugs, display, exit, expect_fault, file, instructions, last_bug,
     mmio, pat, say,
 };
-pub use memory::init;
+pub use memory::{init, reserved};
 pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 pub use traps::in_interrupt;
 

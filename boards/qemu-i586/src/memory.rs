@@ -68,6 +68,11 @@ pub fn init() {
     start_tasks();
 }
 
+/// Tells `each` what RAM no allocation may get: the firmware's, the image, and the guest's file.
+pub fn reserved(each: impl FnMut(PhysRange)) {
+    board_x86_qemu::reserved(&IMAGE, each);
+}
+
 /// Copies bytes of one page of RAM, which may be HIGHMEM.
 ///
 /// # Safety

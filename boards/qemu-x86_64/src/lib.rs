@@ -18,7 +18,7 @@ pub use board_x86_qemu::{
 };
 #[cfg(feature = "smp")]
 pub use cpus::{CPUS, also_on_ipi, cpu, on_all, on_cpu, wait_for};
-pub use memory::init;
+pub use memory::{init, reserved};
 pub use mm::{Backend, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 pub use traps::in_interrupt;
 

@@ -4,7 +4,7 @@ use crate::mm::MM;
 use board_x86_qemu::{Image, Layout, Loader, boot_map, start_tasks};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rtmm::backend::{Hw, Machine, kernel};
-use rtmm::{Backend, Config, MmError, Pfn, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{Backend, Config, MmError, Pfn, PhysRange, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The program; its base is `KERNEL_BASE` in `board.x`.
 const IMAGE: Image = Image { base: 0xffff_ffff_8000_0000 };
@@ -56,6 +56,11 @@ pub fn init() {
     start_tasks();
     #[cfg(feature = "smp")]
     crate::cpus::start(root);
+}
+
+/// Tells `each` what RAM no allocation may get: the firmware's, the image, and the guest's file.
+pub fn reserved(each: impl FnMut(PhysRange)) {
+    board_x86_qemu::reserved(&IMAGE, each);
 }
 
 /// Copies bytes of one page of RAM.

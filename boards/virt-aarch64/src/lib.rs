@@ -15,7 +15,7 @@ pub mod timer;
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use counter::instructions;
 pub use interrupt::in_interrupt;
-pub use memory::{FW_CFG, init, mmio};
+pub use memory::{FW_CFG, init, mmio, reserved};
 pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 
 #[doc(hidden)]

@@ -3,7 +3,7 @@
 use crate::mm::{Backend, MM};
 use crate::{counter, interrupt, start};
 use fdt::Fdt;
-use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, PhysRange, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The first UART, a PL011 (hw/arm/virt.c); the console uses semihosting, so it is free for drivers.
 const PL011: (u64, usize) = (0x0900_0000, 0x1000);
@@ -34,23 +34,32 @@ fn device_tree() -> (Fdt<'static>, usize) {
 
 /// RAM as the device tree tells it, without the tree itself, what the tree reserves, and the image.
 fn ram() -> Result<RamMap, MmError> {
-    let (tree, address) = device_tree();
+    let (tree, _) = device_tree();
     let mut map: BootMap = BootMap::new();
     for region in tree.memory().regions() {
         map.add_ram(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
     }
-    map.reserve(address as u64, tree.total_size() as u64)?;
+    // What is refused here `finish` tells.
+    reserved(|range| {
+        let _ = map.reserve(range.start, range.len());
+    });
+    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Tells `each` what RAM no allocation may get: the device tree, what the tree reserves, and the image with the stack.
+pub fn reserved(mut each: impl FnMut(PhysRange)) {
+    let (tree, address) = device_tree();
+    let range = |start: u64, bytes: usize| PhysRange { start, end: start + bytes as u64 };
+    each(range(address as u64, tree.total_size()));
     for reserved in tree.memory_reservations() {
-        map.reserve(reserved.address() as u64, reserved.size() as u64)?;
+        each(range(reserved.address() as u64, reserved.size()));
     }
     for node in tree.find_node("/reserved-memory").into_iter().flat_map(|node| node.children()) {
         for region in node.reg().into_iter().flatten() {
-            map.reserve(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
+            each(range(region.starting_address as u64, region.size.unwrap_or(0)));
         }
     }
-    let (start, end) = (&raw const __image_start as u64, &raw const __image_end as u64);
-    map.reserve(start, end - start)?;
-    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+    each(PhysRange { start: &raw const __image_start as u64, end: &raw const __image_end as u64 });
 }
 
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.

@@ -14,7 +14,7 @@ mod traps;
 
 pub use board_semihosting::{ExitCode, GuestFile, args, bugs, exit, expect_fault, file, last_bug, say};
 pub use interrupt::in_interrupt;
-pub use memory::{init, mmio};
+pub use memory::{init, mmio, reserved};
 pub use mm::{Backend, BoardPlatform, IoMapping, KBox, KMap, Kernel, MM, Pages, VmArea};
 pub use processor::instructions;
 

@@ -4,7 +4,7 @@ use crate::mm::{Backend, MM};
 use crate::{interrupt, protection, start};
 use fdt::Fdt;
 use rtmm::backend::Guarded as _;
-use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, RamMap, VirtRange, ZoneKind, ZoneSpec};
+use rtmm::{Backend as _, BootMap, Config, MmError, PhysAddr, PhysRange, RamMap, VirtRange, ZoneKind, ZoneSpec};
 
 /// The first UART, a 16550 (hw/riscv/virt.c); the console uses semihosting, so it is free for drivers.
 const UART: (u64, usize) = (0x1000_0000, 0x1000);
@@ -20,28 +20,43 @@ unsafe extern "C" {
     safe static __sstack: u8;
 }
 
-/// RAM as the device tree tells it, without the tree itself, what the tree reserves, the image and the stack.
-fn ram() -> Result<RamMap, MmError> {
+/// The device tree, and where it lies.
+fn device_tree() -> (Fdt<'static>, usize) {
     let address = start::device_tree();
     // SAFETY: a1 at reset is the tree's address (the boot protocol of RISC-V); a wrong magic number is an error.
-    let tree = unsafe { Fdt::from_ptr(address as *const u8) }.expect("QEMU passes a device tree");
+    (unsafe { Fdt::from_ptr(address as *const u8) }.expect("QEMU passes a device tree"), address)
+}
+
+/// RAM as the device tree tells it, without the tree itself, what the tree reserves, the image and the stack.
+fn ram() -> Result<RamMap, MmError> {
+    let (tree, _) = device_tree();
     let mut map: BootMap = BootMap::new();
     for region in tree.memory().regions() {
         map.add_ram(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
     }
-    map.reserve(address as u64, tree.total_size() as u64)?;
+    // What is refused here `finish` tells.
+    reserved(|range| {
+        let _ = map.reserve(range.start, range.len());
+    });
+    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
+}
+
+/// Tells `each` what RAM no allocation may get: the device tree, what the tree reserves, the image and the stack.
+pub fn reserved(mut each: impl FnMut(PhysRange)) {
+    let (tree, address) = device_tree();
+    let range = |start: u64, bytes: usize| PhysRange { start, end: start + bytes as u64 };
+    each(range(address as u64, tree.total_size()));
     for reserved in tree.memory_reservations() {
-        map.reserve(reserved.address() as u64, reserved.size() as u64)?;
+        each(range(reserved.address() as u64, reserved.size()));
     }
     for node in tree.find_node("/reserved-memory").into_iter().flat_map(|node| node.children()) {
         for region in node.reg().into_iter().flatten() {
-            map.reserve(region.starting_address as u64, region.size.unwrap_or(0) as u64)?;
+            each(range(region.starting_address as u64, region.size.unwrap_or(0)));
         }
     }
     for (start, end) in [(&raw const __stext, &raw const __euninit), (&raw const __estack, &raw const __sstack)] {
-        map.reserve(start as u64, end as u64 - start as u64)?;
+        each(PhysRange { start: start as u64, end: end as u64 });
     }
-    map.finish(Backend::PAGE_SHIFT, PHYS_BITS)
 }
 
 /// Brings the board and the manager up. Called once, by the suite's setup or by `entry!`.

@@ -156,12 +156,17 @@ pub fn boot_map(image: &Image, phys_bits: u32) -> Result<RamMap, MmError> {
     for &(start, size) in &firmware.ram {
         map.add_ram(start, size)?;
     }
-    map.reserve(0, 1 << 20)?;
-    map.reserve(image.frames().start, image.frames().len())?;
-    if let Some(module) = firmware.module {
-        map.reserve(module.start, module.len())?;
-    }
+    // What is refused here `finish` tells.
+    reserved(image, |range| {
+        let _ = map.reserve(range.start, range.len());
+    });
     map.finish(12, phys_bits)
+}
+
+/// Tells `each` what RAM is in use before the manager is up, and stays so.
+pub fn reserved(image: &Image, each: impl FnMut(PhysRange)) {
+    let low = PhysRange { start: 0, end: 1 << 20 };
+    [Some(low), Some(image.frames()), firmware().module].into_iter().flatten().for_each(each);
 }
 
 /// The command line given by the runner. Readable at any time, `init` or not.

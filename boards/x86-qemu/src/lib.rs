@@ -25,7 +25,7 @@ pub use context::InterruptLock;
 pub use context::{begin_task, in_handler, in_interrupt_handler, start_tasks};
 pub use exit::{ExitCode, exit};
 pub use fault::{Trap, expect_fault, report};
-pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_start_info};
+pub use fw::{Firmware, GuestFile, Loader, args, boot_map, file, firmware, read_start_info, reserved};
 pub use image::Image;
 pub use pci::{Display, display};
 pub use place::{Layout, Place};
