@@ -92,7 +92,10 @@ pub enum Bug {
         /// Why it was refused.
         error: FreeError,
     },
-    /// A flag that may wait was used where waiting is impossible; told once per call site, the call went on.
+    /// A flag that may wait was used where waiting is impossible; the call went on as one that may not.
+    ///
+    /// Told once per call site, and of the first 16 only (4 with feature `small`): each manager remembers so many, and
+    /// says nothing of later ones rather than something at each call. From C a function of the library is one site.
     MayWaitInAtomic {
         /// The call site.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
