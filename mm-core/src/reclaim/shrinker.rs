@@ -60,6 +60,21 @@ struct Table {
     running: Option<u8>,
 }
 
+impl Table {
+    const EMPTY: Table = Table { entries: [Entry { shrinker: None, serial: 0 }; MAX_SHRINKERS], running: None };
+
+    /// Puts a shrinker into a free slot, whose next user it becomes. A slot that has had as many users as there are
+    /// serial numbers stays free for good: with the first number once more an old id would name somebody else.
+    fn insert(&mut self, shrinker: &'static dyn Shrinker) -> Option<ShrinkerId> {
+        let is_free = |entry: &Entry| entry.shrinker.is_none() && entry.serial != u32::MAX;
+        let slot = self.entries.iter().position(is_free)?;
+        let entry = &mut self.entries[slot];
+        entry.shrinker = Some(shrinker);
+        entry.serial += 1;
+        Some(ShrinkerId { slot: slot as u8, serial: entry.serial })
+    }
+}
+
 /// The table of shrinkers.
 pub struct Shrinkers<P: Platform, B: Backend> {
     table: Locked<P::Lock, Table>,
@@ -72,9 +87,8 @@ pub struct Shrinkers<P: Platform, B: Backend> {
 
 impl<P: Platform, B: Backend> Shrinkers<P, B> {
     pub const fn new() -> Self {
-        let table = Table { entries: [Entry { shrinker: None, serial: 0 }; MAX_SHRINKERS], running: None };
         Shrinkers {
-            table: Locked::new(table),
+            table: Locked::new(Table::EMPTY),
             #[cfg(not(feature = "small"))]
             round: AtomicPtr::new(core::ptr::null_mut()),
             #[cfg(feature = "small")]
@@ -131,15 +145,11 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         if table.entries.iter().any(same) {
             return Err(MmError::Exists);
         }
-        let slot = table.entries.iter().position(|entry| entry.shrinker.is_none()).ok_or(AllocError::NoMemory)?;
-        let entry = &mut table.entries[slot];
-        entry.shrinker = Some(shrinker);
-        entry.serial = entry.serial.wrapping_add(1);
-        let serial = entry.serial;
+        let id = table.insert(shrinker).ok_or(AllocError::NoMemory)?;
         self.use_reclaim();
         #[cfg(not(feature = "small"))]
         self.shrinkers.round.store(core::ptr::from_ref(Self::ROUND).cast_mut(), Relaxed);
-        Ok(ShrinkerId { slot: slot as u8, serial })
+        Ok(id)
     }
 
     /// Takes a shrinker out: when this returns `Ok` it is not running and will not be asked again.
@@ -160,5 +170,39 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
         entry.shrinker = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing(#[allow(dead_code, reason = "a shrinker without size is like any other")] u8);
+
+    impl Shrinker for Nothing {
+        fn count(&self, _: &ShrinkRequest) -> usize {
+            0
+        }
+
+        fn scan(&self, _: &ShrinkRequest) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_serial_numbers_are_spent_is_not_used_again() {
+        static NOTHING: Nothing = Nothing(0);
+        let mut table = Table::EMPTY;
+        table.entries.iter_mut().for_each(|entry| entry.serial = u32::MAX - 1);
+        let mut known = std::vec::Vec::new();
+        for slot in 0..MAX_SHRINKERS {
+            let id = table.insert(&NOTHING).unwrap();
+            assert_eq!((usize::from(id.slot), id.serial), (slot, u32::MAX));
+            assert!(!known.contains(&id));
+            known.push(id);
+            table.entries[slot].shrinker = None;
+        }
+        // 0 or 1 once more would be the id of somebody who had it long ago.
+        assert_eq!(table.insert(&NOTHING), None);
     }
 }
