@@ -1,12 +1,16 @@
 //! What a request does that found no memory: takes back what caches keep, asks shrinkers, waits, and only then fails.
 //!
-//! 1. What lies about unused goes back first, since that costs nobody anything: kept slabs, pages of descriptors,
-//!    spare page tables. Every request does this, those of interrupts too; in tasks also the areas whose frees were put
+//! 1. What lies about unused goes back before any shrinker is asked, since it is cheaper and costs nobody data that he
+//!    would have to make or read again: kept slabs, pages of descriptors, spare page tables. Every request does this, those of interrupts too; in tasks also the areas whose frees were put
 //!    off.
 //! 2. A request that may wait asks the shrinkers, one after the other, and tries again as in step 1 after each that says
 //!    it gave something; in at most four rounds, one with `__GFP_NORETRY`, and none after one in which nobody gave.
 //! 3. If it may wait and is not `__GFP_NORETRY`, and the platform can, it waits until its deadline; then it does step 1
 //!    once more.
+//!
+//! It ends with the first attempt that succeeds, as Linux's direct reclaim does: nobody gives more for one request than
+//! the request needs. To go on until a zone has its `high` mark again is the work of a background reclaimer, and there is
+//! none: no thread is made here.
 //!
 //! Nothing is killed and nothing is tried for ever. No lock is held between the steps. One context reclaims at a time:
 //! what a shrinker allocates does step 1 only, and whoever comes meanwhile goes on to step 3.

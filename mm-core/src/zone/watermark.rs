@@ -68,7 +68,8 @@ pub struct Marks {
     pub min: usize,
     /// What every request leaves while it need not try harder.
     pub low: usize,
-    /// What reclaim aims at.
+    /// From here on a background reclaimer, as Linux's kswapd, would rest. None is here: nothing looks at this mark, and
+    /// `zoneinfo` tells it for those who watch how far above `low` a zone is.
     pub high: usize,
     /// By the number of a [`ZoneKind`]: what requests for that kind leave on top.
     pub reserve: [usize; 4],
