@@ -22,6 +22,8 @@ use mm_core::{Backend, Platform, RawLock, SetAside};
 
 /// A machine without an MMU, with pages of `1 << PAGE_SHIFT` bytes and blocks of up to `1 << MAX_ORDER` pages.
 ///
+/// Cache lines are taken to be of 64 bytes ([`Backend::CACHE_LINE`]): whole lines also on machines of 16 or 32.
+///
 /// Areas that ask for guards ([`AreaGuards`](mm_core::AreaGuards)) get them from `G`: with features `pmsav7` and `pmp`
 /// there are those of Armv7-M and of RISC-V. With [`Unguarded`] they are refused, as
 /// [`AllocError::NoGuard`](mm_core::AllocError::NoGuard).

@@ -25,7 +25,10 @@ pub unsafe trait Backend: Sized + Send + Sync + 'static {
     const MAX_ORDER: usize = 10;
     /// Width of a physical address in bits.
     const PHYS_BITS: u32;
-    /// Bytes of a cache line, for `CacheFlags::HWCACHE_ALIGN`.
+    /// Bytes of a cache line, for `CacheFlags::HWCACHE_ALIGN` and for memory of devices, which shares no line with
+    /// anything else: a power of two, at most a page. Both backends here keep to 64: the line of x86 and of most others,
+    /// and whole lines also where they are of 16 or 32 bytes. A machine with longer ones, of 128, needs a backend that
+    /// says so.
     const CACHE_LINE: usize = 64;
     /// True when the direct map is one linear mapping whose base is a long constant, better kept in memory.
     const DIRECT_IS_LINEAR: bool = false;
