@@ -119,11 +119,21 @@ const PLAIN_EXIT: Codes = Codes { pass: 0, fail: 134, fault: 101 };
 const DEBUGGED: &[&str] = &["bad_input", "debug", "faults", "kmalloc", "pages", "vmalloc"];
 
 /// The suites that are run with feature `small`.
-const SMALL: &[&str] =
-    &["bad_input", "failure_injection", "faults", "kmalloc", "pages", "vmalloc", "vmalloc_family", "waiting", "zones"];
+const SMALL: &[&str] = &[
+    "bad_input",
+    "caches",
+    "failure_injection",
+    "faults",
+    "kmalloc",
+    "pages",
+    "vmalloc",
+    "vmalloc_family",
+    "waiting",
+    "zones",
+];
 
 /// The suites that are run with feature `small` where there is a timer to interrupt it.
-const SMALL_ON_BOARD: &[&str] = &["kmalloc", "pages", "storm", "sweep", "vmalloc", "waiting"];
+const SMALL_ON_BOARD: &[&str] = &["caches", "kmalloc", "pages", "storm", "sweep", "vmalloc", "waiting"];
 
 /// The suites that take blocks of the largest order.
 const OF_LARGE_BLOCKS: &[&str] = &["bad_input", "far_frames", "kmalloc", "pages", "storm", "zones"];

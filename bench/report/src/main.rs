@@ -6,6 +6,7 @@ mod bars;
 mod curves;
 mod data;
 mod page;
+mod reasons;
 mod style;
 
 use anyhow::{Context, Result};

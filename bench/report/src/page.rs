@@ -1,6 +1,7 @@
 //! The page of results, and the README's table.
 
 use crate::data::{Data, Row};
+use crate::reasons::reason;
 use crate::style::number;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
@@ -14,8 +15,8 @@ const END: &str = "<!-- end of the table that cargo xtask bench writes -->";
 pub fn write(data: &Data, path: &Path) -> Result<()> {
     let mut page = String::new();
     page.push_str(
-        "# What calls cost\n\nEverything on this page is written by `cargo xtask bench`. Nothing is typed in, and figures that miss a goal stay \
-         in.\n\nCosts are **instructions**, because they repeat exactly; they are not time. Each allocator gets the same seeded calls \
+        "# What calls cost\n\nEverything on this page is written by `cargo xtask bench`. No figure of a row is typed in, and rows that miss \
+         their goal stay, with what is in the way.\n\nCosts are **instructions**, because they repeat exactly; they are not time. Each allocator gets the same seeded calls \
          ([bench/traces](../../bench/traces/src/lib.rs)) through one call that is not inlined, with size and alignment \
          unknown to the compiler; what an empty call takes is taken off. rtmm runs with its lock and with every free checked. \
          The others run without a lock (`embedded-alloc` always has one) and check nothing.",
@@ -92,6 +93,7 @@ fn goals(page: &mut String, data: &Data) -> Result<()> {
     for row in data.rows.iter().filter(|row| row.goal.is_some()) {
         line(page, row)?;
     }
+    missed(page, data)?;
     page.push_str(
         "\nFigures without a goal are held against the last ones ([baseline.json](baseline.json)). meta_frame \
          counts the frame table, the bits of free blocks and the descriptors of slabs; memory that is full of \
@@ -110,6 +112,24 @@ fn goals(page: &mut String, data: &Data) -> Result<()> {
             line(page, row)?;
         }
         page.push_str("\n</details>\n\n");
+    }
+    Ok(())
+}
+
+/// Says of each figure that misses its goal what is in the way.
+fn missed(page: &mut String, data: &Data) -> Result<()> {
+    let mut ids: Vec<&str> = Vec::new();
+    for row in data.rows.iter().filter(|row| row.reaches() == Some(false)) {
+        if !ids.contains(&row.id.as_str()) {
+            ids.push(&row.id);
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    page.push_str("\nWhat is in the way of a goal that is missed:\n\n");
+    for id in ids {
+        writeln!(page, "- **{id}**: {}", reason(id).unwrap_or("not looked into yet."))?;
     }
     Ok(())
 }

@@ -387,8 +387,11 @@ fn threads_that_free_each_other_s_memory_lose_nothing() {
                         ATOMIC.set(false);
                     } else if which % 8 == 1 {
                         let phys = PhysAddr(0x4000_0000 + (slot % 4) as u64 * 4096);
-                        let mapped =
-                            if which / 8 % 2 == 0 { mm.ioremap(phys, 4096) } else { mm.ioremap_wc(phys, 4096) };
+                        let mapped = if (which / 8).is_multiple_of(2) {
+                            mm.ioremap(phys, 4096)
+                        } else {
+                            mm.ioremap_wc(phys, 4096)
+                        };
                         let new = match mapped {
                             Ok(device) => device.as_ptr(),
                             Err(MmError::AliasConflict) => {
