@@ -127,15 +127,15 @@ fn with_a_reservation_a_mapping_succeeds_with_no_memory_at_all() {
             mm.reserve_tables(reserved).unwrap();
             let taken = all_memory(mm);
             let left = mm.free_page_count();
-            let maps: [fn(&TestMm<_>, Pfn, PhysAddr) -> Result<std::ptr::NonNull<u8>, MmError>; 3] = [
-                |mm, page, _| mm.vmap(&[page], Prot::ReadWrite),
-                |mm, _, device| mm.ioremap(device, 3 * PAGE),
-                |mm, page, _| mm.vm_map_ram(&[page]),
-            ];
-            for (which, map) in maps.into_iter().enumerate() {
+            let map = |which: usize| match which {
+                0 => mm.vmap(&[page], Prot::ReadWrite),
+                1 => mm.ioremap(device, 3 * PAGE),
+                _ => mm.vm_map_ram(&[page]),
+            };
+            for which in 0..3 {
                 // Again and again: what was used is filled up by the free, and by no drain given back.
                 for _ in 0..20 {
-                    let at = map(mm, page, device);
+                    let at = map(which);
                     if reserved == 0 {
                         assert_eq!(at, short, "mapping {which}");
                         continue;
