@@ -434,3 +434,34 @@ fn a_storm_of_threads_loses_nothing_and_comes_to_an_end() {
     assert_eq!((mm.free_page_count(), mm.check().unwrap()), before);
     println!("{} requests gave up", failures.load(Ordering::Relaxed));
 }
+
+/// Where slabs are single pages of which none is kept.
+#[cfg(feature = "small")]
+#[test]
+fn a_slab_that_is_wholly_free_serves_who_waits_for_a_page_wherever_it_is_listed() {
+    const SIZE: usize = 64;
+    let rig = rig();
+    let (before, slots) = (rig.mm.free_page_count(), PAGE / SIZE);
+    let objects: Vec<_> = (0..2 * slots).map(|_| rig.mm.kmalloc(SIZE, GFP_KERNEL).unwrap().as_ptr()).collect();
+    let (first, second): (Vec<_>, Vec<_>) =
+        objects.iter().copied().partition(|object| object.addr() / PAGE == objects[0].addr() / PAGE);
+    assert_eq!((first.len(), second.len()), (slots, slots));
+    let taken = use_up(&rig.mm);
+    let bell = Arc::<Bell>::default();
+    let mut future = Box::pin(rig.mm.get_free_pages_async(GFP_KERNEL, 0));
+    assert!(poll(future.as_mut(), &bell).is_pending());
+    // The second slab is listed, then the first before it.
+    rig.mm.kfree(second[0]).unwrap();
+    rig.mm.kfree(first[0]).unwrap();
+    for &object in &second[1..] {
+        rig.mm.kfree(object).unwrap();
+    }
+    rig.mm.check().unwrap();
+    let Poll::Ready(Ok(page)) = poll(future.as_mut(), &bell) else { panic!("its page is kept from who waits") };
+    rig.mm.free_page(page.as_ptr()).unwrap();
+    drop(future);
+    for &object in &first[1..] {
+        rig.mm.kfree(object).unwrap();
+    }
+    end(rig, &taken, before);
+}

@@ -334,7 +334,12 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
                 state.link(slab);
             }
         }
-        if let Some(servants) = self.memory.servants() {
+        // Where another slab is listed nobody waits for an object, and who waits for pages is served when this one goes.
+        // SAFETY: as above.
+        let alone = state.head == slab && unsafe { (*slab).next.is_null() };
+        if (alone || !state.is_free(slab))
+            && let Some(servants) = self.memory.servants()
+        {
             // SAFETY: as above.
             unsafe { (servants.cache)(self, state.suspend()) };
             return PackedFree::new(Ok(1));
@@ -342,7 +347,8 @@ impl<'a, P: Platform, B: Backend> Store<'a, P, B> {
         self.leave(state.suspend(), slab)
     }
 
-    /// Behind those who were served: what nobody wanted goes back.
+    /// Behind those who were served: what nobody wanted goes back. A slab that is wholly free is listed first, whatever was
+    /// freed meanwhile.
     pub(super) fn served(self, state: State<'a, P>) {
         let slab = state.head;
         if !slab.is_null() {

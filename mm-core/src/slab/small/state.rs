@@ -136,16 +136,23 @@ impl CacheState {
         (core::ptr::null_mut(), 0)
     }
 
-    /// Lists a slab first.
+    /// Lists a slab first, or behind the first when that one is wholly free: it is kept only while those who wait are served,
+    /// and found again by its place.
     ///
     /// # Safety
     /// It is live and unlisted, and the lock is held.
     #[inline(always)]
     pub(super) unsafe fn link(&mut self, slab: *mut Slab) {
-        let next = core::mem::replace(&mut self.head, slab);
+        let first = self.head;
         // SAFETY: by the caller's word; listed slabs are live.
         unsafe {
+            let at = match !first.is_null() && self.is_free(first) {
+                true => &raw mut (*first).next,
+                false => &raw mut self.head,
+            };
+            let next = at.replace(slab);
             (*slab).next = next;
+            (*slab).prev = first;
             if !next.is_null() {
                 (*next).prev = slab;
             }
