@@ -253,3 +253,29 @@ fn mappings_and_changes_of_them_reclaim_before_they_fail() {
     mm.vfree(area).unwrap();
     mm.check().unwrap_or_else(|damage| panic!("{damage}"));
 }
+
+#[test]
+fn records_kept_aside_are_filled_up_again_by_the_next_frees() {
+    const KEPT: usize = 6;
+    let rig = mmu();
+    let device = PhysAddr(0xfe00_0000);
+    rig.nothing_lost(|mm| {
+        mm.reserve_tables(KEPT).unwrap();
+        let taken = all_memory(mm);
+        // The last ones have the records that were kept aside.
+        let mut mappings: Vec<_> = std::iter::from_fn(|| mm.ioremap(device, PAGE).ok()).collect();
+        assert!(mappings.len() >= KEPT);
+        for at in mappings.split_off(mappings.len() - KEPT) {
+            mm.iounmap(at.as_ptr()).unwrap();
+        }
+        taken.into_iter().for_each(|page| mm.free_page(page.as_ptr()).unwrap());
+        // While there is memory none of them is used for what stays.
+        let stay: Vec<_> = (0..KEPT).map(|_| mm.vmalloc(PAGE).unwrap()).collect();
+        let taken = all_memory(mm);
+        let last: Vec<_> = (0..KEPT).map(|_| mm.ioremap(device, PAGE).unwrap()).collect();
+        mappings.iter().chain(&last).for_each(|at| mm.iounmap(at.as_ptr()).unwrap());
+        stay.iter().for_each(|at| mm.vfree(at.as_ptr()).unwrap());
+        taken.into_iter().for_each(|page| mm.free_page(page.as_ptr()).unwrap());
+        mm.reserve_tables(0).unwrap();
+    });
+}

@@ -11,6 +11,7 @@ use crate::meta::NIL;
 use crate::platform::{Bug, Platform};
 use crate::vmalloc::area::Area;
 use crate::vmalloc::space::{AddressSpace, NotTaken, in_steps};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// log2 of the bytes in a unit of address space.
 pub(super) const UNIT_SHIFT: u32 = 16;
@@ -155,10 +156,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
         let units = self.units_of(first, pages);
         let mut room = self.room.lock();
         let given = Self::give_to(&mut room, units);
-        let kept = self.kept.push(id);
+        // What is kept aside comes first.
+        let over = if self.lacks_records.load(Relaxed) { Some(id) } else { self.kept.push(id) };
         drop(room);
-        if let Some(oldest) = kept {
-            self.give_record(memory, oldest);
+        if let Some(record) = over {
+            self.give_record(memory, record);
         }
         if given.is_err() {
             memory.platform.bug(&Bug::Damage { what: "address space was free already", at: units.0 });

@@ -6,8 +6,8 @@
 //! so that `vfree` and a fault report find the area by one walk. The tables themselves are the record of which frames
 //! back an area.
 //!
-//! Entries are written and cleared in batches of 32, each under the lock of the tables and each in one lowest table, which
-//! is found once; runs of 2 MiB that are aligned to that are one entry. Table frames are made ready outside the lock. An area becomes visible when all of it is mapped, and is hidden before any of it is unmapped.
+//! Entries are written in batches of 32 at most and cleared in batches of 64 at most, each under the lock of the tables and each
+//! in one lowest table, which is found once; runs of 2 MiB that are aligned to that are one entry. Table frames are made ready outside the lock. An area becomes visible when all of it is mapped, and is hidden before any of it is unmapped.
 
 mod build;
 mod fill;
@@ -40,7 +40,7 @@ use crate::vmalloc::unflushed::{Late, TableReserve, Tables};
 use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use layout::{Room, UNIT_SHIFT};
 pub(super) use lowest::Lowest;
 use lowest::Tabled;
@@ -72,6 +72,8 @@ pub struct Mapped<P: Platform, B: PageTable> {
     ram: ram::RamNames,
     pub(super) reserve: Locked<P::Lock, TableReserve>,
     records: Locked<P::Lock, records::RecordReserve>,
+    /// Fewer records are kept aside than are wanted; stored under their lock.
+    lacks_records: AtomicBool,
     /// How many live areas had an executable page; changed under the lock of the tables.
     executed: AtomicUsize,
     /// How often aliases of frames were changed; the lock of the tables is held for it to be compared.
@@ -130,6 +132,7 @@ unsafe impl<P: Platform, B: PageTable> AreaFamily<P, B> for Mapped<P, B> {
         ram: ram::RamNames::new(),
         reserve: Locked::new(TableReserve::new()),
         records: Locked::new(records::RecordReserve::new()),
+        lacks_records: AtomicBool::new(false),
         executed: AtomicUsize::new(0),
         alias_changes: Locked::new(0),
         kmaps: Locked::new(kmap::KmapSlots::new()),

@@ -7,6 +7,7 @@ use crate::error::AllocError;
 use crate::memory::Memory;
 use crate::meta::NIL;
 use crate::platform::Platform;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// The records, linked through `Area::next`.
 pub(in crate::vmalloc) struct RecordReserve {
@@ -22,6 +23,10 @@ impl RecordReserve {
 
     pub(super) fn kept(&self) -> usize {
         self.kept
+    }
+
+    fn is_short(&self) -> bool {
+        self.kept < self.wanted
     }
 
     fn keep<P: Platform, B: Backend>(&mut self, memory: &Memory<P, B>, id: u32) {
@@ -46,7 +51,17 @@ impl RecordReserve {
 impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// A record, which is not filled: one that is kept when there is no memory for another.
     pub(super) fn take_record(&self, memory: &Memory<P, B>) -> Result<u32, AllocError> {
-        memory.area_take().or_else(|error| self.records.lock().take(memory).ok_or(error))
+        memory.area_take().or_else(|error| {
+            let mut records = self.records.lock();
+            let record = records.take(memory);
+            self.note_records(&records);
+            record.ok_or(error)
+        })
+    }
+
+    /// Has the next free of an area give its record to what is kept aside, when that is short. Its lock is held.
+    fn note_records(&self, records: &RecordReserve) {
+        self.lacks_records.store(records.is_short(), Relaxed);
     }
 
     /// Gives a record back that no area has, to what is kept aside first.
@@ -54,8 +69,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     #[inline(never)]
     pub(super) fn give_record(&self, memory: &Memory<P, B>, id: u32) {
         let mut records = self.records.lock();
-        if records.kept < records.wanted {
-            return records.keep(memory, id);
+        if records.is_short() {
+            records.keep(memory, id);
+            self.note_records(&records);
+            return;
         }
         drop(records);
         memory.area_give(id);
@@ -63,7 +80,10 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
 
     /// How many records are to be kept aside; returns how many were.
     pub(in crate::vmalloc) fn want_records(&self, wanted: usize) -> usize {
-        core::mem::replace(&mut self.records.lock().wanted, wanted)
+        let mut records = self.records.lock();
+        let before = core::mem::replace(&mut records.wanted, wanted);
+        self.note_records(&records);
+        before
     }
 
     /// Takes records until as many are kept as are wanted.
@@ -71,10 +91,11 @@ impl<P: Platform, B: PageTable> Mapped<P, B> {
     /// # Errors
     /// `NoMemory`; those taken stay until they are trimmed.
     pub(in crate::vmalloc) fn fill_records(&self, memory: &Memory<P, B>) -> Result<(), AllocError> {
-        let lacks = |records: &RecordReserve| records.kept < records.wanted;
-        while lacks(&self.records.lock()) {
+        while self.records.lock().is_short() {
             let id = memory.area_take()?;
-            self.records.lock().keep(memory, id);
+            let mut records = self.records.lock();
+            records.keep(memory, id);
+            self.note_records(&records);
         }
         Ok(())
     }
