@@ -47,10 +47,15 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         self.push(&mut all, area);
         self.note_deferred(&all);
         drop(all);
+        self.rouse_deferred();
+        Ok(())
+    }
+
+    /// Wakes who waits for memory, to flush the list.
+    fn rouse_deferred(&self) {
         if let Some(servants) = self.memory.servants() {
             (servants.rouse)(&self.memory);
         }
-        Ok(())
     }
 
     /// Has the next call for an area flush the list, when that is enough. Its lock is held.
@@ -60,8 +65,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         }
     }
 
-    /// True after `init`. Every call that makes or frees an area begins here: what interrupts put off is freed first when it
-    /// is much, if that can be done here.
+    /// True after `init`. Every call asks here before it makes or frees an area: what interrupts put off is freed first when
+    /// it is much, if that can be done here.
     #[inline(always)]
     pub(super) fn is_ready_for_areas(&self) -> bool {
         if !Self::PUTS_OFF {
@@ -104,6 +109,8 @@ impl<P: Platform, B: Backend> Mm<P, B> {
         unsafe { next(last).write(all.first) };
         *all = AreaList { first: list.first, areas: all.areas + list.areas, pages: all.pages + list.pages };
         self.note_deferred(&all);
+        drop(all);
+        self.rouse_deferred();
     }
 
     /// Frees the areas whose frees were put off because they came from interrupts, under one flush; returns how many

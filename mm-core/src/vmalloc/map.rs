@@ -149,11 +149,14 @@ impl<P: Platform, B: Backend> Mm<P, B> {
     #[track_caller]
     pub fn vm_map_ram(&self, pages: &[Pfn]) -> Result<NonNull<u8>, MmError> {
         let (caller, prot) = (Location::caller(), Prot::ReadWrite);
-        // In a block no area is made, so nobody's free is done first.
+        // In a block no area is made, so nobody's free is done before.
         self.check_map(pages, prot, caller, || self.memory.is_ready())?;
         match self.or_reclaim(1, || self.areas.map_ram(&self.memory, pages, caller))? {
             Some(mapped) => Ok(mapped),
-            None => self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, AreaUses::RAM, caller)),
+            None => {
+                self.is_ready_for_areas();
+                self.or_reclaim(1, || self.areas.vmap(&self.memory, pages, prot, AreaUses::RAM, caller))
+            }
         }
     }
 

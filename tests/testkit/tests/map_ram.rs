@@ -286,3 +286,21 @@ fn slots_that_were_forgotten_before_their_flush_are_told_and_never_used_again() 
     forgotten(&long.mm, &long.platform);
     forgotten(&pae.mm, &pae.platform);
 }
+
+#[test]
+fn what_interrupts_unmap_is_bounded_for_mappings_past_a_block_too() {
+    let rig = highmem();
+    rig.nothing_lost(|mm| {
+        let pages: Vec<_> = (0..40).map(|_| mm.alloc_page(GFP_KERNEL).unwrap()).collect();
+        for _ in 0..100 {
+            let at = mm.vm_map_ram(&pages).unwrap();
+            rig.platform.set_context(Context::Atomic);
+            mm.vm_unmap_ram(at.as_ptr(), pages.len()).unwrap();
+            rig.platform.set_context(Context::Task);
+            let (areas, put_off) = mm.deferred_areas();
+            assert!(areas <= 32 && put_off < 1024 + pages.len(), "{areas} areas, {put_off} pages");
+        }
+        mm.flush_deferred();
+        pages.iter().for_each(|&page| mm.free_pages_frame(page, 0).unwrap());
+    });
+}
