@@ -14,20 +14,57 @@ use crate::backend::Backend;
 use crate::memory::Memory;
 use crate::platform::{Platform, RawLock};
 
+/// How many places queued up at least once and are not gone. Where code is to be small no buddy is watched, and none is
+/// counted.
+pub(super) struct Places {
+    #[cfg(not(feature = "small"))]
+    count: usize,
+}
+
+#[cfg(not(feature = "small"))]
+impl Places {
+    pub(super) const NONE: Places = Places { count: 0 };
+
+    pub(super) fn add(&mut self, placed: bool) {
+        self.count += usize::from(placed);
+    }
+
+    fn remove(&mut self, placed: bool) {
+        self.count -= usize::from(placed);
+    }
+
+    fn is_any(&self) -> bool {
+        self.count != 0
+    }
+}
+
+#[cfg(feature = "small")]
+impl Places {
+    pub(super) const NONE: Places = Places {};
+
+    pub(super) fn add(&mut self, _placed: bool) {}
+
+    fn remove(&mut self, _placed: bool) {}
+
+    fn is_any(&self) -> bool {
+        true
+    }
+}
+
 impl Queue {
     /// A place whose node is `node` goes: true when it was the last one that ever queued up.
     pub fn depart(&mut self, node: &Waiter) -> bool {
         // SAFETY: the node is live.
         let placed = unsafe { core::mem::replace(&mut self.inner(node).placed, false) };
-        self.places -= usize::from(placed);
-        placed && self.places == 0
+        self.places.remove(placed);
+        placed && !self.places.is_any()
     }
 }
 
 impl<L: RawLock> Waiting<L> {
     /// True while there is a place that ever queued up.
     pub fn is_placed(&self) -> bool {
-        self.queue.lock().places != 0
+        self.queue.lock().places.is_any()
     }
 }
 
