@@ -162,7 +162,7 @@ impl<'m, M: Machine> Table<'m, M> {
             unsafe { self.store(index, Entry(value)) };
             value = value.wrapping_add(step);
         };
-        for_each_by_eight(index, count, &mut put);
+        for_each_in_rows(index, count, &mut put);
     }
 
     /// Writes an entry for each of `frames` from `index` on, with the bits of `like`, whose frame is 0.
@@ -229,7 +229,7 @@ impl<'m, M: Machine> Table<'m, M> {
     pub(crate) unsafe fn all_absent(&self, index: usize, count: usize) -> bool {
         debug_assert!(index + count <= ENTRIES);
         let mut bits = 0;
-        for_each_by_eight(index, count, &mut |i| {
+        for_each_in_rows(index, count, &mut |i| {
             // SAFETY: in the table by `at`. A plain read: nobody stores now, the CPU included, since the accessed and
             // dirty bits it would set are set.
             bits |= unsafe { self.entries.add(i).read() };
@@ -240,29 +240,26 @@ impl<'m, M: Machine> Table<'m, M> {
 
 /// Entries in a row: what the loop itself costs would otherwise outweigh a load or a store.
 const LANES: usize = 8;
-/// Entries of a full batch, for which there is a row of its own.
-const FULL: usize = 32;
+/// Entries of a full batch, for which there is a row of its own: four of the others.
+const FULL: usize = 4 * LANES;
 
-/// Calls `f` for `count` numbers from `first` on, many in a row where it can.
+/// Calls `f` for `count` numbers from `first` on, as many in a row as there are.
 #[inline(always)]
-fn for_each_by_eight(first: usize, count: usize, f: &mut impl FnMut(usize)) {
-    if count == FULL {
-        for lane in 0..FULL {
-            f(first + lane);
-        }
-        return;
+fn for_each_in_rows(first: usize, count: usize, f: &mut impl FnMut(usize)) {
+    let (mut at, mut rest) = (first, count);
+    while rest >= FULL {
+        (0..FULL).for_each(|lane| f(at + lane));
+        (at, rest) = (at + FULL, rest - FULL);
     }
-    let rest = count % LANES;
-    for i in 0..rest {
-        f(first + i);
+    if rest & (2 * LANES) != 0 {
+        (0..2 * LANES).for_each(|lane| f(at + lane));
+        at += 2 * LANES;
     }
-    let mut done = rest;
-    while done < count {
-        for lane in 0..LANES {
-            f(first + done + lane);
-        }
-        done += LANES;
+    if rest & LANES != 0 {
+        (0..LANES).for_each(|lane| f(at + lane));
+        at += LANES;
     }
+    (0..rest % LANES).for_each(|i| f(at + i));
 }
 
 /// Where the way down ended: a table, and the entry in it that the address uses.

@@ -200,7 +200,7 @@ unsafe fn map_many<M: Machine>(
 ) -> u32 {
     let (table, guards) = (&spot.table, spot.guards());
     // SAFETY: the caller holds the lock; the entries are in the table, as was checked.
-    if !unsafe { table.all_absent(spot.start - guards, BATCH + guards) } {
+    if !unsafe { table.all_absent(spot.start, BATCH) && table.all_absent(spot.start - guards, guards) } {
         return 0;
     }
     if guards != 0 {
