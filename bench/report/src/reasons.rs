@@ -11,10 +11,6 @@ const REASONS: &[(&str, &str)] = &[
          and 31; few objects leave the word at hand as it is.",
     ),
     (
-        "nommu_vmalloc_1m",
-        "exactly 257 pages are taken out of a block of 512, and the rest of it given back (taking 183, giving 120, what the tree says of both about 80); the checks of the free are 90, the area's record 135, the two calls with their checks of the request 135.",
-    ),
-    (
         "meta_frame",
         "a frame's record is 8 bytes, the tree of free blocks 1.25, and a page of 64-byte slots has 8 bytes of bits: 17.25 \
          before any descriptor has a header. The header names the slab's place, class and neighbours, so that a free is \
@@ -32,10 +28,6 @@ const REASONS: &[(&str, &str)] = &[
     (
         "vmalloc_4k",
         "six sections under a lock (36), two looks at the context (20), the frame's take (25) and give with its checks (48), address space (70 on the free alone), guard and record with their checks (50), prologues of the functions (30), and the entries.",
-    ),
-    (
-        "vmalloc_64k",
-        "as vmalloc_4k; three instructions for each entry (looked at, computed, written) and one to clear it.",
     ),
     (
         "vmalloc_1m",
