@@ -276,7 +276,10 @@ impl Buddy {
                 }
             )*};
         }
-        together!(16 8 4 2 1);
+        if n & 7 != 0 {
+            together!(4 2 1);
+        }
+        together!(8 16);
         if n & !31 != 0 {
             // SAFETY: words of the region, by the caller.
             unsafe { store_rest(at, n & !31, word) };
