@@ -61,7 +61,7 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         "masked_longest",
-        "a step in the tree of address space when a large area is freed. Shorter steps would cost every such free more.",
+        "steps in the tree of address space for large areas. Shorter steps would cost every such call more.",
     ),
 ];
 
